@@ -1,0 +1,159 @@
+"""The contract between policies and everything that runs them; numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from .trajectory import ActionTrajectory
+
+
+@dataclass(frozen=True)
+class ActionSpec:
+    """What one action is: its dimensions with units, its bounds, and how often it is sent.
+
+    Attributes:
+        names: One name per dimension, with its unit, e.g. ``"agent x [px]"``.
+        low: Smallest admissible value per dimension, in physical units.
+        high: Largest admissible value per dimension, in physical units.
+        dt: Control period [s].
+    """
+
+    names: tuple[str, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    dt: float
+
+    def __post_init__(self) -> None:
+        """Reject a spec that could not bound anything."""
+        if not len(self.names) == len(self.low) == len(self.high) > 0:
+            raise ValueError(
+                "ActionSpec needs as many names as low and high bounds, at least one; got "
+                f"{len(self.names)} names, {len(self.low)} low, {len(self.high)} high"
+            )
+        for name, low, high in zip(self.names, self.low, self.high, strict=True):
+            if not low < high:
+                raise ValueError(f"ActionSpec {name!r}: low must be below high, got [{low}, {high}]")
+        if not (self.dt > 0 and np.isfinite(self.dt)):
+            raise ValueError(f"ActionSpec dt must be a positive number of seconds, got {self.dt}")
+        bounds = np.asarray(self.low, np.float64), np.asarray(self.high, np.float64)
+        object.__setattr__(self, "_bounds", bounds)
+
+    @property
+    def size(self) -> int:
+        """Number of action dimensions D."""
+        return len(self.names)
+
+    def check(self, actions: np.ndarray) -> np.ndarray:
+        """Return `actions`, shape (..., D), or raise ValueError; NaN never passes."""
+        if actions.shape[-1] != self.size:
+            raise ValueError(
+                f"actions must have {self.size} dimensions {self.names}, got shape {actions.shape}"
+            )
+        low, high = self._bounds  # type: ignore[attr-defined]
+        # Written so that NaN, which fails every comparison, is out of bounds.
+        inside = (low <= actions) & (actions <= high)
+        if not inside.all():
+            index = tuple(int(i) for i in np.argwhere(~inside)[0])
+            name, dim = self.names[index[-1]], index[-1]
+            raise ValueError(
+                f"action {name!r} = {actions[index]} at index {index} is outside "
+                f"[{self.low[dim]}, {self.high[dim]}]"
+            )
+        return actions
+
+
+@dataclass(frozen=True)
+class ObservationSpec:
+    """Which observation keys a policy reads, their shapes, and how many newest frames.
+
+    Attributes:
+        shapes: Shape of one frame per key, e.g. ``{"observation.state": (2,)}``.
+        num_steps: Newest frames the policy sees, To.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+    num_steps: int
+
+    def check_frame(self, frame: Mapping[str, np.ndarray]) -> None:
+        """Raise ValueError unless `frame`, arrays of shape (R, *shape), has every key of the spec."""
+        for key, shape in self.shapes.items():
+            if key not in frame:
+                raise ValueError(
+                    f"observation key {key!r} is missing; expected {sorted(self.shapes)}, "
+                    f"got {sorted(frame)}"
+                )
+            if frame[key].shape[1:] != shape:
+                raise ValueError(
+                    f"observation {key!r} must have shape (rows, {', '.join(map(str, shape))}), "
+                    f"got {frame[key].shape}"
+                )
+
+
+@dataclass(frozen=True)
+class Observation:
+    """The newest frames of R batch rows, in physical units.
+
+    A *row* is one robot or one environment. Rows are reset, observed and planned for
+    independently, so a call may carry any subset of them.
+
+    Attributes:
+        frames: Per key an array of shape (R, To, *shape), oldest frame first.
+        step: Control step of the newest frame of each row, shape (R,).
+        rows: Which batch row each entry belongs to, shape (R,), without repeats.
+    """
+
+    frames: Mapping[str, np.ndarray]
+    step: np.ndarray
+    rows: np.ndarray
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Anything that plans actions: diffusion, planner, token decoder, script.
+
+    `reset` and `plan` act on the named rows only. A policy keeps per-row state (a rolling
+    buffer, a random generator, a warm start) between calls, never the observation history.
+    """
+
+    @property
+    def action_spec(self) -> ActionSpec:
+        """Names, bounds and period of the planned actions."""
+        ...
+
+    @property
+    def observation_spec(self) -> ObservationSpec:
+        """Keys, shapes and number of frames that `plan` reads."""
+        ...
+
+    @property
+    def num_execute(self) -> int:
+        """Actions meant to be executed per plan, Ta."""
+        ...
+
+    def reset(self, seeds: np.ndarray, rows: np.ndarray | None = None) -> None:
+        """Start an episode in each of `rows`; without `rows`, in ``len(seeds)`` new rows.
+
+        Args:
+            seeds: One seed per row, shape (R,). A row's plans depend on its seed and its
+                observations alone, not on the other rows.
+            rows: Rows to restart, shape (R,); the others keep their state.
+        """
+        ...
+
+    def plan(self, observation: Observation, step: np.ndarray) -> ActionTrajectory:
+        """Plan for the rows of `observation`.
+
+        Args:
+            observation: Newest frames of R rows.
+            step: First control step that still needs an action, shape (R,). It is later than
+                ``observation.step`` when the plan is computed ahead of its execution.
+
+        Returns:
+            A trajectory of R rows whose actions at `step` and after are usable as far as
+            `ActionTrajectory.ready` says.
+        """
+        ...

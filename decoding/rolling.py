@@ -1,0 +1,146 @@
+"""Rolling action buffers: noise levels that rise along the horizon in chunks.
+
+A window of H positions holds ``num_past`` slots of executed actions, then h chunks of Ta actions;
+positions left over at the end stay pure noise. At the start of a control step chunk c stands at
+level N (c + 1) / h; N / h levels later chunk 0 is clean, is executed, the buffer shifts by one
+chunk and the ladder is what it was (Streaming Diffusion Policy, arXiv 2406.04806, section III).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .samplers import spaced_levels
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The noise levels of one rolling buffer.
+
+    Attributes:
+        horizon: Window length H.
+        num_past: Slots before the current action, To - 1.
+        num_execute: Chunk size Ta.
+        num_chunks: Number of chunks h.
+        num_levels: Number of noise levels N.
+    """
+
+    horizon: int
+    num_past: int
+    num_execute: int
+    num_chunks: int
+    num_levels: int
+
+    def __post_init__(self) -> None:
+        """Reject chunks that do not fit, and levels that they do not divide."""
+        future = self.horizon - self.num_past
+        if min(self.num_execute, self.num_chunks) < 1 or self.num_execute * self.num_chunks > future:
+            raise ValueError(
+                f"{self.num_chunks} chunks of {self.num_execute} actions do not fit the {future} "
+                f"steps of the window (horizon {self.horizon} less {self.num_past} past slots)"
+            )
+        if self.num_levels % self.num_chunks:
+            raise ValueError(
+                f"{self.num_levels} noise levels cannot be shared by {self.num_chunks} chunks; "
+                f"choose num_levels as a multiple of {self.num_chunks}, or fewer chunks"
+            )
+
+    @property
+    def rung(self) -> int:
+        """Levels that each position descends in one control step, N / h."""
+        return self.num_levels // self.num_chunks
+
+    def levels(self, progress: int = 0) -> np.ndarray:
+        """Level vector, shape (H,), after `progress` of the `rung` levels of a control step."""
+        position = np.arange(self.horizon) - self.num_past
+        chunk = np.maximum(position, 0) // self.num_execute
+        descending = self.rung * (chunk + 1) - progress
+        return np.where(chunk < self.num_chunks, descending, self.num_levels)
+
+    def control_step(self, num_calls: int) -> list[np.ndarray]:
+        """Level vectors visited by a control step of `num_calls` network calls, first to last.
+
+        Each of them but the last, which is never given to the network, is one that training
+        visits too.
+        """
+        return [self.levels(self.rung - int(left)) for left in spaced_levels(self.rung, 0, num_calls)]
+
+
+@dataclass(frozen=True)
+class LevelMixture:
+    """How training draws a level vector for each sample, independently of the others.
+
+    Attributes:
+        horizon: Window length H.
+        num_levels: Number of noise levels N.
+        ladders: Ladders that chunk-wise samples choose from, uniformly.
+        chunkwise: Probability of a ladder at a random progress: what streaming visits.
+        independent: Probability of independent levels at all positions (Diffusion Forcing).
+            The rest of the probability goes to one constant level, as in Diffusion Policy.
+    """
+
+    horizon: int
+    num_levels: int
+    ladders: tuple[Ladder, ...] = ()
+    chunkwise: float = 0.0
+    independent: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Reject shares that are no probabilities, and chunk-wise draws without a ladder."""
+        if min(self.chunkwise, self.independent) < 0 or self.chunkwise + self.independent > 1:
+            raise ValueError(
+                "shares must be at least 0 and sum to at most 1, got "
+                f"chunkwise {self.chunkwise} and independent {self.independent}"
+            )
+        if self.chunkwise > 0 and not self.ladders:
+            raise ValueError("a chunk-wise share needs at least one ladder")
+
+    def draw(self, num_samples: int, generator: torch.Generator) -> Tensor:
+        """Draw integer levels in 1..N, shape (B, H)."""
+        constant = torch.randint(1, self.num_levels + 1, (num_samples, 1), generator=generator)
+        levels = constant.repeat(1, self.horizon)
+        kind = torch.rand(num_samples, 1, generator=generator)
+        if self.chunkwise > 0:
+            chunkwise = self._draw_chunkwise(num_samples, generator)
+            levels = torch.where(kind < self.chunkwise, chunkwise, levels)
+        if self.independent > 0:
+            free = torch.randint(1, self.num_levels + 1, levels.shape, generator=generator)
+            levels = torch.where(kind >= 1 - self.independent, free, levels)
+        return levels
+
+    def _draw_chunkwise(self, num_samples: int, generator: torch.Generator) -> Tensor:
+        tables = [np.stack([ladder.levels(j) for j in range(ladder.rung)]) for ladder in self.ladders]
+        sizes = torch.tensor([len(table) for table in tables])
+        offsets = sizes.cumsum(0) - sizes
+        which = torch.randint(len(tables), (num_samples,), generator=generator)
+        progress = (torch.rand(num_samples, generator=generator) * sizes[which]).long()
+        return torch.from_numpy(np.concatenate(tables))[offsets[which] + progress]
+
+
+def advance(buffer: np.ndarray, executed: np.ndarray, num_execute: int) -> np.ndarray:
+    """Shift a buffer by one chunk.
+
+    Args:
+        buffer: Normalised buffer at the end of a control step, shape (R, H, D).
+        executed: The last ``num_past`` executed actions, already noised to the level of the past
+            slots, shape (R, num_past, D).
+        num_execute: Chunk size Ta.
+
+    Returns:
+        Array of shape (R, H - Ta, D): the past slots, then what was left of the buffer. Pure noise
+        is appended by the caller, who owns the random generators.
+    """
+    num_past = executed.shape[1]
+    return np.concatenate([executed, buffer[:, num_past + num_execute :]], axis=1)
+
+
+def support(ladders: Sequence[Ladder]) -> set[tuple[int, ...]]:
+    """All level vectors that chunk-wise training of `ladders` contains."""
+    return {
+        tuple(int(k) for k in ladder.levels(j)) for ladder in ladders for j in range(ladder.rung)
+    }

@@ -1,0 +1,140 @@
+"""Reverse diffusion as pure functions: one level vector to the next, per position.
+
+Every update here is affine in the noisy action x, the network output f and the clipped clean
+estimate: ``x0 = p_x x + p_f f`` and ``x' = c_0 clip(x0) + c_x x + c_f f + c_z z``. `reverse` is the
+readable reference; engines run the same coefficients from a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .schedules import NoiseSchedule
+
+PREDICTIONS = ("epsilon", "sample", "velocity")
+UPDATES = ("ddpm", "ddim")
+
+
+class StepCoefficients(NamedTuple):
+    """Coefficients of one reverse step, each of the shape of the level vector, float64."""
+
+    p_x: np.ndarray
+    p_f: np.ndarray
+    c_0: np.ndarray
+    c_x: np.ndarray
+    c_f: np.ndarray
+    c_z: np.ndarray
+
+
+def step_coefficients(
+    schedule: NoiseSchedule,
+    level: np.ndarray,
+    next_level: np.ndarray,
+    prediction: str,
+    update: str,
+) -> StepCoefficients:
+    """Coefficients that take positions from `level` to `next_level`, integers of one shape.
+
+    A position whose level does not change is left as it is. DDIM is Song et al. 2021, eq. 12 with
+    eta 0; DDPM is the posterior q(x_k' | x_k, x_0) of Ho et al. 2020, eq. 7, between any two levels.
+
+    Raises:
+        ValueError: If a level is out of range or rises, or a name is unknown.
+    """
+    if (next_level > level).any() or (next_level < 0).any() or (level > schedule.num_levels).any():
+        raise ValueError(
+            f"levels must fall within 0..{schedule.num_levels}, got {level} -> {next_level}"
+        )
+    if prediction not in PREDICTIONS:
+        raise ValueError(f"prediction must be one of {PREDICTIONS}, got {prediction!r}")
+    if update not in UPDATES:
+        raise ValueError(f"update must be one of {UPDATES}, got {update!r}")
+    alpha_bar = schedule.alpha_bar
+    a, s = np.sqrt(alpha_bar[level]), np.sqrt(1 - alpha_bar[level])
+    a_next, s_next = np.sqrt(alpha_bar[next_level]), np.sqrt(1 - alpha_bar[next_level])
+    safe_s = np.where(s > 0, s, 1)
+    zero, one = np.zeros_like(a), np.ones_like(a)
+    # x0 = p_x x + p_f f, and the noise eps = e_x x + e_f f that the network saw.
+    p_x, p_f, e_x, e_f = {
+        "epsilon": (1 / a, -s / a, zero, one),
+        "sample": (zero, one, 1 / safe_s, -a / safe_s),
+        "velocity": (a, -s, s, a),
+    }[prediction]
+    if update == "ddim":
+        c_0, c_x, c_f, c_z = a_next, s_next * e_x, s_next * e_f, zero
+    else:
+        ratio = alpha_bar[level] / alpha_bar[next_level]
+        variance = np.where(s > 0, s**2, 1)
+        c_0 = a_next * (1 - ratio) / variance
+        c_x = np.sqrt(ratio) * s_next**2 / variance
+        c_f = zero
+        c_z = np.sqrt(s_next**2 / variance * (1 - ratio))
+    still = level == next_level
+    c_0, c_f, c_z = (np.where(still, 0, c) for c in (c_0, c_f, c_z))
+    return StepCoefficients(p_x, p_f, c_0, np.where(still, 1, c_x), c_f, c_z)
+
+
+def apply_step(
+    x: Tensor, output: Tensor, coefficients: StepCoefficients, noise: Tensor | None = None
+) -> Tensor:
+    """Take one reverse step from noisy actions `x` and network `output`, both (B, H, D)."""
+
+    def per_position(c: np.ndarray) -> Tensor:
+        return torch.as_tensor(c, dtype=x.dtype, device=x.device)[..., None]
+
+    c = StepCoefficients(*(per_position(value) for value in coefficients))  # type: ignore[arg-type]
+    x0 = (c.p_x * x + c.p_f * output).clamp(-1, 1)
+    result = c.c_0 * x0 + c.c_x * x + c.c_f * output
+    return result if noise is None else result + c.c_z * noise
+
+
+def reverse(
+    denoise: Callable[[Tensor, Tensor], Tensor],
+    x: Tensor,
+    levels: Sequence[np.ndarray],
+    schedule: NoiseSchedule,
+    prediction: str = "epsilon",
+    update: str = "ddim",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Carry noisy actions along a sequence of level vectors, one network call between two.
+
+    Args:
+        denoise: Called with noisy actions (B, H, D) and integer levels (B, H).
+        x: Actions noised to ``levels[0]``, shape (B, H, D).
+        levels: Level vectors of shape (H,) or (B, H), none of them rising anywhere.
+        schedule: Noise schedule.
+        prediction: What `denoise` predicts.
+        update: DDPM draws noise from `generator`; DDIM is deterministic.
+        generator: Source of the DDPM noise.
+
+    Returns:
+        Actions at ``levels[-1]``, shape (B, H, D).
+    """
+    for level, next_level in zip(levels[:-1], levels[1:], strict=True):
+        coefficients = step_coefficients(schedule, level, next_level, prediction, update)
+        output = denoise(x, torch.from_numpy(level).expand(len(x), -1))
+        noise = None
+        if update == "ddpm":
+            noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x = apply_step(x, output, coefficients, noise)
+    return x
+
+
+def spaced_levels(start: int, stop: int, num_calls: int) -> np.ndarray:
+    """Integer levels from `start` down to `stop` in `num_calls` steps as equal as possible.
+
+    Raises:
+        ValueError: If there are fewer levels than calls, or no call.
+    """
+    if not 1 <= num_calls <= start - stop:
+        raise ValueError(
+            f"number of calls must be between 1 and {start - stop} for levels {start} to {stop}, "
+            f"got {num_calls}"
+        )
+    return start - np.round(np.arange(num_calls + 1) * (start - stop) / num_calls).astype(np.int64)

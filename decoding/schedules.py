@@ -1,0 +1,57 @@
+"""Noise schedules: how much signal is left at each noise level.
+
+Levels are integers k: 0 is clean, N is (almost) pure noise. A noisy action is
+``A_k = signal(k) A_0 + sigma(k) eps``. The integer k is the timestep k - 1 of DDPM and of
+`diffusers`, whose "-1" is our 0.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """Squared-cosine schedule (Nichol and Dhariwal 2021, eq. 17) over N levels.
+
+    Attributes:
+        num_levels: N, at least 1.
+    """
+
+    num_levels: int
+
+    def __post_init__(self) -> None:
+        """Reject a schedule without a level."""
+        if self.num_levels < 1:
+            raise ValueError(f"a noise schedule needs at least 1 level, got {self.num_levels}")
+
+    @cached_property
+    def alpha_bar(self) -> np.ndarray:
+        """Share of signal variance at levels 0..N, shape (N + 1,), float64; 1 at level 0."""
+        time = np.arange(self.num_levels + 1) / self.num_levels
+        f = np.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
+        betas = np.minimum(1 - f[1:] / f[:-1], 0.999)
+        return np.concatenate([[1.0], np.cumprod(1 - betas)])
+
+    @cached_property
+    def _tables(self) -> tuple[Tensor, Tensor]:
+        alpha_bar = torch.from_numpy(self.alpha_bar)
+        return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+
+    def signal(self, level: Tensor) -> Tensor:
+        """Return sqrt(alpha_bar) of integer levels of any shape, float32."""
+        return self._tables[0].to(level.device)[level].float()
+
+    def sigma(self, level: Tensor) -> Tensor:
+        """Return sqrt(1 - alpha_bar) of integer levels of any shape, float32."""
+        return self._tables[1].to(level.device)[level].float()
+
+    def add_noise(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+        """Noise actions (B, H, D) to integer levels (B, H), each position to its own."""
+        return self.signal(level)[..., None] * clean + self.sigma(level)[..., None] * noise

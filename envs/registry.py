@@ -1,0 +1,24 @@
+"""Tasks by name."""
+
+from __future__ import annotations
+
+import difflib
+
+from .pointmaze import POINTMAZE_TASKS
+from .pusht import PUSHT
+from .task import Task
+
+TASKS: dict[str, Task] = {task.name: task for task in (PUSHT, *POINTMAZE_TASKS)}
+
+
+def make_task(name: str) -> Task:
+    """Return the task called `name`, without starting its simulator.
+
+    Raises:
+        ValueError: If there is no such task; the message names the nearest ones.
+    """
+    if name not in TASKS:
+        nearest = difflib.get_close_matches(name, TASKS, cutoff=0.4)
+        hint = f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
+        raise ValueError(f"unknown task {name!r}; {hint}Tasks: {', '.join(TASKS)}")
+    return TASKS[name]

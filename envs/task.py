@@ -1,0 +1,69 @@
+"""What a task is: an environment to act in, its spaces in physical units, and its score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from ..decoding import ActionSpec
+
+
+class Environment(Protocol):
+    """One simulated robot, stepped at its control period.
+
+    A frame holds one float32 array per observation key of the task, in physical units.
+    """
+
+    @property
+    def score(self) -> float:
+        """How well the episode went so far, from 0 to 1, as the task's metric defines it."""
+        ...
+
+    @property
+    def success(self) -> bool:
+        """Whether the task was solved in this episode."""
+        ...
+
+    def reset(self, seed: int) -> dict[str, np.ndarray]:
+        """Start the episode that `seed` determines and return its first frame."""
+        ...
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool]:
+        """Apply an action, shape (D,), for one control period.
+
+        Returns:
+            The next frame, the reward, and whether the episode is over: solved or out of time.
+        """
+        ...
+
+    def render(self) -> np.ndarray:
+        """Picture of the scene, uint8 RGB, shape (height, width, 3)."""
+        ...
+
+    def close(self) -> None:
+        """Release the simulator."""
+        ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """A named environment with everything that is known without starting its simulator.
+
+    Attributes:
+        name: Name that `make_task` knows it by.
+        action_spec: Actions the environment takes.
+        observation_shapes: Shape of one frame per observation key.
+        max_steps: Control steps after which an unsolved episode ends.
+        metric: What the score of an episode is.
+        make: Starts the simulator.
+    """
+
+    name: str
+    action_spec: ActionSpec
+    observation_shapes: Mapping[str, tuple[int, ...]]
+    max_steps: int
+    metric: str
+    make: Callable[[], Environment]

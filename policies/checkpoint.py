@@ -1,0 +1,174 @@
+"""Checkpoints: a folder with readable JSON and safetensors weights, nothing executable."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+
+from ..decoding import ActionSpec
+from .diffusion import DiffusionPolicy
+from .model import DiffusionModel, ModelConfig
+from .networks.build import NetworkConfig
+from .sampling import SamplingConfig
+from .streaming_diffusion import StreamingDiffusionPolicy
+
+FORMAT_VERSION = 1
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+POLICIES = {"dp": DiffusionPolicy, "sdp": StreamingDiffusionPolicy}
+PICKLE_SUFFIXES = (".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".bin")
+INCLUDED = Path(__file__).parent / "checkpoints"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model and what is needed to use it.
+
+    Attributes:
+        kind: ``"dp"`` or ``"sdp"``.
+        model: The network with its normalisers.
+        action_spec: Names, bounds and period of the actions.
+        sampling: How the model is sampled unless the caller says otherwise.
+        provenance: Task, dataset, seed, steps and results; JSON-able.
+    """
+
+    kind: str
+    model: DiffusionModel
+    action_spec: ActionSpec
+    sampling: SamplingConfig
+    provenance: Mapping[str, Any]
+
+    def policy(
+        self, sampling: Mapping[str, Any] | None = None, engine: str = "eager"
+    ) -> DiffusionPolicy | StreamingDiffusionPolicy:
+        """Build the policy, with `sampling` overriding single fields of the stored choices."""
+        chosen = replace(self.sampling, **(sampling or {}))
+        return POLICIES[self.kind](self.model, self.action_spec, chosen, engine)
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint folder; it appears under its name only when it is complete."""
+    path = Path(path)
+    with replacing_folder(path) as folder:
+        config = {
+            "format_version": FORMAT_VERSION,
+            "kind": checkpoint.kind,
+            "model": checkpoint.model.config_dict(),
+            "observation_shapes": checkpoint.model.observation_shapes,
+            "action_spec": asdict(checkpoint.action_spec),
+            "sampling": asdict(checkpoint.sampling),
+            "provenance": dict(checkpoint.provenance),
+        }
+        (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
+        state = {key: value.contiguous() for key, value in checkpoint.model.state_dict().items()}
+        safetensors.torch.save_file(state, folder / WEIGHTS_FILE)
+
+
+def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
+    """Load a checkpoint folder, or one that comes with hotloop, by name.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        ValueError: If it is a pickle, of another format version, or damaged.
+    """
+    folder = find_checkpoint(name_or_path)
+    config_path, weights_path = folder / CONFIG_FILE, folder / WEIGHTS_FILE
+    try:
+        config = json.loads(config_path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{config_path} is not valid JSON: {error}") from error
+    version = config.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{config_path}: checkpoint format {version} cannot be read, expected "
+            f"{FORMAT_VERSION}; train it again or use the hotloop version that wrote it"
+        )
+    try:
+        if config["kind"] not in POLICIES:
+            raise ValueError(f"kind must be one of {sorted(POLICIES)}, got {config['kind']!r}")
+        spec = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in config["action_spec"].items()
+        }
+        action_spec = _build(ActionSpec, spec)
+        network = _build(NetworkConfig, config["model"]["network"])
+        ladders = tuple(config["model"]["ladders"])
+        model_config = _build(
+            ModelConfig, {**config["model"], "network": network, "ladders": ladders}
+        )
+        shapes = {key: tuple(shape) for key, shape in config["observation_shapes"].items()}
+        model = DiffusionModel(model_config, shapes, action_spec.size)
+        sampling = _build(SamplingConfig, config["sampling"])
+        provenance = config["provenance"]
+    except KeyError as error:
+        raise ValueError(f"{config_path}: key {error} is missing") from error
+    except ValueError as error:
+        raise ValueError(f"{config_path}: {error}") from error
+    try:
+        model.load_state_dict(safetensors.torch.load_file(weights_path))
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(f"{weights_path} does not hold the weights it should: {error}") from error
+    model.eval().requires_grad_(False)
+    return Checkpoint(config["kind"], model, action_spec, sampling, provenance)
+
+
+def find_checkpoint(name_or_path: str | Path) -> Path:
+    """Folder of a checkpoint given by path, by run folder, or by the name of an included one."""
+    path = Path(name_or_path)
+    if path.suffix in PICKLE_SUFFIXES:
+        raise ValueError(
+            f"{path} looks like a pickle, which can run any code when opened; hotloop only reads "
+            f"folders with {CONFIG_FILE} and {WEIGHTS_FILE}"
+        )
+    for folder in (path, path / "checkpoints" / "last", INCLUDED / str(name_or_path)):
+        if (folder / CONFIG_FILE).is_file():
+            return folder
+    names = sorted(entry.name for entry in INCLUDED.iterdir()) if INCLUDED.is_dir() else []
+    near = difflib.get_close_matches(str(name_or_path), names, n=3, cutoff=0.4)
+    raise FileNotFoundError(
+        f"no checkpoint at {path} (a folder with {CONFIG_FILE}); included checkpoints: "
+        f"{', '.join(near or names) or 'none'}"
+    )
+
+
+def _build(cls: type[Any], values: Mapping[str, Any]) -> Any:
+    known = {field.name for field in fields(cls)}
+    if unknown := sorted(set(values) - known):
+        raise ValueError(f"unknown {cls.__name__} keys {unknown}; known are {sorted(known)}")
+    return cls(**values)
+
+
+class replacing_folder:  # noqa: N801 - used as a function: `with replacing_folder(path) as folder`
+    """Context in which a folder is written under a temporary name, then put in place."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+    def __enter__(self) -> Path:
+        """Create the temporary folder."""
+        shutil.rmtree(self.temporary, ignore_errors=True)
+        self.temporary.mkdir(parents=True)
+        return self.temporary
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Put the folder in place, or drop it if the block failed."""
+        if kind is not None:
+            shutil.rmtree(self.temporary, ignore_errors=True)
+            return
+        if self.path.exists():
+            # Two renames: a reader finds the old folder, for an instant none, or the new one.
+            old = self.path.with_name(f".{self.path.name}.{os.getpid()}.old")
+            self.path.rename(old)
+            self.temporary.rename(self.path)
+            shutil.rmtree(old)
+        else:
+            self.temporary.rename(self.path)

@@ -1,0 +1,231 @@
+"""1-D convolutional U-Net denoiser of Diffusion Policy and Streaming Diffusion Policy."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .denoiser import Denoiser
+from .levels import LevelEmbedding
+
+LEVEL_EMBEDDINGS = ("concatenated", "per_position")
+_KERNEL_SIZE = 5
+_NUM_GROUPS = 8
+
+
+class LevelEncoder(nn.Module):
+    """Two-layer MLP on the sinusoidal features of noise levels.
+
+    Args:
+        dim: Sinusoidal features per position, and size E of the embedding.
+        horizon: Window length H whose H features are joined into one embedding, as in the
+            Streaming Diffusion Policy; None embeds each position by itself, for any length.
+        max_angle: See `LevelEmbedding` [rad].
+        jump: Whether the encoder is told how far one call moves the levels.
+    """
+
+    def __init__(self, dim: int, horizon: int | None, max_angle: float, jump: bool) -> None:
+        super().__init__()
+        self.joined = horizon is not None
+        self.features = LevelEmbedding(dim, max_angle)
+        self.input = nn.Linear(dim * (horizon or 1), 4 * dim)
+        self.output = nn.Linear(4 * dim, dim)
+        # Without bias, so that jump 0 stays the same as no jump throughout training.
+        self.jump_input = nn.Linear(dim, 4 * dim, bias=False) if jump else None
+        if self.jump_input is not None:
+            # Starts silent, so a student begins as an exact copy of its teacher.
+            nn.init.zeros_(self.jump_input.weight)
+
+    def forward(self, level: Tensor, jump: Tensor | None = None) -> Tensor:
+        """Embed levels (B, H) and jumps (B,) as (B, 1, E) if joined, else as (B, H, E)."""
+        features = self.features(level)
+        hidden = self.input(features.flatten(1).unsqueeze(1) if self.joined else features)
+        if jump is not None:
+            if self.jump_input is None:
+                raise ValueError("this network was built without jump conditioning (jump=False)")
+            # Sinusoids of 0 are not 0: subtract them, so that jump 0 changes nothing.
+            moved = self.features(jump) - self.features(torch.zeros_like(jump))
+            hidden = hidden + self.jump_input(moved).unsqueeze(1)
+        return self.output(F.mish(hidden))
+
+
+def _conv_block(num_in: int, num_out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv1d(num_in, num_out, _KERNEL_SIZE, padding=_KERNEL_SIZE // 2),
+        nn.GroupNorm(_NUM_GROUPS, num_out),
+        nn.Mish(),
+    )
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions with FiLM in between, and a shortcut around them."""
+
+    def __init__(self, num_in: int, num_out: int) -> None:
+        super().__init__()
+        self.first = _conv_block(num_in, num_out)
+        self.second = _conv_block(num_out, num_out)
+        self.shortcut = nn.Conv1d(num_in, num_out, 1) if num_in != num_out else nn.Identity()
+
+    def forward(self, x: Tensor, film: Tensor) -> Tensor:
+        """Map x of shape (B, C_in, T) to (B, C, T); `film` is (B, 2C, T) or (B, 2C, 1)."""
+        scale, bias = film.chunk(2, dim=1)
+        # The scale is raw, not 1 + scale, as in the reference network.
+        return self.second(scale * self.first(x) + bias) + self.shortcut(x)
+
+
+class Stage(nn.Module):
+    """Two residual blocks at one resolution."""
+
+    def __init__(self, num_in: int, num_out: int) -> None:
+        super().__init__()
+        self.first = ResidualBlock(num_in, num_out)
+        self.second = ResidualBlock(num_out, num_out)
+
+    def forward(self, x: Tensor, film: Tensor) -> Tensor:
+        """Map x of shape (B, C_in, T) to (B, C, T); `film` is (B, 4C, T) or (B, 4C, 1)."""
+        first, second = film.chunk(2, dim=1)
+        return self.second(self.first(x, first), second)
+
+
+def _film_sizes(dims: tuple[int, ...]) -> list[list[int]]:
+    """FiLM features of the stages at each resolution: down, middle (at the last), up."""
+    sizes = [[4 * dim] for dim in dims]
+    sizes[-1].append(4 * dims[-1])
+    for resolution, dim in enumerate(dims[:-1], start=1):
+        sizes[resolution].append(4 * dim)
+    return sizes
+
+
+class UNet1DDenoiser(Denoiser):
+    """1-D U-Net over the action window with FiLM in every residual block.
+
+    The paper's FiLM, ``Linear(Mish(concat(level, observation)))``, is a sum of a level term and
+    an observation term, as Mish acts on each feature by itself. Each term is computed for all
+    blocks together, by `embed_level` and `encode`; `denoise` only adds them.
+
+    Source: Chi et al., Diffusion Policy (2023); Hoeg et al., Streaming Diffusion Policy (2024).
+
+    Args:
+        horizon: Window length H, a multiple of 2 ** (len(dims) - 1).
+        action_dim: Action size D.
+        observation_dim: Size of the flattened observation history C.
+        dims: Channels per resolution, multiples of 8; the window halves from one to the next.
+        level_dim: Sinusoidal features per position, and size of the level embedding.
+        level_embedding: ``"concatenated"``: the H embeddings become one vector that modulates
+            the whole window, so H is fixed (the paper's). ``"per_position"``: each position is
+            modulated by its own level, averaged at coarser resolutions, for any divisible H;
+            with equal levels this is the scalar conditioning of Diffusion Policy.
+        max_angle: See `LevelEmbedding` [rad].
+        jump: Whether the network is told how far one call moves the levels (a distilled student).
+
+    Raises:
+        ValueError: If a size or `level_embedding` is not as described above.
+    """
+
+    def __init__(
+        self,
+        horizon: int,
+        action_dim: int,
+        observation_dim: int,
+        dims: tuple[int, ...] = (64, 128, 256),
+        level_dim: int = 64,
+        level_embedding: str = "concatenated",
+        max_angle: float = 6.0,
+        jump: bool = False,
+    ) -> None:
+        super().__init__()
+        if not dims or any(dim < 1 or dim % _NUM_GROUPS for dim in dims):
+            raise ValueError(f"dims must be positive multiples of {_NUM_GROUPS}, got {dims}")
+        if level_embedding not in LEVEL_EMBEDDINGS:
+            raise ValueError(
+                f"level_embedding must be one of {LEVEL_EMBEDDINGS}, got {level_embedding!r}"
+            )
+        self.horizon, self.dims = horizon, tuple(dims)
+        self.per_position = level_embedding == "per_position"
+        self._check_horizon(horizon)
+        pairs = list(pairwise(dims))
+
+        self.level_encoder = LevelEncoder(
+            level_dim, None if self.per_position else horizon, max_angle, jump
+        )
+        self.film_sizes = _film_sizes(self.dims)
+        num_films = [sum(sizes) for sizes in self.film_sizes]
+        self.level_films = nn.ModuleList(nn.Linear(level_dim, num) for num in num_films)
+        self.observation_film = nn.Linear(observation_dim, sum(num_films), bias=False)
+        # Initialised like the one layer on both inputs that these layers stand for.
+        bound = (level_dim + observation_dim) ** -0.5
+        for weight in (*self.level_films.parameters(), self.observation_film.weight):
+            nn.init.uniform_(weight, -bound, bound)
+
+        self.down = nn.ModuleList([Stage(action_dim, dims[0]), *(Stage(a, b) for a, b in pairs)])
+        self.downsample = nn.ModuleList(nn.Conv1d(a, a, 3, stride=2, padding=1) for a, _ in pairs)
+        self.middle = Stage(dims[-1], dims[-1])
+        self.up = nn.ModuleList(Stage(2 * b, a) for a, b in pairs)
+        self.upsample = nn.ModuleList(
+            nn.ConvTranspose1d(a, a, 4, stride=2, padding=1) for a, _ in pairs
+        )
+        self.head = nn.Sequential(_conv_block(dims[0], dims[0]), nn.Conv1d(dims[0], action_dim, 1))
+
+    def embed_level(self, level: Tensor, jump: Tensor | None = None) -> Tensor:
+        """Return the level term of every FiLM, resolutions joined, shape (B, ...)."""
+        self._check_horizon(level.shape[1])
+        embedding = self.level_encoder(level, jump)  # (b, 1 or h, e)
+        films = []
+        for resolution, film in enumerate(self.level_films):
+            if resolution and self.per_position:
+                embedding = embedding.unflatten(1, (-1, 2)).mean(dim=2)
+            films.append(film(F.mish(embedding)).transpose(1, 2).flatten(1))
+        return torch.cat(films, dim=1)
+
+    def encode(self, observation: Tensor) -> Tensor:
+        """Return the observation term of every FiLM, shape (B, F)."""
+        # Mish is monotone above -1.19: observations scaled to [-1, 1] lose nothing.
+        return self.observation_film(F.mish(observation))
+
+    def denoise(
+        self, x: Tensor, level_modulation: Tensor, observation_modulation: Tensor
+    ) -> Tensor:
+        """Predict from noisy actions `x`, shape (B, H, D); returns the same shape."""
+        self._check_horizon(x.shape[1])
+        films = self._films(level_modulation, observation_modulation, x.shape[1])
+        hidden = self.down[0](x.transpose(1, 2), films[0][0])  # (b, c, h)
+        skips = []
+        for index, downsample in enumerate(self.downsample):
+            hidden = self.down[index + 1](downsample(hidden), films[index + 1][0])
+            skips.append(hidden)
+        hidden = self.middle(hidden, films[-1][1])
+        # The first resolution has no skip connection, as in the reference network.
+        for index in reversed(range(len(skips))):
+            hidden = self.up[index](torch.cat([hidden, skips[index]], dim=1), films[index + 1][-1])
+            hidden = self.upsample[index](hidden)
+        return self.head(hidden).transpose(1, 2)
+
+    def _films(self, level: Tensor, observation: Tensor, length: int) -> list[tuple[Tensor, ...]]:
+        """Add both terms; per resolution one film (B, 4C, T or 1) per stage."""
+        totals = [sum(sizes) for sizes in self.film_sizes]
+        lengths = [length >> index if self.per_position else 1 for index in range(len(totals))]
+        level_sizes = [total * steps for total, steps in zip(totals, lengths, strict=True)]
+        level_terms = level.split(level_sizes, dim=1)
+        observation_terms = observation.split(totals, dim=1)
+        films = []
+        for index, sizes in enumerate(self.film_sizes):
+            level_term = level_terms[index].unflatten(1, (totals[index], lengths[index]))
+            film = level_term + observation_terms[index].unsqueeze(-1)
+            films.append(film.split(sizes, dim=1))
+        return films
+
+    def _check_horizon(self, length: int) -> None:
+        factor = 2 ** (len(self.dims) - 1)
+        if length < 1 or length % factor:
+            raise ValueError(
+                f"a U-Net of {len(self.dims)} resolutions needs a window that is a multiple of "
+                f"{factor} steps, got {length}"
+            )
+        if not self.per_position and length != self.horizon:
+            raise ValueError(
+                f"this network was built for a window of {self.horizon} steps, got {length}; "
+                "level_embedding='per_position' accepts other lengths"
+            )

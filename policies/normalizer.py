@@ -1,0 +1,59 @@
+"""Affine normalisation that lives in the policy's weights."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+Mode = Literal["min_max", "z_score", "identity"]
+
+# Dimensions that vary less than this are shifted but not scaled.
+MIN_RANGE = 1e-4
+
+
+class Normalizer(nn.Module):
+    """Maps physical values x to ``x * scale + offset`` along the last dimension.
+
+    Args:
+        size: Number of features.
+    """
+
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.ones(size))
+        self.register_buffer("offset", torch.zeros(size))
+
+    @classmethod
+    def fit(cls, values: np.ndarray, mode: Mode) -> Normalizer:
+        """Fit to data of shape (T, size): min_max maps onto [-1, 1], z_score to unit variance."""
+        values = values.astype(np.float64)
+        if mode == "min_max":
+            low, high = values.min(axis=0), values.max(axis=0)
+            centre, half = (low + high) / 2, (high - low) / 2
+        elif mode == "z_score":
+            centre, half = values.mean(axis=0), values.std(axis=0)
+        elif mode == "identity":
+            centre, half = np.zeros(values.shape[1]), np.ones(values.shape[1])
+        else:
+            raise ValueError(
+                f"normalisation must be 'min_max', 'z_score' or 'identity', got {mode!r}"
+            )
+        half = np.where(half < MIN_RANGE / 2, 1.0, half)
+        normalizer = cls(values.shape[1])
+        normalizer.scale.copy_(torch.from_numpy(1 / half))
+        normalizer.offset.copy_(torch.from_numpy(-centre / half))
+        return normalizer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x of shape (..., size)."""
+        return x * self.scale + self.offset
+
+    def inverse(self, x: Tensor) -> Tensor:
+        """Return x of shape (..., size) to physical units."""
+        return (x - self.offset) / self.scale

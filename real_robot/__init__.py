@@ -1,0 +1,1 @@
+"""Control loops and drivers for robots; these run policies without importing torch."""

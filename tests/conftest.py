@@ -1,0 +1,28 @@
+"""Shared fixtures, and an environment in which tests neither open windows nor fight for cores."""
+
+import os
+from pathlib import Path
+
+# Before torch, OpenMP and SDL read them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+
+import hypothesis
+import pytest
+
+pytest.register_assert_rewrite("conformance")
+
+# How long an example takes says more about the machine's load than about the code.
+hypothesis.settings.register_profile("hotloop", deadline=None, max_examples=50)
+hypothesis.settings.load_profile("hotloop")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder with the real data sets: HOTLOOP_DATA, or ../shared/data beside the repository."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    path = Path(os.environ.get("HOTLOOP_DATA", default))
+    if not path.is_dir():
+        pytest.skip(f"the data folder {path} does not exist; set HOTLOOP_DATA")
+    return path

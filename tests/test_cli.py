@@ -1,0 +1,181 @@
+"""The console command: help that answers at once, exit codes that mean something."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from importlib import metadata
+
+import pytest
+
+from hotloop.train.cli import build_parser, execute, main
+from hotloop.train.commands import COMMANDS, ExitCode
+
+HEAVY = ("torch", "numpy", "hydra", "omegaconf", "gymnasium", "mujoco", "h5py", "zarr", "onnx")
+
+
+def hotloop(*args: str, code: str = "from hotloop.train.cli import main; sys.exit(main())"):
+    """Run code in a fresh interpreter as the console script would, and return the process."""
+    command = [sys.executable, "-c", f"import sys; {code}", *args]
+    environment = {name: value for name, value in os.environ.items() if "HOTLOOP" not in name}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def raising(error: BaseException) -> Callable[[Namespace], int]:
+    def run(args: Namespace) -> int:
+        raise error
+
+    return run
+
+
+def test_help_lists_every_command_with_an_example_of_each() -> None:
+    process = hotloop("--help")
+    assert process.returncode == 0
+    for command in COMMANDS:
+        assert f"\n    {command} " in process.stdout
+        assert f"\n  hotloop {command}" in process.stdout
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """Importing torch alone takes seconds, so help and completion would crawl."""
+    process = hotloop(
+        code="from hotloop.train.cli import build_parser; build_parser().format_help(); "
+        f"print(sorted(set({HEAVY}) & set(sys.modules)))"
+    )
+    assert process.stdout == "[]\n", process.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main([command, "--help"])
+    assert raised.value.code == 0
+    assert f"usage: hotloop {command}" in capsys.readouterr().out
+
+
+def test_train_help_explains_overrides_and_lists_the_choices(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    text = capsys.readouterr().out
+    for piece in ("policy=…", "task=…", "key=value", "dp", "sdp", "pusht", "pointmaze-umaze"):
+        assert piece in text
+
+
+def test_version_is_the_one_of_the_installed_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(["--version"])
+    assert raised.value.code == 0
+    assert capsys.readouterr().out == f"hotloop {metadata.version('hotloop')}\n"
+
+
+def test_no_command_shows_the_help_and_counts_as_a_mistake(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main([]) == ExitCode.USAGE
+    assert "usage: hotloop" in capsys.readouterr().err
+
+
+def test_an_unknown_command_names_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(["trian"])
+    assert raised.value.code == ExitCode.USAGE
+    message = capsys.readouterr().err
+    assert "invalid choice: 'trian'" in message
+    assert all(command in message for command in COMMANDS)
+
+
+@pytest.mark.parametrize("code", [ExitCode.SUCCESS, ExitCode.FAILED])
+def test_the_exit_code_of_a_command_is_passed_on(code: ExitCode) -> None:
+    assert execute(lambda args: code, Namespace()) == code
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ValueError("horizon 15 is not divisible by 4"), "horizon 15 is not divisible by 4"),
+        (FileNotFoundError(2, "No such file or directory", "a.zarr"), "a.zarr: No such file"),
+        (OSError("unable to open file (truncated)"), "unable to open file (truncated)"),
+        (
+            ImportError("zarr is missing: pip install 'hotloop[zarr]'"),
+            "zarr is missing: pip install 'hotloop[zarr]'",
+        ),
+    ],
+)
+def test_a_user_mistake_is_one_message_without_traceback(
+    error: Exception,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("HOTLOOP_DEBUG", raising=False)
+    assert execute(raising(error), Namespace()) == ExitCode.USAGE
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"hotloop: error: {message}")
+    assert captured.err.count("\n") == 1
+
+
+def test_the_traceback_of_a_user_mistake_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOTLOOP_DEBUG", "1")
+    with pytest.raises(ValueError, match="horizon"):
+        execute(raising(ValueError("horizon")), Namespace())
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), RuntimeError("shape"), AssertionError()])
+def test_a_defect_of_the_program_keeps_its_traceback(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        execute(raising(error), Namespace())
+
+
+def test_ctrl_c_is_not_an_error_message(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(raising(KeyboardInterrupt()), Namespace()) == ExitCode.INTERRUPTED
+    assert capsys.readouterr().err == "hotloop: interrupted\n"
+
+
+def test_a_reader_that_leaves_early_ends_the_command_quietly() -> None:
+    """`hotloop data inspect FILE | head` printed a BrokenPipeError at interpreter exit."""
+    code = (
+        "import sys; from argparse import Namespace; from hotloop.train.cli import execute; "
+        "sys.exit(execute(lambda args: print('row ' * 100_000) or 0, Namespace()))"
+    )
+    read, write = os.pipe()
+    os.close(read)
+    process = subprocess.run(
+        [sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, check=False
+    )
+    os.close(write)
+    assert (process.returncode, process.stderr) == (ExitCode.BROKEN_PIPE, b"")
+
+
+def test_warnings_of_other_libraries_do_not_bury_our_own() -> None:
+    process = hotloop(
+        code="import warnings; from hotloop.train.cli import main; main([]); "
+        "warn = lambda text, module: warnings.warn_explicit(text, UserWarning, 'f', 1, module); "
+        "warn('will be removed', 'gymnasium.logger'); warn('ours', 'hotloop.train.loop')"
+    )
+    assert "UserWarning: ours" in process.stderr
+    assert "will be removed" not in process.stderr
+
+
+def test_openmp_threads_wait_passively_unless_the_user_decides(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Spinning threads made training up to 16 times slower on a machine with other work."""
+    monkeypatch.setenv("OMP_WAIT_POLICY", "")  # so that teardown also undoes what `main` sets
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    main([])
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    main([])
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+
+
+def test_options_are_never_abbreviated() -> None:
+    """An abbreviation that works today changes its meaning with the next option."""
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["--vers"])

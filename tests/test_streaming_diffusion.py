@@ -1,0 +1,286 @@
+"""Streaming Diffusion Policy: its invariants, its start buffers, and its naive reference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from conformance import PolicyConformance
+from tiny import (
+    SPEC,
+    FakeNetwork,
+    constant_network,
+    normalised,
+    observe,
+    plan_at,
+    stream,
+    tiny_model,
+)
+from torch import Tensor
+
+from hotloop.decoding import Executor
+from hotloop.decoding.rolling import support
+from hotloop.decoding.samplers import PREDICTIONS, UPDATES, apply_step, step_coefficients
+from hotloop.policies.diffusion import DiffusionPolicy
+from hotloop.policies.model import DiffusionModel
+from hotloop.policies.rows import RowNoise
+from hotloop.policies.sampling import START_BUFFERS, SamplingConfig
+from hotloop.policies.streaming_diffusion import StreamingDiffusionPolicy
+
+POSITION = "observation.position"
+ZERO = SamplingConfig(num_execute=4, start="zero")
+CONSTANT = replace(ZERO, start="constant", start_key=POSITION)
+DENOISE = replace(ZERO, start="denoise")
+every_chunk = pytest.mark.parametrize("num_execute", [1, 2, 4, 8])  # h = 8, 4, 2, 1
+every_start = pytest.mark.parametrize("start", START_BUFFERS)
+
+
+class TestStreamingPolicyContract(PolicyConformance):
+    @pytest.fixture(params=[(s, u) for s in START_BUFFERS for u in UPDATES], ids="-".join)
+    def policy(self, request: pytest.FixtureRequest) -> StreamingDiffusionPolicy:
+        start, update = request.param
+        sampling = SamplingConfig(4, 3, update, start, start_key=POSITION)
+        return StreamingDiffusionPolicy(tiny_model(), SPEC, sampling)
+
+
+@pytest.mark.parametrize("update", UPDATES)
+def test_one_chunk_is_diffusion_policy(update: str) -> None:
+    """Invariant (i): with h = 1 and the same draws, SDP and DP are the same algorithm."""
+    model = tiny_model(horizon=8, num_obs_steps=1, ladders=("8x1",))
+    sampling = SamplingConfig(8, 6, update, start="zero")
+    kinds = (StreamingDiffusionPolicy, DiffusionPolicy)
+    plans = [stream(kind(model, SPEC, sampling), [3, 4], 4, num_obs_steps=1) for kind in kinds]
+    for sdp, dp in zip(*plans, strict=True):
+        np.testing.assert_allclose(sdp.actions, dp.actions, atol=1e-5)
+        np.testing.assert_array_equal(sdp.first_step, dp.first_step)
+
+
+def test_one_chunk_with_past_slots_differs_by_what_is_left_of_the_signal() -> None:
+    """Past slots at level N hold executed actions times sqrt(alpha_bar_N), 1e-3 here, not 0."""
+    model = tiny_model(ladders=("8x1",))
+    sampling = SamplingConfig(8, 6, start="zero")
+    kinds = (StreamingDiffusionPolicy, DiffusionPolicy)
+    plans = [stream(kind(model, SPEC, sampling), [3, 4], 4) for kind in kinds]
+    for sdp, dp in zip(*plans, strict=True):
+        np.testing.assert_allclose(sdp.actions, dp.actions, atol=2e-2)
+
+
+@every_chunk
+@pytest.mark.parametrize("calls", [0, 1, 2, 3])
+def test_every_control_step_makes_exactly_its_calls_on_trained_levels(
+    num_execute: int, calls: int
+) -> None:
+    """Invariants (iii) and (iv), seen from inside the network over many control steps."""
+    network = constant_network(24)
+    model = tiny_model(network=network)
+    sampling = replace(ZERO, num_execute=num_execute, calls_per_step=calls)
+    policy = StreamingDiffusionPolicy(model, SPEC, sampling)
+    policy.reset(np.arange(2))
+    trained = support([policy.ladder])
+    for step in range(0, 6 * num_execute, num_execute):
+        network.calls.clear()
+        plan_at(policy, step, np.arange(2))
+        assert len(network.calls) == (calls or policy.ladder.rung)
+        np.testing.assert_array_equal(network.calls[0].level[0], policy.ladder.levels())
+        for call in network.calls:
+            assert {tuple(level) for level in call.level.tolist()} <= trained
+            assert call.level.min() >= 1
+
+
+@every_start
+@pytest.mark.parametrize("update", UPDATES)
+def test_every_slot_stands_at_the_level_that_the_network_is_told(start: str, update: str) -> None:
+    """Invariant (v): around sqrt(alpha_bar_k) A_0 the variance is 1 - alpha_bar_k, in every slot.
+
+    The network knows the clean action, 0.3, so that the reverse process itself is exact. The start
+    buffers zero and constant guess wrong and are looked at from the second chunk on.
+    """
+    network = constant_network(24)
+    model = tiny_model(horizon=11, num_obs_steps=4, network=network, ladders=("2x3",))
+    sampling = SamplingConfig(2, 4, update, start, start_key=POSITION)
+    policy = StreamingDiffusionPolicy(model, SPEC, sampling)
+    stream(policy, list(range(2000)), num_plans=7, num_obs_steps=4)
+    first = 0 if start == "denoise" else 20
+    assert len(network.calls) == (12 if start == "denoise" else 4) + 6 * 4
+    for call in network.calls[first:]:
+        variance = 1 - model.schedule.alpha_bar[call.level[0]]
+        error = call.x - 0.3 * np.sqrt(1 - variance)[:, None]
+        scale = np.maximum(variance, 1e-9)[:, None]
+        np.testing.assert_allclose(error.var(axis=0) / scale, 1, atol=0.2)
+        np.testing.assert_allclose(error.mean(axis=0) / np.sqrt(scale), 0, atol=0.12)
+
+
+@pytest.mark.parametrize(("start", "guess"), [("zero", 0.0), ("constant", 0.6)])
+def test_a_start_buffer_is_a_noised_guess(start: str, guess: float) -> None:
+    """Zero starts from the middle of the action range, constant from where the robot is."""
+    network = constant_network(24)
+    model = tiny_model(network=network)
+    model.action_normalizer.scale.fill_(1.0)
+    model.action_normalizer.offset.fill_(0.0)
+    policy = StreamingDiffusionPolicy(model, SPEC, replace(CONSTANT, start=start))
+    rows = np.arange(3000)
+    policy.reset(rows)
+    observation = observe(np.zeros(3000), rows)
+    observation.frames[POSITION][:, -1] = 0.6
+    policy.plan(observation, observation.step)
+    seen = network.calls[0]
+    alpha_bar = model.schedule.alpha_bar[seen.level[0]][:, None]
+    spread = 4.5 * np.sqrt((1 - alpha_bar) / 3000)
+    assert (np.abs(seen.x.mean(axis=0) - np.sqrt(alpha_bar) * guess) < spread).all()
+    np.testing.assert_allclose(seen.x.var(axis=0) / (1 - alpha_bar), 1, atol=0.15)
+
+
+def test_denoising_the_start_takes_h_times_the_calls_and_no_more() -> None:
+    """The first chunk is executed as it was sampled; the next control step is an ordinary one."""
+    network = constant_network(24)
+    model = tiny_model(network=network)
+    for calls, start_calls, expected in ((0, 0, 24), (3, 0, 6), (1, 0, 2), (1, 5, 5)):
+        sampling = replace(DENOISE, calls_per_step=calls, start_calls=start_calls)
+        policy = StreamingDiffusionPolicy(model, SPEC, sampling)
+        policy.reset(np.array([0]))
+        network.calls.clear()
+        plan_at(policy, 0, np.array([0]))
+        assert len(network.calls) == expected
+        assert all(len(set(call.level[0])) == 1 for call in network.calls)
+        plan_at(policy, 4, np.array([0]))
+        assert len(network.calls) == expected + (calls or 12)
+
+
+def test_the_denoised_start_begins_with_the_plan_of_diffusion_policy() -> None:
+    model = tiny_model()
+    dp = DiffusionPolicy(model, SPEC, SamplingConfig(4, calls_per_step=6))
+    sdp = StreamingDiffusionPolicy(model, SPEC, replace(DENOISE, calls_per_step=3))
+    window, start = (stream(policy, [3, 4], 1)[0] for policy in (dp, sdp))
+    np.testing.assert_allclose(start.actions[:, :4], window.actions[:, :4], atol=1e-5)
+    np.testing.assert_array_equal(start.num_ready, [4, 4])
+
+
+def test_the_constant_start_needs_to_know_where_the_position_is() -> None:
+    with pytest.raises(ValueError, match=r"start_key.*\['observation.goal', .*\], got 'position'"):
+        StreamingDiffusionPolicy(tiny_model(), SPEC, replace(CONSTANT, start_key="position"))
+
+
+def naive_plans(
+    model: DiffusionModel, levels: list[np.ndarray], seed: int, num_plans: int, update: str
+) -> list[np.ndarray]:
+    """Chunks of four actions of one row, streamed with plain network calls on torch tensors."""
+    noise, draws = RowNoise(), update == "ddpm"
+    noise.reset(np.array([seed]), None)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.from_numpy(noise.draw(np.array([0]), shape))
+
+    start = torch.from_numpy(levels[0])[None]
+    x, chunks = model.schedule.add_noise(torch.zeros(1, 9, 2), draw(9, 2), start), []
+    for index in range(num_plans):
+        frames = observe([4 * index], np.array([0])).frames
+        condition = model.flatten({key: torch.from_numpy(value) for key, value in frames.items()})
+        for level, next_level in pairwise(levels):
+            output = model.predict(x, torch.from_numpy(level)[None], condition)
+            c = step_coefficients(
+                model.schedule, level, next_level, model.config.prediction, update
+            )
+            x = apply_step(x, output, c, draw(9, 2) if draws else None)
+        chunks.append(x[0, 1:5].numpy())
+        fresh, newest = draw(5, 2), x[:, 4:5]
+        past = model.schedule.add_noise(newest, fresh[:, :1], start[:, :1])
+        x = torch.cat([past, x[:, 5:], fresh[:, 1:]], dim=1)
+    return chunks
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+@pytest.mark.parametrize("update", UPDATES)
+def test_streaming_is_what_naive_network_calls_give(prediction: str, update: str) -> None:
+    model = tiny_model(prediction=prediction)
+    policy = StreamingDiffusionPolicy(model, SPEC, SamplingConfig(4, 3, update, "zero"))
+    naive = naive_plans(model, policy.ladder.control_step(3), 7, 5, update)
+    for plan, chunk in zip(stream(policy, [7], 5), naive, strict=True):
+        actual = normalised(model, plan.actions[0, :4])
+        np.testing.assert_allclose(actual, chunk.clip(-1, 1), atol=2e-5)
+
+
+@every_start
+def test_resetting_a_row_changes_only_that_row(start: str) -> None:
+    """Invariant (vi), down to the buffers, with rows at different steps of their episodes."""
+    sampling = SamplingConfig(4, 3, "ddpm", start, start_key=POSITION)
+    policy, twin = (StreamingDiffusionPolicy(tiny_model(), SPEC, sampling) for _ in range(2))
+    rows, others, step = np.arange(3), np.array([0, 2]), np.full(3, 8)
+    for each in (policy, twin):
+        stream(each, [1, 2, 3], 2)
+    policy.reset(np.array([9]), np.array([1]))
+    np.testing.assert_array_equal(policy._buffer, twin._buffer)
+    plan = policy.plan(observe([8, 0, 8], rows), np.array([8, 0, 8]))
+    expected = twin.plan(observe(step, rows), step)
+    np.testing.assert_allclose(plan.actions[others], expected.actions[others], atol=1e-5)
+    np.testing.assert_array_equal(plan.first_step, [8, 0, 8])
+    np.testing.assert_allclose(policy._buffer[others], twin._buffer[others], atol=1e-5)
+    assert not np.isclose(plan.actions[1], expected.actions[1]).all()
+
+
+def test_a_stride_of_one_is_the_unstrided_sampler() -> None:
+    """Invariant (vii): as many calls as levels, or "all of them", are one thing."""
+    for update in UPDATES:
+        sampling = SamplingConfig(4, 0, update, "denoise")
+        plans = [
+            stream(StreamingDiffusionPolicy(tiny_model(), SPEC, choice), [1, 2], 3)
+            for choice in (sampling, replace(sampling, calls_per_step=12, start_calls=24))
+        ]
+        for one, other in zip(*plans, strict=True):
+            np.testing.assert_array_equal(one.actions, other.actions)
+
+
+@every_start
+@every_chunk
+def test_executed_actions_are_those_demonstrated_for_the_observed_step(
+    start: str, num_execute: int
+) -> None:
+    """Invariant (viii): slot To - 1 belongs to the newest observation; a replayed demo stays so."""
+    num_past, steps = 2, np.arange(60)
+    demo = np.stack([np.sin(0.3 * steps), np.cos(0.5 * steps)], axis=-1).astype(np.float32)
+
+    def recall(x: Tensor, level: Tensor, observation: Tensor) -> Tensor:
+        now = (observation.unflatten(1, (num_past + 1, -1))[:, -1, 0] * 100).round().long()
+        window = now[:, None] + torch.arange(10) - num_past
+        return torch.from_numpy(demo)[window.clamp(0)]
+
+    network = FakeNetwork(24, recall)
+    ladders = ("1x8", "2x4", "4x2", "8x1")
+    model = tiny_model(horizon=10, num_obs_steps=3, ladders=ladders, network=network)
+    model.observation_normalizer.scale.fill_(0.01)
+    sampling = SamplingConfig(num_execute, 1, start=start, start_key=POSITION)
+    executor = Executor(StreamingDiffusionPolicy(model, SPEC, sampling))
+    executor.reset([0, 1])
+    for step in range(20):
+        shapes = model.observation_shapes.items()
+        frame = {key: np.full((2, *shape), step, np.float32) for key, shape in shapes}
+        actions = normalised(model, executor.act(frame).astype(np.float32))
+        np.testing.assert_allclose(actions, np.tile(demo[step], (2, 1)), atol=1e-5)
+
+
+def test_a_plan_publishes_the_noise_of_its_buffer() -> None:
+    policy = StreamingDiffusionPolicy(tiny_model(), SPEC, replace(ZERO, num_execute=2))
+    for plan in stream(policy, [0, 1], 3):
+        levels = np.array([0, 0, 6, 6, 12, 12, 18, 18]) / 24
+        np.testing.assert_allclose(plan.noise_level, np.tile(levels, (2, 1)))
+        np.testing.assert_array_equal(plan.num_ready, [2, 2])
+
+
+def test_a_row_that_does_not_continue_its_buffer_starts_anew() -> None:
+    network = constant_network(24)
+    policy = StreamingDiffusionPolicy(tiny_model(network=network), SPEC, DENOISE)
+    stream(policy, [0, 1], 2)
+    network.calls.clear()
+    plan_at(policy, 10, np.arange(2))  # step 8 was due
+    assert [len(set(call.level[0])) for call in network.calls] == [1] * 24
+
+
+def test_a_policy_streams_only_in_chunks_that_it_is_trained_for() -> None:
+    with pytest.raises(ValueError, match=r"streams in chunks of \[1, 2, 4, 8\].*num_execute 3"):
+        StreamingDiffusionPolicy(tiny_model(), SPEC, replace(ZERO, num_execute=3))
+    with pytest.raises(ValueError, match=r"a ladder is written 'Ta x h', e\.g\. '8x2', got '8-2'"):
+        tiny_model(ladders=("8-2",))
+    with pytest.raises(ValueError, match="number of calls must be between 1 and 12"):
+        StreamingDiffusionPolicy(tiny_model(), SPEC, replace(ZERO, calls_per_step=13))

@@ -1,0 +1,1 @@
+"""Training: data, objectives, the optimisation loop, and the command line."""

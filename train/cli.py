@@ -1,0 +1,126 @@
+"""The `hotloop` console command: parse the arguments, run one command, return an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+from . import commands
+from .commands import COMMANDS, ExitCode
+
+DESCRIPTION = """\
+Fast robot policies, from demonstrations to hardware.
+
+A diffusion policy plans actions by removing noise in many network calls. hotloop keeps a
+buffer of half-denoised actions instead, so that every control step needs only one call."""
+
+EXAMPLES = """\
+examples:
+  hotloop demo                              everything once, on a fresh machine: generate
+                                            demonstrations, train, evaluate, time, report
+  hotloop eval pusht-sdp calls_per_step=1   score a ready-made policy
+  hotloop bench pusht-dp pusht-sdp          time policies per control step
+  hotloop data inspect FILE                 what is in a data set, and what is wrong with it
+  hotloop train policy=sdp task=pusht       train a policy of your own
+
+`hotloop COMMAND --help` explains one command.
+
+exit codes:
+  0 success; 1 the command ran and its answer is no, or it crashed; 2 wrong arguments or input;
+  130 interrupted. Errors are one message; HOTLOOP_DEBUG=1 shows where they come from."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that `argv` names, by default the process's arguments.
+
+    Returns:
+        The exit code, see `ExitCode`.
+
+    Raises:
+        SystemExit: From argparse, for ``--help``, ``--version`` and malformed arguments.
+    """
+    _set_process_defaults()
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if "run" not in args:
+        parser.print_help(sys.stderr)
+        return ExitCode.USAGE
+    return execute(args.run, args)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Assemble the parser of `hotloop` from the commands' own."""
+    parser = argparse.ArgumentParser(
+        prog="hotloop",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="print the version")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for name in COMMANDS:
+        import_module(f".{name}", commands.__name__).add_parser(subparsers)
+    return parser
+
+
+def execute(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    """Run a command and turn its exceptions into an exit code.
+
+    The library raises ValueError for wrong arguments and data, OSError for files, ImportError
+    for a missing extra: these become one message on stderr. Every other exception is a defect
+    of the program and keeps its traceback; KeyError is one of them, as its text says nothing.
+    """
+    try:
+        code = run(args)
+        # A closed pipe shows at the flush; at interpreter exit it could not be handled.
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("hotloop: interrupted", file=sys.stderr)
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # The reader, e.g. `| head`, has seen enough; the interpreter flushes once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.BROKEN_PIPE
+    except (ValueError, OSError, ImportError) as error:
+        if os.environ.get("HOTLOOP_DEBUG"):
+            raise
+        print(f"hotloop: error: {_describe(error)}", file=sys.stderr)
+        return ExitCode.USAGE
+    return code
+
+
+class _ShowVersion(argparse.Action):
+    """Print the installed version; importing the metadata reader would double the time of help."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *args: Any) -> None:
+        from importlib.metadata import version
+
+        print(f"hotloop {version('hotloop')}")
+        parser.exit()
+
+
+def _describe(error: Exception) -> str:
+    """Return the message of `error`, a file error without its number."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
+def _set_process_defaults() -> None:
+    """Settle what has to be settled before numerical and simulator libraries are imported."""
+    # Spinning OpenMP threads made a training step 16 times slower on cores shared with others.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    if not sys.warnoptions:
+        # Deprecation notices of other libraries would bury the messages meant for the user.
+        warnings.filterwarnings("ignore", module=r"(?!hotloop\.)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

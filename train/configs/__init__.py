@@ -1,0 +1,1 @@
+"""Configuration files of `hotloop train` and `hotloop eval`."""

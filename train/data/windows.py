@@ -1,0 +1,103 @@
+"""Training windows cut from episodes, and the order in which they are visited."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...policies.model import Batch
+from .episodes import Episodes
+
+
+class Windows:
+    """Every step of every episode as the current step of one window.
+
+    A window holds `num_obs_steps` observations up to the current step and `horizon` actions, of
+    which the one at position ``num_obs_steps - 1`` is current. Positions before the first or after
+    the last step of the episode repeat that step, so late chunks are trained up to the very end.
+
+    Args:
+        episodes: Source.
+        observation_keys: Keys that the policy reads.
+        num_obs_steps: Observation frames To.
+        horizon: Window length H.
+    """
+
+    def __init__(
+        self,
+        episodes: Episodes,
+        observation_keys: tuple[str, ...],
+        num_obs_steps: int,
+        horizon: int,
+    ) -> None:
+        self.observations = {
+            key: torch.from_numpy(np.ascontiguousarray(episodes.observations[key], np.float32))
+            for key in observation_keys
+        }
+        self.actions = torch.from_numpy(np.ascontiguousarray(episodes.actions, np.float32))
+        lengths = np.diff(episodes.episode_ends, prepend=0)
+        self._first = torch.from_numpy(np.repeat(episodes.episode_starts, lengths))
+        self._last = torch.from_numpy(np.repeat(episodes.episode_ends - 1, lengths))
+        self._observed = torch.arange(num_obs_steps) - (num_obs_steps - 1)
+        self._window = torch.arange(horizon) - (num_obs_steps - 1)
+
+    def __len__(self) -> int:
+        """Number of windows, one per step."""
+        return len(self.actions)
+
+    def gather(self, current: Tensor) -> Batch:
+        """Windows whose current steps are `current`, integer, shape (B,)."""
+        first, last = self._first[current, None], self._last[current, None]
+        observed = torch.clamp(current[:, None] + self._observed, first, last)
+        window = torch.clamp(current[:, None] + self._window, first, last)
+        observation = {key: array[observed] for key, array in self.observations.items()}
+        return Batch(observation, self.actions[window])
+
+    def later(self, current: Tensor, num_steps: int) -> Tensor:
+        """The steps `num_steps` after `current`, at most the last of their episodes."""
+        return torch.minimum(current + num_steps, self._last[current])
+
+
+class EpochSampler:
+    """Shuffled epochs as a pure function of the step, so that a resumed run needs no state.
+
+    Args:
+        num_samples: Size of the data set.
+        batch_size: Samples per step, over all processes.
+        seed: Seed of every epoch's order.
+    """
+
+    def __init__(self, num_samples: int, batch_size: int, seed: int) -> None:
+        self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed
+        self._epoch, self._order = -1, torch.zeros(0, dtype=torch.int64)
+
+    def indices(self, step: int) -> Tensor:
+        """Samples of optimisation step `step`, shape (B,); epochs follow without a gap."""
+        begin, parts, missing = step * self.batch_size, [], self.batch_size
+        while missing:
+            epoch, position = divmod(begin, self.num_samples)
+            part = self._epoch_order(epoch)[position : position + missing]
+            parts.append(part)
+            begin, missing = begin + len(part), missing - len(part)
+        return torch.cat(parts)
+
+    def _epoch_order(self, epoch: int) -> Tensor:
+        if epoch != self._epoch:
+            generator = step_generator(self.seed, epoch, stream="epoch")
+            self._order = torch.randperm(self.num_samples, generator=generator)
+            self._epoch = epoch
+        return self._order
+
+
+def step_generator(seed: int, step: int, stream: str) -> torch.Generator:
+    """Random generator of one step and purpose: the same numbers whenever it is asked for.
+
+    Args:
+        seed: Seed of the run.
+        step: Optimisation step or epoch.
+        stream: Purpose, so that two draws of one step are independent.
+    """
+    entropy = [seed, step, *stream.encode()]
+    state = np.random.SeedSequence(entropy).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
