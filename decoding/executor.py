@@ -111,6 +111,6 @@ class Executor:
             raise ValueError(f"plan has no ready action at step {first} in rows {rows}")
         for index, row in enumerate(rows):
             num, begin = num_ready[index], offset[index]
-            slots = (first[index] + np.arange(num)) % self._queue.shape[1]
+            slots = (np.arange(int(num)) + int(first[index])) % self._queue.shape[1]
             self._queue[row, slots] = plan.actions[index, begin : begin + num]
         self._end[rows] = first + num_ready

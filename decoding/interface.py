@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .trajectory import ActionTrajectory
 
@@ -36,11 +38,17 @@ class ActionSpec:
             )
         for name, low, high in zip(self.names, self.low, self.high, strict=True):
             if not low < high:
-                raise ValueError(f"ActionSpec {name!r}: low must be below high, got [{low}, {high}]")
+                raise ValueError(
+                    f"ActionSpec {name!r}: low must be below high, got [{low}, {high}]"
+                )
         if not (self.dt > 0 and np.isfinite(self.dt)):
             raise ValueError(f"ActionSpec dt must be a positive number of seconds, got {self.dt}")
-        bounds = np.asarray(self.low, np.float64), np.asarray(self.high, np.float64)
-        object.__setattr__(self, "_bounds", bounds)
+        if not np.isfinite([*self.low, *self.high]).all():
+            raise ValueError(f"ActionSpec bounds must be finite, got {self.low} and {self.high}")
+
+    @cached_property
+    def _bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return np.asarray(self.low, np.float64), np.asarray(self.high, np.float64)
 
     @property
     def size(self) -> int:
@@ -53,7 +61,7 @@ class ActionSpec:
             raise ValueError(
                 f"actions must have {self.size} dimensions {self.names}, got shape {actions.shape}"
             )
-        low, high = self._bounds  # type: ignore[attr-defined]
+        low, high = self._bounds
         # Written so that NaN, which fails every comparison, is out of bounds.
         inside = (low <= actions) & (actions <= high)
         if not inside.all():
@@ -79,7 +87,7 @@ class ObservationSpec:
     num_steps: int
 
     def check_frame(self, frame: Mapping[str, np.ndarray]) -> None:
-        """Raise ValueError unless `frame`, arrays of shape (R, *shape), has every key of the spec."""
+        """Raise ValueError unless `frame` has every key, finite, of shape (R, *shape)."""
         for key, shape in self.shapes.items():
             if key not in frame:
                 raise ValueError(
@@ -91,6 +99,8 @@ class ObservationSpec:
                     f"observation {key!r} must have shape (rows, {', '.join(map(str, shape))}), "
                     f"got {frame[key].shape}"
                 )
+            if not np.isfinite(frame[key]).all():
+                raise ValueError(f"observation {key!r} holds NaN or infinite values: {frame[key]}")
 
 
 @dataclass(frozen=True)

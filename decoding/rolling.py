@@ -39,7 +39,10 @@ class Ladder:
     def __post_init__(self) -> None:
         """Reject chunks that do not fit, and levels that they do not divide."""
         future = self.horizon - self.num_past
-        if min(self.num_execute, self.num_chunks) < 1 or self.num_execute * self.num_chunks > future:
+        if (
+            min(self.num_execute, self.num_chunks) < 1
+            or self.num_execute * self.num_chunks > future
+        ):
             raise ValueError(
                 f"{self.num_chunks} chunks of {self.num_execute} actions do not fit the {future} "
                 f"steps of the window (horizon {self.horizon} less {self.num_past} past slots)"
@@ -68,7 +71,9 @@ class Ladder:
         Each of them but the last, which is never given to the network, is one that training
         visits too.
         """
-        return [self.levels(self.rung - int(left)) for left in spaced_levels(self.rung, 0, num_calls)]
+        return [
+            self.levels(self.rung - int(left)) for left in spaced_levels(self.rung, 0, num_calls)
+        ]
 
 
 @dataclass(frozen=True)
@@ -114,12 +119,14 @@ class LevelMixture:
         return levels
 
     def _draw_chunkwise(self, num_samples: int, generator: torch.Generator) -> Tensor:
-        tables = [np.stack([ladder.levels(j) for j in range(ladder.rung)]) for ladder in self.ladders]
+        tables = [
+            np.stack([ladder.levels(j) for j in range(ladder.rung)]) for ladder in self.ladders
+        ]
         sizes = torch.tensor([len(table) for table in tables])
         offsets = sizes.cumsum(0) - sizes
         which = torch.randint(len(tables), (num_samples,), generator=generator)
         progress = (torch.rand(num_samples, generator=generator) * sizes[which]).long()
-        return torch.from_numpy(np.concatenate(tables))[offsets[which] + progress]
+        return torch.as_tensor(np.concatenate(tables))[offsets[which] + progress]
 
 
 def advance(buffer: np.ndarray, executed: np.ndarray, num_execute: int) -> np.ndarray:

@@ -8,6 +8,7 @@ readable reference; engines run the same coefficients from a table.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -41,7 +42,7 @@ def step_coefficients(
     """Coefficients that take positions from `level` to `next_level`, integers of one shape.
 
     A position whose level does not change is left as it is. DDIM is Song et al. 2021, eq. 12 with
-    eta 0; DDPM is the posterior q(x_k' | x_k, x_0) of Ho et al. 2020, eq. 7, between any two levels.
+    eta 0; DDPM is the posterior of Ho et al. 2020, eq. 7, between any two levels.
 
     Raises:
         ValueError: If a level is out of range or rises, or a name is unknown.
@@ -87,10 +88,10 @@ def apply_step(
     def per_position(c: np.ndarray) -> Tensor:
         return torch.as_tensor(c, dtype=x.dtype, device=x.device)[..., None]
 
-    c = StepCoefficients(*(per_position(value) for value in coefficients))  # type: ignore[arg-type]
-    x0 = (c.p_x * x + c.p_f * output).clamp(-1, 1)
-    result = c.c_0 * x0 + c.c_x * x + c.c_f * output
-    return result if noise is None else result + c.c_z * noise
+    p_x, p_f, c_0, c_x, c_f, c_z = (per_position(value) for value in coefficients)
+    x0 = (p_x * x + p_f * output).clamp(-1, 1)
+    result = c_0 * x0 + c_x * x + c_f * output
+    return result if noise is None else result + c_z * noise
 
 
 def reverse(
@@ -116,9 +117,9 @@ def reverse(
     Returns:
         Actions at ``levels[-1]``, shape (B, H, D).
     """
-    for level, next_level in zip(levels[:-1], levels[1:], strict=True):
+    for level, next_level in pairwise(levels):
         coefficients = step_coefficients(schedule, level, next_level, prediction, update)
-        output = denoise(x, torch.from_numpy(level).expand(len(x), -1))
+        output = denoise(x, torch.as_tensor(level).expand(len(x), -1))
         noise = None
         if update == "ddpm":
             noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)

@@ -41,7 +41,7 @@ class NoiseSchedule:
 
     @cached_property
     def _tables(self) -> tuple[Tensor, Tensor]:
-        alpha_bar = torch.from_numpy(self.alpha_bar)
+        alpha_bar = torch.as_tensor(self.alpha_bar)
         return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
 
     def signal(self, level: Tensor) -> Tensor:

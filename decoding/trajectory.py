@@ -34,7 +34,9 @@ class ActionTrajectory:
     def __post_init__(self) -> None:
         """Reject inconsistent shapes and trajectories without a step."""
         if self.actions.ndim != 3 or self.actions.shape[1] == 0:
-            raise ValueError(f"actions must have shape (R, H, D) with H > 0, got {self.actions.shape}")
+            raise ValueError(
+                f"actions must have shape (R, H, D) with H > 0, got {self.actions.shape}"
+            )
         rows, horizon, _ = self.actions.shape
         for name, shape in (
             ("first_step", (rows,)),
@@ -52,7 +54,12 @@ class ActionTrajectory:
         """Build a trajectory whose every action, shape (R, H, D), is ready to execute."""
         shape = actions.shape[:2]
         return cls(
-            actions, first_step, observed_step, dt, np.zeros(shape, np.float32), np.ones(shape, bool)
+            actions,
+            first_step,
+            observed_step,
+            dt,
+            np.zeros(shape, np.float32),
+            np.ones(shape, bool),
         )
 
     @property
@@ -82,7 +89,9 @@ class ActionTrajectory:
         All rows must start at the same step, as a slice cannot differ by row.
         """
         if (self.first_step != self.first_step[0]).any():
-            raise ValueError(f"rows start at different steps {self.first_step}; select() rows first")
+            raise ValueError(
+                f"rows start at different steps {self.first_step}; select() rows first"
+            )
         skip = max(step - int(self.first_step[0]), 0)
         if skip >= self.horizon:
             raise ValueError(

@@ -103,8 +103,8 @@ class PushT:
         # ask for the place from which that turn leads to the wanted one.
         state[2:4] += _rotation(state[4]) @ CENTRE_OF_GRAVITY - CENTRE_OF_GRAVITY
         self._score = 0.0
-        state, _ = self._env.reset(options={"reset_to_state": state})
-        return _frame(state)
+        first, _ = self._env.reset(options={"reset_to_state": state})
+        return _frame(first)
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool]:
         """Steer the agent towards a position x, y [px], shape (2,), for 0.1 s."""

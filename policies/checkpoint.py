@@ -85,6 +85,8 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
         config = json.loads(config_path.read_text())
     except json.JSONDecodeError as error:
         raise ValueError(f"{config_path} is not valid JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{config_path} holds no checkpoint: expected a JSON object")
     version = config.get("format_version")
     if version != FORMAT_VERSION:
         raise ValueError(
@@ -143,10 +145,12 @@ def _build(cls: type[Any], values: Mapping[str, Any]) -> Any:
     known = {field.name for field in fields(cls)}
     if unknown := sorted(set(values) - known):
         raise ValueError(f"unknown {cls.__name__} keys {unknown}; known are {sorted(known)}")
+    if missing := sorted(known - set(values)):
+        raise ValueError(f"{cls.__name__} keys {missing} are missing")
     return cls(**values)
 
 
-class replacing_folder:  # noqa: N801 - used as a function: `with replacing_folder(path) as folder`
+class replacing_folder:
     """Context in which a folder is written under a temporary name, then put in place."""
 
     def __init__(self, path: Path) -> None:

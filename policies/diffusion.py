@@ -22,19 +22,22 @@ class ActionHead:
     """
 
     def __init__(self, model: DiffusionModel, action_spec: ActionSpec) -> None:
-        self.observation_spec = ObservationSpec(model.observation_shapes, model.config.num_obs_steps)
+        self.observation_spec = ObservationSpec(
+            model.observation_shapes, model.config.num_obs_steps
+        )
         self.window_shape = (model.config.horizon, model.action_dim)
         self._keys = tuple(model.observation_shapes)
         self._scale = model.action_normalizer.scale.cpu().numpy()
         self._offset = model.action_normalizer.offset.cpu().numpy()
-        self._low = np.asarray(action_spec.low, np.float32)
-        self._high = np.asarray(action_spec.high, np.float32)
+        self._low = -_largest_below(-np.asarray(action_spec.low))
+        self._high = _largest_below(np.asarray(action_spec.high))
 
     def frames(self, observation: Observation) -> np.ndarray:
         """Join the frames of all keys into shape (R, To, O)."""
         parts = [observation.frames[key] for key in self._keys]
         rows, steps = parts[0].shape[:2]
-        return np.concatenate([part.reshape(rows, steps, -1) for part in parts], axis=-1)
+        joined = np.concatenate([part.reshape(rows, steps, -1) for part in parts], axis=-1)
+        return joined.astype(np.float32, copy=False)
 
     def physical(self, normalised: np.ndarray) -> np.ndarray:
         """Return actions (..., D) to physical units, clipped to the spec; NaN stays NaN."""
@@ -43,6 +46,12 @@ class ActionHead:
     def normalised(self, physical: np.ndarray) -> np.ndarray:
         """Normalise actions (..., D)."""
         return (physical * self._scale + self._offset).astype(np.float32)
+
+
+def _largest_below(bound: np.ndarray) -> np.ndarray:
+    """Largest float32 not above a float64 bound: rounding must not leave the action spec."""
+    rounded = bound.astype(np.float32)
+    return np.where(rounded > bound, np.nextafter(rounded, np.float32(-np.inf)), rounded)
 
 
 class DiffusionPolicy:
@@ -79,6 +88,11 @@ class DiffusionPolicy:
         )
         self._engine: Engine = make_engine(engine, self.program)
         self._noise = RowNoise()
+
+    @property
+    def parity(self) -> float:
+        """Largest difference of the engine from eager PyTorch, in normalised action units."""
+        return self._engine.parity
 
     def reset(self, seeds: np.ndarray, rows: np.ndarray | None = None) -> None:
         """Start an episode in each of `rows`; see `Policy.reset`."""

@@ -142,7 +142,10 @@ class DiffusionModel(nn.Module):
 
     def clean(self, x: Tensor, level: Tensor, output: Tensor) -> Tensor:
         """Clean-action estimate, clipped to [-1, 1], from a network output; all (B, H, D)."""
-        signal, sigma = self.schedule.signal(level)[..., None], self.schedule.sigma(level)[..., None]
+        signal, sigma = (
+            self.schedule.signal(level)[..., None],
+            self.schedule.sigma(level)[..., None],
+        )
         if self.config.prediction == "sample":
             estimate = output
         elif self.config.prediction == "epsilon":
@@ -157,7 +160,10 @@ class DiffusionModel(nn.Module):
             return clean
         if self.config.prediction == "epsilon":
             return noise
-        signal, sigma = self.schedule.signal(level)[..., None], self.schedule.sigma(level)[..., None]
+        signal, sigma = (
+            self.schedule.signal(level)[..., None],
+            self.schedule.sigma(level)[..., None],
+        )
         return signal * noise - sigma * clean
 
     def ladder(self, num_execute: int) -> Ladder:
@@ -198,5 +204,3 @@ def denoising_loss(
     x = model.schedule.add_noise(clean, noise, level)
     output = model.predict(x, level, observation)
     return torch.nn.functional.mse_loss(output, model.target(clean, noise, level))
-
-

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import torch
 from torch import Tensor, nn
-
-Mode = Literal["min_max", "z_score", "identity"]
 
 # Dimensions that vary less than this are shifted but not scaled.
 MIN_RANGE = 1e-4
@@ -30,7 +26,7 @@ class Normalizer(nn.Module):
         self.register_buffer("offset", torch.zeros(size))
 
     @classmethod
-    def fit(cls, values: np.ndarray, mode: Mode) -> Normalizer:
+    def fit(cls, values: np.ndarray, mode: str) -> Normalizer:
         """Fit to data of shape (T, size): min_max maps onto [-1, 1], z_score to unit variance."""
         values = values.astype(np.float64)
         if mode == "min_max":

@@ -73,6 +73,11 @@ class StreamingDiffusionPolicy:
         vectors = [np.full(model.config.horizon, level) for level in levels]
         return ReverseProgram(model, vectors, sampling.update)
 
+    @property
+    def parity(self) -> float:
+        """Largest difference of the engine from eager PyTorch, in normalised action units."""
+        return self._engine.parity
+
     def reset(self, seeds: np.ndarray, rows: np.ndarray | None = None) -> None:
         """Start an episode in each of `rows`: their buffers are forgotten; see `Policy.reset`."""
         self._noise.reset(seeds, rows)

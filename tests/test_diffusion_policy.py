@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 import torch
 from conformance import PolicyConformance
-from tiny import SPEC, FakeNetwork, constant_network, normalised, observe, plan_at, stream, tiny_model
+from tiny import (
+    SPEC,
+    FakeNetwork,
+    constant_network,
+    normalised,
+    observe,
+    plan_at,
+    stream,
+    tiny_model,
+)
 from torch import Tensor
 
 from hotloop.decoding import ActionSpec, Executor, Observation
@@ -58,7 +67,7 @@ def test_a_plan_is_what_the_naive_sampler_gives_from_the_same_noise(
     for step in (0, 4):
         x, *noise = (twin.draw(rows, (9, 2)) for _ in range(5 if update == "ddpm" else 1))
         observation, steps = observe([step] * 3, rows), np.full(3, step)
-        noise = noise or [np.zeros_like(x)] * 4
+        noise = np.stack(noise or [np.zeros_like(x)] * 4)
         window = naive_window(model, observation, x, noise, (24, 18, 12, 6, 0), update)
         assert (np.abs(window) == 1).any(), "clipping should take part in this test"
         actual = normalised(model, policy.plan(observation, steps).actions)
@@ -108,7 +117,9 @@ def test_the_first_action_of_a_plan_belongs_to_the_newest_observation() -> None:
         frame = {key: np.full((2, *s), step) for key, s in model.observation_shapes.items()}
         actions = executor.act({key: value.astype(np.float32) for key, value in frame.items()})
         expected = np.tile(demonstration(np.array(step)), (2, 1))
-        np.testing.assert_allclose(normalised(model, actions.astype(np.float32)), expected, atol=1e-5)
+        np.testing.assert_allclose(
+            normalised(model, actions.astype(np.float32)), expected, atol=1e-5
+        )
 
 
 def test_a_plan_covers_the_steps_from_the_observation_on() -> None:
@@ -185,7 +196,9 @@ def test_unknown_choices_are_answered_by_the_known_ones() -> None:
         DiffusionPolicy(tiny_model(), SPEC, SamplingConfig(4, update="heun"))
     with pytest.raises(ValueError, match=r"start must be one of .*'denoise'.*, got 'warm'"):
         SamplingConfig(start="warm")
-    with pytest.raises(ValueError, match=r"calls_per_step and start_calls must be 0 \(all\) or more"):
+    with pytest.raises(
+        ValueError, match=r"calls_per_step and start_calls must be 0 \(all\) or more"
+    ):
         SamplingConfig(calls_per_step=-1)
 
 

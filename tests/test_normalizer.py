@@ -72,5 +72,7 @@ def test_a_new_normalizer_changes_nothing() -> None:
 
 
 def test_an_unknown_mode_is_answered_by_the_choices() -> None:
-    with pytest.raises(ValueError, match="must be 'min_max', 'z_score' or 'identity', got 'minmax'"):
+    with pytest.raises(
+        ValueError, match="must be 'min_max', 'z_score' or 'identity', got 'minmax'"
+    ):
         Normalizer.fit(EXTENT, "minmax")  # type: ignore[arg-type]

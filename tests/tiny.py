@@ -13,6 +13,7 @@ from hotloop.decoding import ActionSpec, ActionTrajectory, Observation, Policy
 from hotloop.policies.model import DiffusionModel, ModelConfig
 from hotloop.policies.networks.build import NetworkConfig
 from hotloop.policies.networks.denoiser import Denoiser
+from hotloop.train.data.episodes import Episodes
 
 LOW, HIGH = (-3.0, -1.0), (1.0, 5.0)
 SPEC = ActionSpec(("x [m]", "y [m]"), LOW, HIGH, dt=0.1)
@@ -82,11 +83,23 @@ def tiny_model(
     return model.eval().requires_grad_(False)
 
 
+def demonstrations(num_episodes: int = 6, length: int = 30) -> Episodes:
+    """Smooth motions whose phase and direction can be told from the observation."""
+    rng, time = np.random.default_rng(0), np.arange(length)[:, None]
+    phases = rng.uniform(0, 6, (num_episodes, 1, 2))
+    actions = np.concatenate([np.sin(0.3 * time + phase) for phase in phases])
+    velocities = np.concatenate([np.cos(0.3 * time + phase) for phase in phases])
+    actions = (actions * [2, 3] + [-1, 2]).astype(np.float32)
+    goal = np.concatenate([velocities, velocities[:, :1]], axis=1).astype(np.float32)
+    observations = {"observation.goal": goal, "observation.position": actions}
+    return Episodes(observations, actions, np.arange(1, num_episodes + 1) * length)
+
+
 def observe(step: np.ndarray | list[int], rows: np.ndarray, num_obs_steps: int = 2) -> Observation:
     """Frames that differ by row, step, key and dimension; the last frame is that of `step`."""
     step = np.asarray(step, np.int64)
     time = step[:, None] + np.arange(num_obs_steps) - (num_obs_steps - 1)
-    wave = np.sin(0.7 * time + rows[:, None])[..., None]
+    wave = np.sin(0.7 * time + rows[:, None] + 1)[..., None]
     frames = {
         "observation.position": (wave + np.array([-1.0, 2.0])).astype(np.float32),
         "observation.goal": (wave * np.array([0.5, 1.0, -1.0])).astype(np.float32),

@@ -183,3 +183,25 @@ class EvalConfig:
         """The sampling choices that were given."""
         names = ("num_execute", "calls_per_step", "update", "start", "start_calls", "start_key")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """One latency measurement.
+
+    Attributes:
+        engines: Engines to time; all that this machine can run by default.
+        threads: CPU threads; each number is measured in a process of its own.
+        steps: Planning control steps per row, fewer for slow policies.
+        calls: Network calls per plan of the rows; 0 means every level (N for DP, N / h for SDP).
+            By default 100 (DDPM), 10, 4, 2 and 1 for DP, and 0, 2 and 1 for SDP.
+        num_execute: Actions executed per plan; the checkpoint's number by default.
+        output: JSON file to write; printed only when empty.
+    """
+
+    engines: tuple[str, ...] = ()
+    threads: tuple[int, ...] = (1,)
+    steps: int = 400
+    calls: tuple[int, ...] = ()
+    num_execute: int | None = None
+    output: str = ""

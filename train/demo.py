@@ -21,6 +21,7 @@ from .compose import compose
 from .config import TrainConfig
 from .data.demonstrations import generate_demonstrations
 from .latency import time_control_steps
+from .provenance import processor_name
 from .report import Animation, DemoReport, PolicyRow, write_report
 from .setup import train_on
 

@@ -10,7 +10,7 @@ calls.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -36,7 +36,7 @@ class Jump(NamedTuple):
 def ladder_jumps(ladder: Ladder, num_calls: int) -> list[Jump]:
     """Jumps of a control step in `num_calls` calls."""
     levels = ladder.control_step(num_calls)
-    return [Jump(*pair) for pair in zip(levels[:-1], levels[1:], strict=True)]
+    return [Jump(*pair) for pair in pairwise(levels)]
 
 
 def start_jumps(ladder: Ladder, num_calls: int) -> list[Jump]:
@@ -45,7 +45,7 @@ def start_jumps(ladder: Ladder, num_calls: int) -> list[Jump]:
         np.full(ladder.horizon, level)
         for level in spaced_levels(ladder.num_levels, 0, ladder.num_chunks * num_calls)
     ]
-    return [Jump(*pair) for pair in zip(levels[:-1], levels[1:], strict=True)]
+    return [Jump(*pair) for pair in pairwise(levels)]
 
 
 class JumpObjective(nn.Module):
@@ -74,6 +74,13 @@ class JumpObjective(nn.Module):
             raise ValueError(
                 "distillation needs a model that predicts clean actions (prediction 'sample'), "
                 f"got {student.config.prediction!r}"
+            )
+        if not student.ladders:
+            raise ValueError("distillation needs a teacher with at least one ladder (policy=sdp)")
+        if config.denoising + config.start + config.visited > 1:
+            raise ValueError(
+                "shares must sum to at most 1, got "
+                f"denoising {config.denoising}, start {config.start} and visited {config.visited}"
             )
         self.model = student
         # In a list, so that neither the optimiser nor a device wrapper sees the teacher.
@@ -215,7 +222,9 @@ def visit(
                 keep = torch.rand(num_visits, generator=generator) < 2 / (ladder.num_chunks + 1)
                 size = (int(keep.sum()), -1)
                 kept = keep.to(device)
-                parts.append((x[kept], observation[kept], level.expand(size), next_level.expand(size)))
+                parts.append(
+                    (x[kept], observation[kept], level.expand(size), next_level.expand(size))
+                )
             landed = reverse(
                 lambda x, k, o=observation, j=jump: model.predict(x, k.to(x.device), o, j),
                 x,

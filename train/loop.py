@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -33,12 +33,13 @@ def learning_rate(config: OptimConfig, step: int, num_steps: int) -> float:
     return config.lr * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
-def ema_update(config: OptimConfig) -> Callable[[list[Tensor], list[Tensor], Any], None]:
+def ema_update(config: OptimConfig) -> Callable[[Any, Any, Any], None]:
     """Averaging rule whose decay grows with the number of updates t: 1 - (1 + t) ** -power."""
 
-    def update(averaged: list[Tensor], current: list[Tensor], num_averaged: Any) -> None:
+    def update(averaged: Any, current: Any, num_averaged: Any) -> None:
         decay = min(1 - (1 + int(num_averaged)) ** -config.ema_power, config.ema_max)
-        torch._foreach_lerp_(averaged, current, 1 - decay)
+        for mean, value in zip(averaged, current, strict=True):
+            mean.lerp_(value, 1 - decay)
 
     return update
 
@@ -90,23 +91,22 @@ class Trainer:
         progress = tqdm(
             total=config.steps, initial=self.step, desc="train", unit="step", disable=not main
         )
-        total, since, clock = (
-            torch.zeros((), device=self.accelerator.device),
-            0,
-            time.perf_counter(),
-        )
+        total = torch.zeros((), device=self.accelerator.device)
+        since, clock = 0, time.perf_counter()
         with RunLog(self.run_dir, self.step, enabled=main) as log, progress:
             while self.step < config.steps:
                 total, since = total + self._optimise(), since + 1
                 progress.update()
-                if self.step % config.log_every == 0 or self.step == config.steps:
-                    mean = self.accelerator.reduce(total / since, "mean")
+                # A mean never spans a checkpoint, so that a resumed run logs the same lines.
+                saves = self.step % config.save_every == 0 or self.step == config.steps
+                if saves or self.step % config.log_every == 0:
+                    mean = float(cast(Tensor, self.accelerator.reduce(total / since, "mean")))
                     now = time.perf_counter()
                     speed = since * config.batch_size / (now - clock)
-                    log.write(self.step, float(mean), self._lr(self.step - 1), speed)
-                    progress.set_postfix(loss=f"{float(mean):.4f}", samples_s=f"{speed:.0f}")
+                    log.write(self.step, mean, self._lr(self.step - 1), speed)
+                    progress.set_postfix(loss=f"{mean:.4f}", samples_s=f"{speed:.0f}")
                     total, since, clock = torch.zeros_like(total), 0, now
-                if self.step % config.save_every == 0 or self.step == config.steps:
+                if saves:
                     self._save()
         return self.run_dir / "checkpoints" / "last"
 
@@ -133,7 +133,7 @@ class Trainer:
         loss = self._wrapped(self.gradient_inputs(self.step))
         if not torch.isfinite(loss):
             raise FloatingPointError(
-                f"loss is {float(loss)} at step {self.step}; the last checkpoint is kept. "
+                f"loss is {float(loss.detach())} at step {self.step}; the last checkpoint is kept. "
                 "Lower optim.lr or check the data with `hotloop data inspect`"
             )
         self.optimizer.zero_grad(set_to_none=True)
@@ -147,7 +147,9 @@ class Trainer:
         if not self.accelerator.is_main_process:
             return
         folder = self.run_dir / "checkpoints" / f"{self.step:06d}"
-        checkpoint = self._make_checkpoint(self.ema.module, {"steps": self.step})
+        checkpoint = self._make_checkpoint(
+            cast(DiffusionModel, self.ema.module), {"steps": self.step}
+        )
         with replacing_folder(folder) as temporary:
             inner = temporary / folder.name
             save_checkpoint(inner, checkpoint)
@@ -156,6 +158,7 @@ class Trainer:
             inner.rmdir()
             save_state(temporary, self.step, self.model, self.optimizer)
         link = folder.parent / f".last.{self.step}"
+        link.unlink(missing_ok=True)  # of a run that was killed right here
         link.symlink_to(folder.name)
         link.replace(folder.parent / "last")
 
@@ -188,10 +191,13 @@ class RunLog:
             with self.path.open(newline="") as file:
                 kept = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
         with self.path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, LOG_FIELDS)
+            writer = csv.DictWriter(file, list[str](LOG_FIELDS))
             writer.writeheader()
             writer.writerows(kept)
-        from torch.utils.tensorboard.writer import SummaryWriter
+        try:
+            from torch.utils.tensorboard.writer import SummaryWriter
+        except ImportError as error:
+            raise ImportError("training logs need: pip install 'hotloop[log]'") from error
 
         self._board = SummaryWriter(str(run_dir), purge_step=step + 1)
 

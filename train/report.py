@@ -131,11 +131,10 @@ def write_report(path: str | Path, report: DemoReport) -> None:
         report: What to show.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(
+    write_text(
         path.with_suffix(".json"), json.dumps(report.to_json(), indent=2, allow_nan=False) + "\n"
     )
-    _replace(path, render(report))
+    write_text(path, render(report))
 
 
 def render(report: DemoReport) -> str:
@@ -196,8 +195,9 @@ def _figure(animation: Animation) -> str:
     return f"<h2>A rollout</h2><figure>{media}<figcaption>{caption}</figcaption></figure>"
 
 
-def _replace(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     """Write a file so that readers see the old or the new content, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)

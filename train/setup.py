@@ -57,9 +57,15 @@ def train_on(config: TrainConfig, episodes: Episodes, action_spec: ActionSpec) -
     mixture = level_mixture(config.policy, model)
     objective = DenoisingObjective(model, mixture, config.policy.observation_noise)
     if teacher is not None:
+        if config.save_every % config.distill.refresh_every:
+            raise ValueError(
+                f"save_every {config.save_every} must be a multiple of distill.refresh_every "
+                f"{config.distill.refresh_every}: buffers between refreshes are not saved"
+            )
         objective = JumpObjective(model, teacher, objective, windows, config.distill, config.seed)
 
     def wrap(averaged: DiffusionModel, provenance: Mapping[str, Any]) -> Checkpoint:
+        distill = {**asdict(config.distill), "teacher": Path(config.distill.teacher).name}
         facts = {
             "task": config.task.name,
             "dataset": Path(config.task.dataset).name,
@@ -67,7 +73,7 @@ def train_on(config: TrainConfig, episodes: Episodes, action_spec: ActionSpec) -
             "seed": config.seed,
             "batch_size": config.batch_size,
             "optim": asdict(config.optim),
-            "distill": asdict(config.distill) if teacher is not None else None,
+            "distill": distill if teacher is not None else None,
         }
         sampling = config.policy.sampling
         return Checkpoint(

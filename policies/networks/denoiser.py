@@ -33,7 +33,9 @@ class Denoiser(nn.Module, ABC):
         """Turn a normalised, flattened observation history (B, C) into a modulation (B, ...)."""
 
     @abstractmethod
-    def denoise(self, x: Tensor, level_modulation: Tensor, observation_modulation: Tensor) -> Tensor:
+    def denoise(
+        self, x: Tensor, level_modulation: Tensor, observation_modulation: Tensor
+    ) -> Tensor:
         """Predict from noisy actions `x`, shape (B, H, D); returns the same shape."""
 
     def forward(

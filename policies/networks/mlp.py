@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -58,11 +57,11 @@ class MLPDenoiser(Denoiser):
         hidden = width // 8
         self.level_input = nn.Linear(horizon * level_dim, hidden)
         self.level_hidden = nn.Linear(hidden, hidden)
-        self.jump_input = nn.Linear(level_dim, hidden) if jump else None
+        # Without bias, so that jump 0 stays the same as no jump throughout training.
+        self.jump_input = nn.Linear(level_dim, hidden, bias=False) if jump else None
         if self.jump_input is not None:
             # Starts silent, so a student begins as an exact copy of its teacher.
             nn.init.zeros_(self.jump_input.weight)
-            nn.init.zeros_(self.jump_input.bias)
         # One shift of the input and one (scale, shift) per block and for the head.
         self.film = nn.Linear(hidden, width * (1 + 2 * (num_blocks + 1)))
         nn.init.zeros_(self.film.bias)
@@ -82,16 +81,16 @@ class MLPDenoiser(Denoiser):
         if jump is not None:
             if self.jump_input is None:
                 raise ValueError("this network was built without jump conditioning (jump=False)")
-            # Sinusoids of 0 are not 0: subtract them, so that jump 0 changes nothing.
-            features = self.level_embedding(jump) - self.level_embedding(torch.zeros_like(jump))
-            hidden = hidden + self.jump_input(features)
+            hidden = hidden + self.jump_input(self.level_embedding.jump(jump))
         return self.film(F.silu(self.level_hidden(F.silu(hidden))))
 
     def encode(self, observation: Tensor) -> Tensor:
         """Return the observation's share of the input layer, shape (B, W)."""
         return self.observation_input(observation)
 
-    def denoise(self, x: Tensor, level_modulation: Tensor, observation_modulation: Tensor) -> Tensor:
+    def denoise(
+        self, x: Tensor, level_modulation: Tensor, observation_modulation: Tensor
+    ) -> Tensor:
         """Predict from noisy actions `x`, shape (B, H, D); returns the same shape."""
         shift, *films = level_modulation.split(self.norm.normalized_shape[0], dim=-1)
         hidden = self.action_input(x.flatten(1)) + observation_modulation + shift

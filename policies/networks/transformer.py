@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .denoiser import Denoiser
-from .unet1d import LevelEncoder
+from .levels import LevelEncoder
 
 # Slowest position feature [rad per control step]; windows are tens of steps long.
 _SLOWEST_FREQUENCY = 0.01

@@ -9,47 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .denoiser import Denoiser
-from .levels import LevelEmbedding
+from .levels import LevelEncoder
 
 LEVEL_EMBEDDINGS = ("concatenated", "per_position")
 _KERNEL_SIZE = 5
 _NUM_GROUPS = 8
-
-
-class LevelEncoder(nn.Module):
-    """Two-layer MLP on the sinusoidal features of noise levels.
-
-    Args:
-        dim: Sinusoidal features per position, and size E of the embedding.
-        horizon: Window length H whose H features are joined into one embedding, as in the
-            Streaming Diffusion Policy; None embeds each position by itself, for any length.
-        max_angle: See `LevelEmbedding` [rad].
-        jump: Whether the encoder is told how far one call moves the levels.
-    """
-
-    def __init__(self, dim: int, horizon: int | None, max_angle: float, jump: bool) -> None:
-        super().__init__()
-        self.joined = horizon is not None
-        self.features = LevelEmbedding(dim, max_angle)
-        self.input = nn.Linear(dim * (horizon or 1), 4 * dim)
-        self.output = nn.Linear(4 * dim, dim)
-        # Without bias, so that jump 0 stays the same as no jump throughout training.
-        self.jump_input = nn.Linear(dim, 4 * dim, bias=False) if jump else None
-        if self.jump_input is not None:
-            # Starts silent, so a student begins as an exact copy of its teacher.
-            nn.init.zeros_(self.jump_input.weight)
-
-    def forward(self, level: Tensor, jump: Tensor | None = None) -> Tensor:
-        """Embed levels (B, H) and jumps (B,) as (B, 1, E) if joined, else as (B, H, E)."""
-        features = self.features(level)
-        hidden = self.input(features.flatten(1).unsqueeze(1) if self.joined else features)
-        if jump is not None:
-            if self.jump_input is None:
-                raise ValueError("this network was built without jump conditioning (jump=False)")
-            # Sinusoids of 0 are not 0: subtract them, so that jump 0 changes nothing.
-            moved = self.features(jump) - self.features(torch.zeros_like(jump))
-            hidden = hidden + self.jump_input(moved).unsqueeze(1)
-        return self.output(F.mish(hidden))
 
 
 def _conv_block(num_in: int, num_out: int) -> nn.Sequential:

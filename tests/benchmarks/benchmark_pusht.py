@@ -24,7 +24,7 @@ from hotloop.envs.registry import make_task
 from hotloop.envs.rollout import evaluate
 from hotloop.envs.statistics import bootstrap_interval, summary
 from hotloop.policies.checkpoint import load_checkpoint
-from hotloop.train.latency import measurement_header
+from hotloop.train.provenance import measurement_header
 
 FIRST_SEED = 100_000
 DP_SETTINGS = (

@@ -1,0 +1,53 @@
+"""`hotloop bench`: latency of whole control steps, every engine side by side."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..compose import compose
+from . import ExitCode
+
+EPILOG = """\
+examples:
+  hotloop bench pusht-dp pusht-sdp
+  hotloop bench pusht-sdp engines=[eager,onnx] threads=[1,2] output=latency.json
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """Add the `bench` command."""
+    parser = subparsers.add_parser(
+        "bench",
+        help="time policies per control step",
+        description=(
+            "Time whole control steps, from observation to action, for one robot, warm; policies "
+            "take turns, so that a machine's drift meets all of them alike."
+        ),
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoints", nargs="+", metavar="NAME_OR_PATH or key=value")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print a table, and write JSON if asked to."""
+    names = [argument for argument in args.checkpoints if "=" not in argument]
+    overrides = [argument for argument in args.checkpoints if "=" in argument]
+    if not names:
+        raise ValueError("bench needs at least one checkpoint, e.g. hotloop bench pusht-sdp")
+    from ..bench import bench, format_rows
+    from ..config import BenchConfig
+    from ..report import write_text
+
+    config = compose("bench", overrides, BenchConfig)
+    result = bench(names, config)
+    print(format_rows(result["rows"]))
+    if config.output:
+        import json
+        from pathlib import Path
+
+        write_text(Path(config.output), json.dumps(result, indent=1) + "\n")
+        print(f"written: {config.output}")
+    return ExitCode.SUCCESS

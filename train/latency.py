@@ -1,0 +1,155 @@
+"""Latency of control steps: from an observation to the action that is sent, one row, warm."""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+from tqdm import tqdm
+
+from ..decoding import Executor, Policy
+
+NUM_BLOCKS = 20
+# A block that takes longer than this is cut, so that slow policies have fewer samples [s].
+MAX_BLOCK_SECONDS = 1.0
+_NUM_FRAMES = 64
+
+
+class ControlStepTimer:
+    """Times whole control steps of one policy, and one bare network call beside them.
+
+    Observations are random, different at every step, and made beforehand. The first plan of an
+    episode, which may take more network calls than the others, is not timed.
+
+    Args:
+        policy: What to time; it is reset.
+        forward: One bare network call, if that is to be timed too.
+        scale: Standard deviation of the observations, in their physical units.
+
+    Attributes:
+        plan_ms: Duration of each control step that planned [ms].
+        action_ms: Mean duration of the control steps from each plan to the next [ms].
+        forward_ms: Per block the durations of bare calls [ms].
+        plan_blocks: Per block the durations that are in `plan_ms` [ms].
+    """
+
+    def __init__(
+        self, policy: Policy, forward: Callable[[], object] | None = None, scale: float = 1.0
+    ) -> None:
+        self.forward = forward
+        self.action_ms: list[float] = []
+        self.plan_blocks: list[list[float]] = []
+        self.forward_blocks: list[list[float]] = []
+        self._executor = Executor(policy)
+        self._executor.reset([0])
+        self._frames = _random_frames(policy, scale)
+        self._num_steps = 0
+        self._cycle()
+
+    @property
+    def plan_ms(self) -> np.ndarray:
+        """All durations of control steps that planned [ms], shape (n,)."""
+        return np.concatenate(self.plan_blocks)
+
+    @property
+    def forward_ms(self) -> np.ndarray:
+        """All durations of bare network calls [ms], shape (n,)."""
+        return np.concatenate(self.forward_blocks)
+
+    def run_block(self, num_plans: int) -> None:
+        """Time up to `num_plans` plans in a row, then as many bare calls, each after a warm-up."""
+        end = time.perf_counter() + MAX_BLOCK_SECONDS
+        self._cycle()
+        plans = []
+        while len(plans) < num_plans and (len(plans) < 2 or time.perf_counter() < end):
+            plan_ms, action_ms = self._cycle()
+            plans.append(plan_ms)
+            self.action_ms.append(action_ms)
+        self.plan_blocks.append(plans)
+        if self.forward is not None:
+            self.forward()
+            self.forward_blocks.append([_milliseconds(self.forward) for _ in plans])
+
+    def overhead(self, num_calls: int) -> float:
+        """Share of a control step's time beyond `num_calls` bare calls.
+
+        Both are compared within each block, as the speed of a shared machine drifts; the result
+        is the median over the blocks.
+        """
+        pairs = zip(self.plan_blocks, self.forward_blocks, strict=True)
+        ratios = [np.median(plans) / (num_calls * np.median(calls)) for plans, calls in pairs]
+        return float(np.median(ratios)) - 1
+
+    def _cycle(self) -> tuple[float, float]:
+        """Act from one plan to the next; return the plan's and the mean duration [ms]."""
+        num_plans = self._executor.num_plans
+        plan_ms = total_ms = self._act()
+        assert self._executor.num_plans == num_plans + 1, "a cycle must begin with a plan"
+        for _ in range(self._executor.num_execute - 1):
+            total_ms += self._act()
+        return plan_ms, total_ms / self._executor.num_execute
+
+    def _act(self) -> float:
+        frame = self._frames[self._num_steps % _NUM_FRAMES]
+        self._num_steps += 1
+        return _milliseconds(lambda: self._executor.act(frame))
+
+
+def time_interleaved(timers: Sequence[ControlStepTimer], num_steps: int, label: str = "") -> None:
+    """Time several policies in turns, so that the machine's drift meets all of them alike.
+
+    Args:
+        timers: One per policy.
+        num_steps: Planning control steps per policy, fewer for slow ones.
+        label: Shown at the progress bar; without it there is none.
+    """
+    num_blocks = min(NUM_BLOCKS, num_steps)
+    with undisturbed():
+        for _ in tqdm(range(num_blocks), desc=label, unit="block", disable=not label):
+            for timer in timers:
+                timer.run_block(math.ceil(num_steps / num_blocks))
+
+
+def time_control_steps(policy: Policy, num_steps: int = 400) -> np.ndarray:
+    """Duration of control steps that plan [ms], shape (n,), n at most about `num_steps`."""
+    timer = ControlStepTimer(policy)
+    time_interleaved([timer], num_steps)
+    return timer.plan_ms
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Keep the garbage collector from running, and from looking at what exists already."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        if was_enabled:
+            gc.enable()
+
+
+def _milliseconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter_ns()
+    call()
+    return (time.perf_counter_ns() - start) / 1e6
+
+
+def _random_frames(policy: Policy, scale: float) -> list[Mapping[str, np.ndarray]]:
+    generator = np.random.default_rng(0)
+    shapes = policy.observation_spec.shapes
+    return [
+        {key: _draw(generator, (1, *shape), scale) for key, shape in shapes.items()}
+        for _ in range(_NUM_FRAMES)
+    ]
+
+
+def _draw(generator: np.random.Generator, shape: tuple[int, ...], scale: float) -> np.ndarray:
+    return (scale * generator.standard_normal(shape)).astype(np.float32)
