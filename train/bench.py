@@ -1,146 +1,166 @@
-"""What `hotloop bench` times: the rows of each checkpoint, on every engine."""
+"""Latency of checkpoints on every engine, side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from ..policies.checkpoint import Checkpoint, load_checkpoint
 from ..policies.diffusion import DiffusionPolicy
-from ..policies.engines.engine import Engine, make_engine
-from ..policies.program import ReverseProgram
+from ..policies.engines.engine import installed_engines, make_engine
 from ..policies.streaming_diffusion import StreamingDiffusionPolicy
+from .config import BenchConfig
 from .latency import ControlStepTimer, time_interleaved
-
-# The DDPM row takes as many calls as this, as published, where the model has that many levels.
-DDPM_CALLS = 100
-ALL_CALLS = 0
-DEFAULT_CALLS = {"dp": (ALL_CALLS, 10, 4), "sdp": (ALL_CALLS, 2, 1)}
-
-
-class Variant(NamedTuple):
-    """A way to sample a checkpoint.
-
-    Attributes:
-        name: Kind, sampler and number of network calls per plan, e.g. ``"dp-ddim-10"``.
-        num_calls: Network calls per plan.
-        update: ``"ddim"`` or ``"ddpm"``.
-    """
-
-    name: str
-    num_calls: int
-    update: str
+from .provenance import measurement_header
 
 
 @dataclass(frozen=True)
-class Case:
-    """One row while it is being timed.
+class Contender:
+    """One row of the result: a checkpoint, how it is sampled, and what runs it."""
 
-    Attributes:
-        checkpoint: As the user named it.
-        engine: Engine name.
-        variant: How the checkpoint is sampled.
-        policy: The policy that does so.
-        timer: What has been measured of it.
-    """
-
+    name: str
     checkpoint: str
     engine: str
-    variant: Variant
     policy: DiffusionPolicy | StreamingDiffusionPolicy
     timer: ControlStepTimer
 
 
-def bench(
-    checkpoints: Sequence[str],
-    engines: Sequence[str],
-    calls: Sequence[int],
-    num_steps: int,
-    num_threads: int,
-) -> list[dict[str, Any]]:
-    """Time every variant of every checkpoint on every engine, in turns.
-
-    Args:
-        checkpoints: Names or paths.
-        engines: Engine names.
-        calls: Network calls per plan, 0 for all; empty for the usual ones of each kind.
-        num_steps: Planning control steps per row, fewer for slow rows.
-        num_threads: Threads of every engine; a process can time one number only.
-
-    Returns:
-        One JSON-able row per checkpoint, engine and variant; durations in ms.
+def bench(names: Sequence[str], config: BenchConfig) -> dict[str, Any]:
+    """Measure all checkpoints, engines and thread counts; return header and rows.
 
     Raises:
-        ValueError: If a checkpoint has no variant with one of `calls`.
+        ValueError: If nothing is left to measure, or an engine cannot run here.
     """
+    if not config.threads or min(config.threads) < 1:
+        raise ValueError(f"threads must be positive numbers, got {list(config.threads)}")
+    header = measurement_header(shlex.join(["hotloop", *sys.argv[1:]]))
+    num_threads, *others = config.threads
+    if others:
+        rows = [row for num in config.threads for row in _in_subprocess(names, config, num)]
+        return {**header, "rows": rows}
     torch.set_num_threads(num_threads)
-    cases = [
-        case for name in checkpoints for engine in engines for case in _cases(name, engine, calls)
-    ]
-    time_interleaved([case.timer for case in cases], num_steps, f"time, {num_threads} threads")
-    return [{**_row(case), "threads": num_threads} for case in cases]
-
-
-def variants(checkpoint: Checkpoint, calls: Sequence[int]) -> list[Variant]:
-    """Return the ways to sample `checkpoint` with these numbers of calls, 0 for all."""
-    calls = calls or DEFAULT_CALLS[checkpoint.kind]
-    num_levels = checkpoint.model.config.num_levels
-    if checkpoint.kind == "dp":
-        ddpm = min(DDPM_CALLS, num_levels)
-        found = [
-            Variant(f"dp-ddim-{num}", num, "ddim") if num else Variant(f"dp-ddpm-{ddpm}", ddpm, "ddpm")
-            for num in calls
-            if num <= num_levels
+    loaded = [(name, load_checkpoint(name)) for name in names]
+    rows = []
+    for engine in config.engines or installed_engines():
+        contenders = [
+            contender
+            for name, checkpoint in loaded
+            for contender in contenders_of(name, checkpoint, engine, config)
         ]
-    else:
-        most = checkpoint.model.ladder(checkpoint.sampling.num_execute).rung
-        numbers = [num or most for num in calls if num <= most]
-        found = [Variant(f"sdp-{num}", num, checkpoint.sampling.update) for num in numbers]
-    return list(dict.fromkeys(found))
+        time_interleaved([one.timer for one in contenders], config.steps, label=engine)
+        rows += [row_of(contender, num_threads) for contender in contenders]
+    return {**header, "rows": rows}
 
 
-def _cases(name: str, engine: str, calls: Sequence[int]) -> Iterator[Case]:
-    checkpoint = load_checkpoint(name)
-    chosen = variants(checkpoint, calls)
-    if not chosen:
-        raise ValueError(f"{name}: calls={','.join(map(str, calls))} exceeds the levels it has")
-    bare: Callable[[], object] | None = None
-    for variant in chosen:
-        sampling = {"calls_per_step": variant.num_calls, "update": variant.update}
+def contenders_of(
+    name: str, checkpoint: Checkpoint, engine: str, config: BenchConfig
+) -> list[Contender]:
+    """The rows of one checkpoint on one engine."""
+    contenders = []
+    for row_name, sampling in samplings(checkpoint, config.calls):
+        if config.num_execute is not None:
+            sampling["num_execute"] = config.num_execute
         policy = checkpoint.policy(sampling, engine)
-        bare = bare or _bare_forward(policy.program, engine)
-        yield Case(name, engine, variant, policy, ControlStepTimer(policy, bare))
+        program = policy.program
+        forward = bare_forward(policy, engine)
+        scale = 1 / float(checkpoint.model.observation_normalizer.scale.mean())
+        timer = ControlStepTimer(policy, forward, scale)
+        label = row_name.replace("*", str(program.num_calls))
+        contenders.append(Contender(label, Path(name).name, engine, policy, timer))
+    return contenders
 
 
-def _bare_forward(program: ReverseProgram, engine_name: str) -> Callable[[], object]:
-    """Return one network call on one row by an engine of its own."""
-    model, generator = program.model, np.random.default_rng(0)
-    config, size = model.config, len(model.observation_normalizer.scale)
-    observation = generator.standard_normal((1, config.num_obs_steps, size), np.float32)
-    x = generator.standard_normal((1, config.horizon, model.action_dim), np.float32)
-    engine: Engine = make_engine(engine_name, program.bare_forward())
-    return lambda: engine(observation, x)
+def samplings(checkpoint: Checkpoint, calls: Sequence[int]) -> list[tuple[str, dict[str, Any]]]:
+    """Name and sampling choices of each row; ``*`` stands for the number of calls."""
+    if checkpoint.kind == "sdp":
+        return [("sdp-*", {"calls_per_step": num, "update": "ddim"}) for num in calls or (0, 2, 1)]
+    num_levels = checkpoint.model.config.num_levels
+    rows = [] if calls else [("dp-ddpm-*", {"calls_per_step": 100, "update": "ddpm"})]
+    rows += [
+        ("dp-ddim-*", {"calls_per_step": num, "update": "ddim"}) for num in calls or (10, 4, 2, 1)
+    ]
+    return [row for row in rows if row[1]["calls_per_step"] <= num_levels]
 
 
-def _row(case: Case) -> dict[str, Any]:
-    timer, num_calls = case.timer, case.variant.num_calls
+def bare_forward(
+    policy: DiffusionPolicy | StreamingDiffusionPolicy, engine: str
+) -> Callable[[], object]:
+    """One call of the network alone, by the same engine, on fixed input."""
+    program, model = policy.program.bare_forward(), policy.program.model
+    runner = make_engine(engine, program)
+    size = len(model.observation_normalizer.scale)
+    observation = np.zeros((1, model.config.num_obs_steps, size), np.float32)
+    x = np.zeros((1, model.config.horizon, model.action_dim), np.float32)
+    return lambda: runner(observation, x)
+
+
+def row_of(contender: Contender, threads: int) -> dict[str, Any]:
+    """The numbers of one row, JSON-able."""
+    timer, policy = contender.timer, contender.policy
     median = float(np.median(timer.plan_ms))
     return {
-        "name": case.variant.name,
-        "checkpoint": case.checkpoint,
-        "engine": case.engine,
-        "num_calls": num_calls,
-        "num_execute": case.policy.num_execute,
-        "num_steps": len(timer.plan_ms),
+        "name": contender.name,
+        "checkpoint": contender.checkpoint,
+        "engine": contender.engine,
+        "threads": threads,
+        "num_calls": policy.program.num_calls,
+        "num_execute": policy.num_execute,
         "median_ms": median,
         "p99_ms": float(np.quantile(timer.plan_ms, 0.99)),
         "per_action_ms": float(np.median(timer.action_ms)),
         "forward_ms": float(np.median(timer.forward_ms)),
-        "overhead": timer.overhead(num_calls),
-        "control_rate_hz": 1e3 / median,
-        "parity_max_abs": case.policy.parity,
+        "overhead": timer.overhead(policy.program.num_calls),
+        "control_rate_hz": 1000 / median,
+        "parity_max_abs": policy.parity,
+        "n": len(timer.plan_ms),
     }
+
+
+def format_rows(rows: Sequence[dict[str, Any]]) -> str:
+    """A table, with times relative to one-call streaming on the same engine and threads."""
+    base = {(r["engine"], r["threads"]): r["median_ms"] for r in rows if r["name"] == "sdp-1"}
+    lines = [
+        f"{'policy':12} {'engine':10} {'threads':>7} {'median ms':>10} {'p99 ms':>9} "
+        f"{'/action ms':>10} {'overhead':>9} {'parity':>8} {'/ sdp-1':>8}"
+    ]
+    for row in rows:
+        reference = base.get((row["engine"], row["threads"]))
+        ratio = f"{row['median_ms'] / reference:8.1f}" if reference else " " * 8
+        lines.append(
+            f"{row['name']:12} {row['engine']:10} {row['threads']:7} {row['median_ms']:10.4f} "
+            f"{row['p99_ms']:9.4f} {row['per_action_ms']:10.4f} {row['overhead']:9.0%} "
+            f"{row['parity_max_abs']:8.1e} {ratio}"
+        )
+    return "\n".join(lines)
+
+
+def _in_subprocess(names: Sequence[str], config: BenchConfig, threads: int) -> list[dict[str, Any]]:
+    """Measure with one thread count in a fresh process, as runtimes fix theirs when loaded."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "rows.json"
+        overrides = [
+            f"threads=[{threads}]",
+            f"steps={config.steps}",
+            f"calls=[{','.join(map(str, config.calls))}]",
+            f"engines=[{','.join(config.engines)}]",
+            f"output={output}",
+        ]
+        if config.num_execute is not None:
+            overrides.append(f"num_execute={config.num_execute}")
+        command = [sys.executable, "-m", "hotloop.train.cli", "bench", *names, *overrides]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        result = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)
+        if result.returncode:
+            raise ValueError(f"the measurement with {threads} threads failed, see above")
+        return json.loads(output.read_text())["rows"]

@@ -28,21 +28,25 @@ class ControlStepTimer:
     Args:
         policy: What to time; it is reset.
         forward: One bare network call, if that is to be timed too.
+        scale: Standard deviation of the observations, in their physical units.
 
     Attributes:
-        plan_blocks: Per block the duration of each control step that planned [ms].
-        forward_blocks: Per block the duration of each bare call [ms].
-        action_ms: Per plan the mean duration of the control steps up to the next plan [ms].
+        plan_ms: Duration of each control step that planned [ms].
+        action_ms: Mean duration of the control steps from each plan to the next [ms].
+        forward_ms: Per block the durations of bare calls [ms].
+        plan_blocks: Per block the durations that are in `plan_ms` [ms].
     """
 
-    def __init__(self, policy: Policy, forward: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self, policy: Policy, forward: Callable[[], object] | None = None, scale: float = 1.0
+    ) -> None:
+        self.forward = forward
+        self.action_ms: list[float] = []
         self.plan_blocks: list[list[float]] = []
         self.forward_blocks: list[list[float]] = []
-        self.action_ms: list[float] = []
-        self._forward = forward
         self._executor = Executor(policy)
         self._executor.reset([0])
-        self._frames = _random_frames(policy)
+        self._frames = _random_frames(policy, scale)
         self._num_steps = 0
         self._cycle()
 
@@ -66,9 +70,9 @@ class ControlStepTimer:
             plans.append(plan_ms)
             self.action_ms.append(action_ms)
         self.plan_blocks.append(plans)
-        if self._forward is not None:
-            self._forward()
-            self.forward_blocks.append([_milliseconds(self._forward) for _ in plans])
+        if self.forward is not None:
+            self.forward()
+            self.forward_blocks.append([_milliseconds(self.forward) for _ in plans])
 
     def overhead(self, num_calls: int) -> float:
         """Share of a control step's time beyond `num_calls` bare calls.
@@ -92,9 +96,7 @@ class ControlStepTimer:
     def _act(self) -> float:
         frame = self._frames[self._num_steps % _NUM_FRAMES]
         self._num_steps += 1
-        start = time.perf_counter_ns()
-        self._executor.act(frame)
-        return (time.perf_counter_ns() - start) / 1e6
+        return _milliseconds(lambda: self._executor.act(frame))
 
 
 def time_interleaved(timers: Sequence[ControlStepTimer], num_steps: int, label: str = "") -> None:
@@ -140,9 +142,14 @@ def _milliseconds(call: Callable[[], object]) -> float:
     return (time.perf_counter_ns() - start) / 1e6
 
 
-def _random_frames(policy: Policy) -> list[Mapping[str, np.ndarray]]:
-    generator, shapes = np.random.default_rng(0), policy.observation_spec.shapes
+def _random_frames(policy: Policy, scale: float) -> list[Mapping[str, np.ndarray]]:
+    generator = np.random.default_rng(0)
+    shapes = policy.observation_spec.shapes
     return [
-        {key: generator.standard_normal((1, *shape), np.float32) for key, shape in shapes.items()}
+        {key: _draw(generator, (1, *shape), scale) for key, shape in shapes.items()}
         for _ in range(_NUM_FRAMES)
     ]
+
+
+def _draw(generator: np.random.Generator, shape: tuple[int, ...], scale: float) -> np.ndarray:
+    return (scale * generator.standard_normal(shape)).astype(np.float32)
