@@ -52,6 +52,7 @@ class StreamingDiffusionPolicy:
         # The buffer's own noise levels, as published with each plan: 0 for the emitted chunk.
         future = self.ladder.levels(self.ladder.rung)[model.num_past :]
         self._noise_level = (future / config.num_levels).astype(np.float32)
+        self._noise_levels, self._valid = self._constants(0)
         self._noise = RowNoise()
         self._buffer = np.zeros((0, *self._head.window_shape), np.float32)
         self._past = np.zeros((0, model.num_past, model.action_dim), np.float32)
@@ -85,8 +86,16 @@ class StreamingDiffusionPolicy:
             self._buffer = np.zeros((len(seeds), *self._buffer.shape[1:]), np.float32)
             self._past = np.zeros((len(seeds), *self._past.shape[1:]), np.float32)
             self._next_step = np.full(len(seeds), NOT_STARTED)
+            self._noise_levels, self._valid = self._constants(len(seeds))
         else:
             self._next_step[rows] = NOT_STARTED
+
+    def _constants(self, num_rows: int) -> tuple[np.ndarray, np.ndarray]:
+        """Noise levels and validity of every plan of so many rows, read-only."""
+        levels = np.tile(self._noise_level, (num_rows, 1))
+        valid = np.ones(levels.shape, bool)
+        levels.flags.writeable = valid.flags.writeable = False
+        return levels, valid
 
     def plan(self, observation: Observation, step: np.ndarray) -> ActionTrajectory:
         """Advance each row's buffer by one control step; see `Policy.plan`.
@@ -105,14 +114,14 @@ class StreamingDiffusionPolicy:
                 window[~starting] = self._stream(rows[~starting], frames[~starting])
         self._next_step[rows] = step + self.num_execute
         actions = self._head.physical(window[:, self._past.shape[1] :])
-        shape = actions.shape[:2]
+        num_rows = len(rows)
         return ActionTrajectory(
             actions,
             step,
             observation.step,
             self.action_spec.dt,
-            np.broadcast_to(self._noise_level, shape),
-            np.broadcast_to(True, shape),
+            self._noise_levels[:num_rows],
+            self._valid[:num_rows],
         )
 
     def _stream(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
