@@ -8,7 +8,6 @@ chunk and the ladder is what it was (Streaming Diffusion Policy, arXiv 2406.0480
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -144,10 +143,3 @@ def advance(buffer: np.ndarray, executed: np.ndarray, num_execute: int) -> np.nd
     """
     num_past = executed.shape[1]
     return np.concatenate([executed, buffer[:, num_past + num_execute :]], axis=1)
-
-
-def support(ladders: Sequence[Ladder]) -> set[tuple[int, ...]]:
-    """All level vectors that chunk-wise training of `ladders` contains."""
-    return {
-        tuple(int(k) for k in ladder.levels(j)) for ladder in ladders for j in range(ladder.rung)
-    }

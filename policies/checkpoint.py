@@ -56,20 +56,24 @@ class Checkpoint:
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint folder; it appears under its name only when it is complete."""
-    path = Path(path)
-    with replacing_folder(path) as folder:
-        config = {
-            "format_version": FORMAT_VERSION,
-            "kind": checkpoint.kind,
-            "model": checkpoint.model.config_dict(),
-            "observation_shapes": checkpoint.model.observation_shapes,
-            "action_spec": asdict(checkpoint.action_spec),
-            "sampling": asdict(checkpoint.sampling),
-            "provenance": dict(checkpoint.provenance),
-        }
-        (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
-        state = {key: value.contiguous() for key, value in checkpoint.model.state_dict().items()}
-        safetensors.torch.save_file(state, folder / WEIGHTS_FILE)
+    with replacing_folder(Path(path)) as folder:
+        write_checkpoint(folder, checkpoint)
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint's files into an existing folder that nobody reads yet."""
+    config = {
+        "format_version": FORMAT_VERSION,
+        "kind": checkpoint.kind,
+        "model": checkpoint.model.config_dict(),
+        "observation_shapes": checkpoint.model.observation_shapes,
+        "action_spec": asdict(checkpoint.action_spec),
+        "sampling": asdict(checkpoint.sampling),
+        "provenance": dict(checkpoint.provenance),
+    }
+    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
+    state = {key: value.contiguous() for key, value in checkpoint.model.state_dict().items()}
+    safetensors.torch.save_file(state, folder / WEIGHTS_FILE)
 
 
 def load_checkpoint(name_or_path: str | Path) -> Checkpoint:

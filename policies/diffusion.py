@@ -101,12 +101,8 @@ class DiffusionPolicy:
     def plan(self, observation: Observation, step: np.ndarray) -> ActionTrajectory:
         """Sample H - To + 1 clean actions from the observed step on; see `Policy.plan`."""
         rows, shape = observation.rows, self._head.window_shape
-        noise = None
-        if self.program.noise_scale is not None:
-            draws = self._noise.draw(rows, (self.program.num_calls + 1, *shape))
-            x, noise = draws[:, 0].copy(), np.moveaxis(draws[:, 1:], 1, 0)
-        else:
-            x = self._noise.draw(rows, shape)
+        x = self._noise.draw(rows, shape)
+        noise = self._noise.draw_calls(rows, self.program, shape)
         window = self._engine(self._head.frames(observation), x, noise)
         actions = self._head.physical(window[:, self._num_past :])
         return ActionTrajectory.clean(

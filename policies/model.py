@@ -140,20 +140,6 @@ class DiffusionModel(nn.Module):
         scaled_jump = None if jump is None else jump.float() / self.config.num_levels
         return self.network(x, level.float() / self.config.num_levels, observation, scaled_jump)
 
-    def clean(self, x: Tensor, level: Tensor, output: Tensor) -> Tensor:
-        """Clean-action estimate, clipped to [-1, 1], from a network output; all (B, H, D)."""
-        signal, sigma = (
-            self.schedule.signal(level)[..., None],
-            self.schedule.sigma(level)[..., None],
-        )
-        if self.config.prediction == "sample":
-            estimate = output
-        elif self.config.prediction == "epsilon":
-            estimate = (x - sigma * output) / signal
-        else:
-            estimate = signal * x - sigma * output
-        return estimate.clamp(-1, 1)
-
     def target(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
         """What the network should predict for ``add_noise(clean, noise, level)``."""
         if self.config.prediction == "sample":

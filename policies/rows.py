@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .program import ReverseProgram
+
 
 class RowNoise:
     """One random generator per batch row."""
@@ -27,6 +29,10 @@ class RowNoise:
             self._generators[row].standard_normal(dtype=np.float32, out=noise[index])
         return noise
 
-    def __len__(self) -> int:
-        """Number of rows."""
-        return len(self._generators)
+    def draw_calls(
+        self, rows: np.ndarray, program: ReverseProgram, shape: tuple[int, ...]
+    ) -> np.ndarray | None:
+        """Noise of every call of `program`, shape (calls, R, *shape); None if it adds none."""
+        if program.noise_scale is None:
+            return None
+        return np.moveaxis(self.draw(rows, (program.num_calls, *shape)), 1, 0)

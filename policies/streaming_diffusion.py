@@ -126,10 +126,7 @@ class StreamingDiffusionPolicy:
 
     def _stream(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
         """One control step of rows whose buffers stand at the start of the ladder."""
-        noise = None
-        if self.program.noise_scale is not None:
-            draws = self._noise.draw(rows, (self.program.num_calls, *self._head.window_shape))
-            noise = np.moveaxis(draws, 1, 0)
+        noise = self._noise.draw_calls(rows, self.program, self._head.window_shape)
         window = self._engine(frames, self._buffer[rows], noise)
         self._emit(rows, window)
         return window
@@ -150,15 +147,12 @@ class StreamingDiffusionPolicy:
 
     def _start(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
         """Give each row a first chunk and a buffer at the start of the ladder."""
-        if self._start_engine is None:
+        if self._start_engine is None or self._start_program is None:
             self._past[rows] = (clean := self._prior(rows, frames))[:, : self._past.shape[1]]
             self._buffer[rows] = self._noised(rows, clean)
             return self._stream(rows, frames)
-        program = self._start_program
-        x, noise = self._noise.draw(rows, self._head.window_shape), None
-        if program is not None and program.noise_scale is not None:
-            draws = self._noise.draw(rows, (program.num_calls, *self._head.window_shape))
-            noise = np.moveaxis(draws, 1, 0)
+        x = self._noise.draw(rows, self._head.window_shape)
+        noise = self._noise.draw_calls(rows, self._start_program, self._head.window_shape)
         clean = self._start_engine(frames, x, noise)
         self._past[rows] = clean[:, : self._past.shape[1]]
         # The whole window is clean: its first chunk is executed now, without further calls, and

@@ -19,11 +19,12 @@ from tiny import (
     observe,
     plan_at,
     stream,
+    support,
     tiny_model,
 )
 from torch import Tensor
 
-from hotloop.decoding.rolling import Ladder, LevelMixture, support
+from hotloop.decoding.rolling import Ladder, LevelMixture
 from hotloop.decoding.schedules import NoiseSchedule
 from hotloop.policies.sampling import SamplingConfig
 from hotloop.policies.streaming_diffusion import StreamingDiffusionPolicy

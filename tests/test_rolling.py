@@ -9,8 +9,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import support
 
-from hotloop.decoding.rolling import Ladder, LevelMixture, advance, support
+from hotloop.decoding.rolling import Ladder, LevelMixture, advance
 
 PUSHT_LADDERS = tuple(Ladder(17, 1, *pair, 120) for pair in ((1, 15), (2, 8), (4, 4), (8, 2)))
 

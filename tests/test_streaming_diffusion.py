@@ -17,12 +17,12 @@ from tiny import (
     observe,
     plan_at,
     stream,
+    support,
     tiny_model,
 )
 from torch import Tensor
 
 from hotloop.decoding import Executor
-from hotloop.decoding.rolling import support
 from hotloop.decoding.samplers import PREDICTIONS, UPDATES, apply_step, step_coefficients
 from hotloop.policies.diffusion import DiffusionPolicy
 from hotloop.policies.model import DiffusionModel

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hotloop.decoding import ActionSpec, ActionTrajectory, Observation, Policy
+from hotloop.decoding.rolling import Ladder
 from hotloop.policies.model import DiffusionModel, ModelConfig
 from hotloop.policies.networks.build import NetworkConfig
 from hotloop.policies.networks.denoiser import Denoiser
@@ -129,3 +130,10 @@ def plan_at(
 def normalised(model: DiffusionModel, actions: np.ndarray) -> np.ndarray:
     """Normalise physical actions (..., D)."""
     return model.action_normalizer(torch.from_numpy(actions)).numpy()
+
+
+def support(ladders: Sequence[Ladder]) -> set[tuple[int, ...]]:
+    """All level vectors that chunk-wise training of `ladders` contains."""
+    return {
+        tuple(int(k) for k in ladder.levels(j)) for ladder in ladders for j in range(ladder.rung)
+    }

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from ..policies.checkpoint import WEIGHTS_FILE, Checkpoint, replacing_folder, save_checkpoint
+from ..policies.checkpoint import WEIGHTS_FILE, Checkpoint, replacing_folder, write_checkpoint
 from ..policies.model import DiffusionModel
 from .config import OptimConfig, TrainConfig
 from .data.windows import EpochSampler, Windows, step_generator
@@ -151,11 +151,7 @@ class Trainer:
             cast(DiffusionModel, self.ema.module), {"steps": self.step}
         )
         with replacing_folder(folder) as temporary:
-            inner = temporary / folder.name
-            save_checkpoint(inner, checkpoint)
-            for file in inner.iterdir():
-                file.rename(temporary / file.name)
-            inner.rmdir()
+            write_checkpoint(temporary, checkpoint)
             save_state(temporary, self.step, self.model, self.optimizer)
         link = folder.parent / f".last.{self.step}"
         link.unlink(missing_ok=True)  # of a run that was killed right here

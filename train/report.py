@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .files import write_text
 from .latency_plot import latency_plot
 from .report_page import PAGE
 
@@ -193,11 +193,3 @@ def _figure(animation: Animation) -> str:
     else:
         media = f'<img alt="{caption}" src="{source}">'
     return f"<h2>A rollout</h2><figure>{media}<figcaption>{caption}</figcaption></figure>"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that readers see the old or the new content, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

@@ -24,6 +24,7 @@ from hotloop.envs.registry import make_task
 from hotloop.envs.rollout import evaluate
 from hotloop.envs.statistics import bootstrap_interval, summary
 from hotloop.policies.checkpoint import load_checkpoint
+from hotloop.train.files import write_text
 from hotloop.train.provenance import measurement_header
 
 FIRST_SEED = 100_000
@@ -95,8 +96,7 @@ def main() -> None:
                 flush=True,
             )
     header = measurement_header(shlex.join(["python", *sys.argv]))
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.write_text(json.dumps({**header, "rows": rows}, indent=1) + "\n")
+    write_text(args.output, json.dumps({**header, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

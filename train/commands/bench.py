@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("bench needs at least one checkpoint, e.g. hotloop bench pusht-sdp")
     from ..bench import bench, format_rows
     from ..config import BenchConfig
-    from ..report import write_text
+    from ..files import write_text
 
     config = compose("bench", overrides, BenchConfig)
     result = bench(names, config)
