@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from .interface import Observation, Policy
+
+
+class Row:
+    """Where one row stands: plain Python, since numpy costs microseconds for a single number.
+
+    Attributes:
+        step: Next control step.
+        queue: Scheduled actions from `step` on, shape (D,) each.
+    """
+
+    __slots__ = ("queue", "step")
+
+    def __init__(self) -> None:
+        self.step = 0
+        self.queue: deque[np.ndarray] = deque()
 
 
 class Executor:
@@ -33,27 +49,25 @@ class Executor:
         if latency < 0:
             raise ValueError(f"latency must be 0 or more control steps, got {latency}")
         self.num_plans = 0
-        self._step = np.zeros(0, np.int64)  # next control step of each row
-        self._end = np.zeros(0, np.int64)  # first control step without a scheduled action
+        self._action_spec, self._observation_spec = policy.action_spec, policy.observation_spec
+        self._rows: list[Row] = []
+        self._all = np.arange(0)
         self._history: dict[str, np.ndarray] = {}
-        self._queue = np.zeros((0, 0, 0))
 
-    def reset(self, seeds: np.ndarray | list[int], rows: np.ndarray | None = None) -> None:
+    def reset(self, seeds: Sequence[int] | np.ndarray, rows: np.ndarray | None = None) -> None:
         """Start an episode in each of `rows`; without `rows`, in ``len(seeds)`` new rows."""
         seeds = np.asarray(seeds, np.int64)
         if rows is None:
-            num_rows, spec = len(seeds), self.policy.observation_spec
-            self._step = np.zeros(num_rows, np.int64)
-            self._end = np.zeros(num_rows, np.int64)
+            num_rows, spec = len(seeds), self._observation_spec
+            self._rows = [Row() for _ in range(num_rows)]
+            self._all = np.arange(num_rows)
             self._history = {
                 key: np.zeros((num_rows, spec.num_steps, *shape), np.float32)
                 for key, shape in spec.shapes.items()
             }
-            capacity = self.latency + self.num_execute
-            self._queue = np.zeros((num_rows, capacity, self.policy.action_spec.size))
         else:
-            self._step[rows] = 0
-            self._end[rows] = 0
+            for row in rows.tolist():
+                self._rows[row] = Row()
         self.policy.reset(seeds, rows)
 
     def act(self, frame: Mapping[str, np.ndarray], rows: np.ndarray | None = None) -> np.ndarray:
@@ -70,47 +84,62 @@ class Executor:
             ValueError: On a missing key, a wrong shape, a plan without a ready action, or an
                 action out of bounds.
         """
-        rows = np.arange(len(self._step)) if rows is None else rows
-        self._observe(frame, rows)
-        step = self._step[rows]
-        due = self._end[rows] - step <= self.latency
-        while due.any():
-            self._replan(rows[due])
-            due = self._end[rows] - step <= self.latency
-        actions = self._queue[rows, step % self._queue.shape[1]]
-        self._step[rows] = step + 1
-        return self.policy.action_spec.check(actions)
+        indices = self._all if rows is None else rows
+        acting: list[Row] = self._rows
+        if rows is not None:
+            acting = [self._rows[row] for row in rows.tolist()]
+        self._observe(frame, indices, acting, complete=rows is None)
+        while due := [i for i, row in enumerate(acting) if len(row.queue) <= self.latency]:
+            if len(due) == len(acting):
+                self._replan(indices, acting, complete=rows is None)
+            else:
+                self._replan(indices[due], [acting[i] for i in due], complete=False)
+        actions = np.empty((len(acting), self._action_spec.size))
+        for index, row in enumerate(acting):
+            actions[index] = row.queue.popleft()
+            row.step += 1
+        return self._action_spec.check(actions)
 
-    def _observe(self, frame: Mapping[str, np.ndarray], rows: np.ndarray) -> None:
-        self.policy.observation_spec.check_frame(frame)
-        first = self._step[rows] == 0
+    def _observe(
+        self, frame: Mapping[str, np.ndarray], rows: np.ndarray, acting: list[Row], complete: bool
+    ) -> None:
+        self._observation_spec.check_frame(frame)
+        first = [row for row, state in zip(rows.tolist(), acting, strict=True) if not state.step]
+        where = slice(None) if complete else rows
         for key, history in self._history.items():
             newest = frame[key]
             if len(newest) != len(rows):
                 raise ValueError(f"observation {key!r}: {len(newest)} entries for {len(rows)} rows")
             if history.shape[1] > 1:
-                history[rows, :-1] = history[rows, 1:]
-            history[rows, -1] = newest
-            if first.any():
-                # An episode's first frame stands in for the ones before it.
-                history[rows[first]] = newest[first, None]
+                history[where, :-1] = history[where, 1:]
+            history[where, -1] = newest
+            # An episode's first frame stands in for the ones before it.
+            for row in first:
+                history[row] = history[row, -1]
 
-    def _replan(self, rows: np.ndarray) -> None:
-        first = self._end[rows]
-        frames = {key: history[rows] for key, history in self._history.items()}
-        plan = self.policy.plan(Observation(frames, self._step[rows], rows), first)
+    def _replan(self, rows: np.ndarray, acting: list[Row], complete: bool) -> None:
+        frames = {
+            key: np.array(history) if complete else history[rows]
+            for key, history in self._history.items()
+        }
+        first = [row.step + len(row.queue) for row in acting]
+        observed = np.array([row.step for row in acting])
+        plan = self.policy.plan(Observation(frames, observed, rows), np.array(first))
         self.num_plans += 1
-        offset = first - plan.first_step
-        if (offset < 0).any() or (offset >= plan.horizon).any():
-            raise ValueError(
-                f"plan covers steps {plan.first_step} + {plan.horizon}, but step {first} was asked "
-                f"for; num_execute {self.num_execute} plus latency {self.latency} may exceed it"
+        for index, (row, begin, num_ready) in enumerate(
+            zip(acting, plan.first_step.tolist(), plan.num_ready.tolist(), strict=True)
+        ):
+            offset = first[index] - begin
+            if not 0 <= offset < plan.horizon:
+                raise ValueError(
+                    f"plan of row {rows[index]} covers {plan.horizon} steps from {begin}, but step "
+                    f"{first[index]} was asked for; num_execute {self.num_execute} plus latency "
+                    f"{self.latency} may exceed it"
+                )
+            if num_ready <= offset:
+                raise ValueError(
+                    f"plan has no ready action at step {first[index]} in row {rows[index]}"
+                )
+            row.queue.extend(
+                plan.actions[index, offset : min(num_ready, offset + self.num_execute)]
             )
-        num_ready = np.minimum(plan.num_ready - offset, self.num_execute)
-        if (num_ready < 1).any():
-            raise ValueError(f"plan has no ready action at step {first} in rows {rows}")
-        for index, row in enumerate(rows):
-            num, begin = num_ready[index], offset[index]
-            slots = (np.arange(int(num)) + int(first[index])) % self._queue.shape[1]
-            self._queue[row, slots] = plan.actions[index, begin : begin + num]
-        self._end[rows] = first + num_ready

@@ -128,18 +128,17 @@ class LevelMixture:
         return torch.as_tensor(np.concatenate(tables))[offsets[which] + progress]
 
 
-def advance(buffer: np.ndarray, executed: np.ndarray, num_execute: int) -> np.ndarray:
+def advance(buffer: Tensor, executed: Tensor, fresh: Tensor) -> Tensor:
     """Shift a buffer by one chunk.
 
     Args:
         buffer: Normalised buffer at the end of a control step, shape (R, H, D).
         executed: The last ``num_past`` executed actions, already noised to the level of the past
             slots, shape (R, num_past, D).
-        num_execute: Chunk size Ta.
+        fresh: Pure noise, which becomes the last chunk, shape (R, Ta, D).
 
     Returns:
-        Array of shape (R, H - Ta, D): the past slots, then what was left of the buffer. Pure noise
-        is appended by the caller, who owns the random generators.
+        Buffer at the start of the next control step, shape (R, H, D).
     """
-    num_past = executed.shape[1]
-    return np.concatenate([executed, buffer[:, num_past + num_execute :]], axis=1)
+    left = buffer[:, executed.shape[1] + fresh.shape[1] :]
+    return torch.cat([executed, left, fresh], dim=1)

@@ -80,16 +80,35 @@ def step_coefficients(
     return StepCoefficients(p_x, p_f, c_0, np.where(still, 1, c_x), c_f, c_z)
 
 
-def apply_step(
-    x: Tensor, output: Tensor, coefficients: StepCoefficients, noise: Tensor | None = None
+def prediction_target(
+    schedule: NoiseSchedule, prediction: str, clean: Tensor, noise: Tensor, level: Tensor
 ) -> Tensor:
-    """Take one reverse step from noisy actions `x` and network `output`, both (B, H, D)."""
+    """What a network should predict for `clean` (B, H, D) noised by `noise` to `level` (B, H)."""
+    if prediction == "sample":
+        return clean
+    if prediction == "epsilon":
+        return noise
+    signal, sigma = schedule.signal(level)[..., None], schedule.sigma(level)[..., None]
+    return signal * noise - sigma * clean
+
+
+def apply_step(
+    x: Tensor,
+    output: Tensor,
+    coefficients: StepCoefficients,
+    noise: Tensor | None = None,
+    clip: float = 1.0,
+) -> Tensor:
+    """Take one reverse step from noisy actions `x` and network `output`, both (B, H, D).
+
+    The clean estimate is clipped to [-clip, clip].
+    """
 
     def per_position(c: np.ndarray) -> Tensor:
         return torch.as_tensor(c, dtype=x.dtype, device=x.device)[..., None]
 
     p_x, p_f, c_0, c_x, c_f, c_z = (per_position(value) for value in coefficients)
-    x0 = (p_x * x + p_f * output).clamp(-1, 1)
+    x0 = (p_x * x + p_f * output).clamp(-clip, clip)
     result = c_0 * x0 + c_x * x + c_f * output
     return result if noise is None else result + c_z * noise
 
@@ -102,6 +121,7 @@ def reverse(
     prediction: str = "epsilon",
     update: str = "ddim",
     generator: torch.Generator | None = None,
+    clip: float = 1.0,
 ) -> Tensor:
     """Carry noisy actions along a sequence of level vectors, one network call between two.
 
@@ -113,6 +133,7 @@ def reverse(
         prediction: What `denoise` predicts.
         update: DDPM draws noise from `generator`; DDIM is deterministic.
         generator: Source of the DDPM noise.
+        clip: Largest magnitude of a clean action.
 
     Returns:
         Actions at ``levels[-1]``, shape (B, H, D).
@@ -123,7 +144,7 @@ def reverse(
         noise = None
         if update == "ddpm":
             noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
-        x = apply_step(x, output, coefficients, noise)
+        x = apply_step(x, output, coefficients, noise, clip)
     return x
 
 

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+
+
+def all_finite(values: np.ndarray) -> bool:
+    """Whether no value is NaN or infinite.
+
+    A sum of squares is finite only if every term is, and takes a quarter of the time of looking at
+    each; if it overflows, they are looked at.
+    """
+    return math.isfinite(np.vdot(values, values)) or bool(np.isfinite(values).all())
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,16 +83,39 @@ class ActionTrajectory:
         """Time of each action since the start of its row's episode [s], shape (R, H)."""
         return (self.first_step[:, None] + np.arange(self.horizon)) * self.dt
 
+    def following(
+        self, actions: np.ndarray, first_step: np.ndarray, observed_step: np.ndarray
+    ) -> ActionTrajectory:
+        """Return a trajectory of other actions and steps, of the same shapes, noise and validity.
+
+        A policy whose plans differ in nothing else makes them this way in a fraction of the time.
+        """
+        assert actions.shape == self.actions.shape, "a following trajectory keeps its shape"
+        plan = object.__new__(ActionTrajectory)
+        values = plan.__dict__
+        values["actions"], values["dt"] = actions, self.dt
+        values["first_step"], values["observed_step"] = first_step, observed_step
+        values["noise_level"], values["valid"] = self.noise_level, self.valid
+        # It depends on noise and validity alone.
+        values["_num_usable"] = self._num_usable
+        return plan
+
     @property
     def ready(self) -> np.ndarray:
         """Actions that are clean, valid and finite, and so is every one before; shape (R, H)."""
         usable = (self.noise_level <= 0) & self.valid & np.isfinite(self.actions).all(axis=-1)
         return np.logical_and.accumulate(usable, axis=1)
 
+    @cached_property
+    def _num_usable(self) -> np.ndarray:
+        """Length of the prefix of each row that is clean and valid, finite or not, shape (R,)."""
+        usable = (self.noise_level <= 0) & self.valid
+        return np.logical_and.accumulate(usable, axis=1).sum(axis=1)
+
     @property
     def num_ready(self) -> np.ndarray:
         """Length of the ready prefix of each row, shape (R,)."""
-        return self.ready.sum(axis=1)
+        return self._num_usable if all_finite(self.actions) else self.ready.sum(axis=1)
 
     def from_step(self, step: int) -> ActionTrajectory:
         """Drop everything before control step `step`; raise ValueError if a row has nothing left.

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..decoding import ActionSpec, ActionTrajectory, Observation, ObservationSpec
 from ..decoding.samplers import spaced_levels
 from .engines.engine import Engine, make_engine
+from .engines.memory import Memory
 from .model import DiffusionModel
-from .program import ReverseProgram
+from .program import Call, Port, Program
+from .reverse import Physical, noise_names, reverse_program
 from .rows import RowNoise
 from .sampling import SamplingConfig
 
@@ -26,32 +30,39 @@ class ActionHead:
             model.observation_shapes, model.config.num_obs_steps
         )
         self.window_shape = (model.config.horizon, model.action_dim)
-        self._keys = tuple(model.observation_shapes)
-        self._scale = model.action_normalizer.scale.cpu().numpy()
-        self._offset = model.action_normalizer.offset.cpu().numpy()
-        self._low = -_largest_below(-np.asarray(action_spec.low))
-        self._high = _largest_below(np.asarray(action_spec.high))
+        low, high = action_spec.float32_bounds
+        self.physical = Physical(model, low, high).eval()
+        future = (model.config.horizon - model.num_past, model.action_dim)
+        self.actions = Port(future, scale=(high - low) / 2)
+        # Position of each key's features in a joined frame.
+        self._slices: dict[str, slice] = {}
+        begin = 0
+        for key, shape in model.observation_shapes.items():
+            end = begin + int(np.prod(shape))
+            self._slices[key] = slice(begin, end)
+            begin = end
 
-    def frames(self, observation: Observation) -> np.ndarray:
-        """Join the frames of all keys into shape (R, To, O)."""
-        parts = [observation.frames[key] for key in self._keys]
-        rows, steps = parts[0].shape[:2]
-        joined = np.concatenate([part.reshape(rows, steps, -1) for part in parts], axis=-1)
-        return joined.astype(np.float32, copy=False)
+    def join_frames(self, observation: Observation, joined: np.ndarray) -> None:
+        """Write the frames of all keys side by side to `joined`, shape (R, To, O)."""
+        for key, features in self._slices.items():
+            frames = observation.frames[key]
+            if frames.ndim != 3:
+                frames = frames.reshape(*joined.shape[:2], -1)
+            joined[:, :, features] = frames
 
-    def physical(self, normalised: np.ndarray) -> np.ndarray:
-        """Return actions (..., D) to physical units, clipped to the spec; NaN stays NaN."""
-        return np.clip((normalised - self._offset) / self._scale, self._low, self._high)
-
-    def normalised(self, physical: np.ndarray) -> np.ndarray:
-        """Normalise actions (..., D)."""
-        return (physical * self._scale + self._offset).astype(np.float32)
+    def features(self, observation: Observation, key: str) -> np.ndarray:
+        """Newest frame of one key, shape (R, F)."""
+        newest = observation.frames[key][:, -1]
+        return newest.reshape(len(newest), -1)
 
 
-def _largest_below(bound: np.ndarray) -> np.ndarray:
-    """Largest float32 not above a float64 bound: rounding must not leave the action spec."""
-    rounded = bound.astype(np.float32)
-    return np.where(rounded > bound, np.nextafter(rounded, np.float32(-np.inf)), rounded)
+def write_noise(noise: RowNoise, rows: np.ndarray, memory: Memory, names: list[str]) -> None:
+    """Draw the noise of every call; a row draws it in the order of the calls."""
+    if names:
+        shape = memory.inputs[names[0]].shape[1:]
+        drawn = noise.draw(rows, (len(names), *shape))
+        for index, name in enumerate(names):
+            memory.inputs[name][...] = drawn[:, index]
 
 
 class DiffusionPolicy:
@@ -71,23 +82,28 @@ class DiffusionPolicy:
         sampling: SamplingConfig,
         engine: str = "eager",
     ) -> None:
-        self.action_spec = action_spec
+        self.action_spec, self.model = action_spec, model
         self.num_execute = sampling.num_execute
         self._head = ActionHead(model, action_spec)
         self.observation_spec = self._head.observation_spec
-        self._num_past = model.num_past
         num_levels, horizon = model.config.num_levels, model.config.horizon
-        if not 1 <= self.num_execute <= horizon - self._num_past:
+        if not 1 <= self.num_execute <= horizon - model.num_past:
             raise ValueError(
-                f"num_execute must be between 1 and {horizon - self._num_past}, "
+                f"num_execute must be between 1 and {horizon - model.num_past}, "
                 f"got {self.num_execute}"
             )
         levels = spaced_levels(num_levels, 0, sampling.calls_per_step or num_levels)
-        self.program = ReverseProgram(
-            model, [np.full(horizon, level) for level in levels], sampling.update
-        )
+        vectors = [np.full(horizon, level) for level in levels]
+        self.program = self._act(reverse_program(model, vectors, sampling.update))
+        self._noise_names = noise_names(self.program)
         self._engine: Engine = make_engine(engine, self.program)
         self._noise = RowNoise()
+
+    def _act(self, program: Program) -> Program:
+        """Let a program end in actions instead of a normalised window."""
+        call = Call(self._head.physical, {"window": "window"}, ("actions",))
+        outputs = {"actions": self._head.actions}
+        return replace(program, outputs=outputs, calls=[*program.calls, call])
 
     @property
     def parity(self) -> float:
@@ -100,11 +116,13 @@ class DiffusionPolicy:
 
     def plan(self, observation: Observation, step: np.ndarray) -> ActionTrajectory:
         """Sample H - To + 1 clean actions from the observed step on; see `Policy.plan`."""
-        rows, shape = observation.rows, self._head.window_shape
-        x = self._noise.draw(rows, shape)
-        noise = self._noise.draw_calls(rows, self.program, shape)
-        window = self._engine(self._head.frames(observation), x, noise)
-        actions = self._head.physical(window[:, self._num_past :])
+        rows = observation.rows
+        memory = self._engine.memory(len(rows))
+        self._noise.fill(rows, memory.inputs["x"])
+        write_noise(self._noise, rows, memory, self._noise_names)
+        self._head.join_frames(observation, memory.inputs["observation"])
+        memory.run()
+        actions = memory.outputs["actions"].copy()
         return ActionTrajectory.clean(
             actions, observation.step, observation.step, self.action_spec.dt
         )

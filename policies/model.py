@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..decoding.rolling import Ladder
-from ..decoding.samplers import PREDICTIONS
+from ..decoding.samplers import PREDICTIONS, prediction_target
 from ..decoding.schedules import NoiseSchedule
 from .networks.build import NetworkConfig, build_network
 from .normalizer import Normalizer
@@ -99,6 +99,8 @@ class DiffusionModel(nn.Module):
         self.config = config
         self.observation_shapes = dict(observation_shapes)
         self.schedule = NoiseSchedule(config.num_levels)
+        # Modules around the network that programs of this model share, by class.
+        self.parts: dict[type[nn.Module], Any] = {}
         self.ladders = tuple(parse_ladder(text, config) for text in config.ladders)
         frame_dim = sum(int(torch.Size(shape).numel()) for shape in observation_shapes.values())
         self.observation_normalizer = Normalizer(frame_dim)
@@ -135,22 +137,17 @@ class DiffusionModel(nn.Module):
             x: Noisy actions, shape (B, H, D).
             level: Integer levels, shape (B, H).
             observation: Output of `flatten`, shape (B, To * O).
-            jump: Levels that one call is meant to descend, integer, shape (B,).
+            jump: Levels that one call is meant to descend, integer, shape (B,). One level counts
+                as an infinitesimal step: it is what ordinary denoising takes.
         """
-        scaled_jump = None if jump is None else jump.float() / self.config.num_levels
+        scaled_jump = None
+        if jump is not None:
+            scaled_jump = torch.where(jump > 1, jump, 0).float() / self.config.num_levels
         return self.network(x, level.float() / self.config.num_levels, observation, scaled_jump)
 
     def target(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
         """What the network should predict for ``add_noise(clean, noise, level)``."""
-        if self.config.prediction == "sample":
-            return clean
-        if self.config.prediction == "epsilon":
-            return noise
-        signal, sigma = (
-            self.schedule.signal(level)[..., None],
-            self.schedule.sigma(level)[..., None],
-        )
-        return signal * noise - sigma * clean
+        return prediction_target(self.schedule, self.config.prediction, clean, noise, level)
 
     def ladder(self, num_execute: int) -> Ladder:
         """The rolling buffer of chunk size `num_execute`.

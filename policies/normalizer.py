@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 # Dimensions that vary less than this are shifted but not scaled.
 MIN_RANGE = 1e-4
+BLOCK_ROWS = 2**16
 
 
 class Normalizer(nn.Module):
@@ -28,12 +29,15 @@ class Normalizer(nn.Module):
     @classmethod
     def fit(cls, values: np.ndarray, mode: str) -> Normalizer:
         """Fit to data of shape (T, size): min_max maps onto [-1, 1], z_score to unit variance."""
-        values = values.astype(np.float64)
         if mode == "min_max":
-            low, high = values.min(axis=0), values.max(axis=0)
+            low, high = np.float64(values.min(axis=0)), np.float64(values.max(axis=0))
             centre, half = (low + high) / 2, (high - low) / 2
         elif mode == "z_score":
-            centre, half = values.mean(axis=0), values.std(axis=0)
+            centre = values.mean(axis=0, dtype=np.float64)
+            # Block by block: the squares of a memory-mapped array need not fit into memory.
+            starts = range(0, len(values), BLOCK_ROWS)
+            blocks = (values[start : start + BLOCK_ROWS] - centre for start in starts)
+            half = np.sqrt(sum((block**2).sum(axis=0) for block in blocks) / len(values))
         elif mode == "identity":
             centre, half = np.zeros(values.shape[1]), np.ones(values.shape[1])
         else:

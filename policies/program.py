@@ -1,164 +1,106 @@
-"""A reverse process with everything that does not depend on data computed in advance."""
+"""A program: network calls and the arithmetic between them, on named memory, with constants fixed.
+
+Policies write down what they compute as a program; engines run it. A program knows nothing of
+engines, an engine nothing of diffusion.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..decoding.samplers import step_coefficients
-from .model import DiffusionModel
 
-
-class ReverseProgram:
-    """The constants of a sequence of level vectors: modulations and coefficients per call.
-
-    Args:
-        model: Trained model.
-        levels: Level vectors of shape (H,), first to last; one network call between two.
-        update: ``"ddim"`` or ``"ddpm"``.
+@dataclass(frozen=True, eq=False)
+class Port:
+    """A named input or output of a program.
 
     Attributes:
-        level_modulations: Per call the output of `Denoiser.embed_level`, shape (1, ...).
-        coefficients: Per call (p_x, p_f, c_0, c_x, c_f), shape (5, 1, H, 1), float32; None where
-            the network's output is wanted as it is.
-        noise_scale: c_z of all calls, shape (calls, 1, H, 1), float32; None if no call adds noise.
+        shape: Shape of one row.
+        offset: Typical value, broadcast to `shape`; what a comparison of engines is tried on.
+        scale: Typical deviation from it, and the unit in which engines may differ.
     """
 
-    def __init__(self, model: DiffusionModel, levels: Sequence[np.ndarray], update: str) -> None:
-        self.model = model
-        self.levels = tuple(levels)
-        prediction, schedule = model.config.prediction, model.schedule
-        steps = [
-            step_coefficients(schedule, level, next_level, prediction, update)
-            for level, next_level in pairwise(levels)
-        ]
-        device = next(model.parameters()).device
-        self.coefficients: list[Tensor | None] = [
-            torch.from_numpy(np.stack(step[:5]).astype(np.float32))[:, None, :, None].to(device)
-            for step in steps
-        ]
-        scale = np.stack([step.c_z for step in steps]).astype(np.float32)[:, None, :, None]
-        self.noise_scale = torch.from_numpy(scale).to(device) if scale.any() else None
-        self.level_modulations = [
-            _embed(model, level, _jump(level, next_level)) for level, next_level in pairwise(levels)
-        ]
+    shape: tuple[int, ...]
+    offset: Any = 0.0
+    scale: Any = 1.0
+
+    def draw(self, generator: np.random.Generator, rows: int) -> np.ndarray:
+        """Draw typical values of shape (R, *shape), float32."""
+        noise = generator.standard_normal((rows, *self.shape))
+        return (self.offset + self.scale * noise).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call of a module whose arguments are rows of named memory.
+
+    Attributes:
+        module: Free of data-dependent branches, so that it can be compiled.
+        arguments: Parameter of its ``forward`` -> name in memory, shape (R, ...).
+        outputs: Names of what it returns, shape (R, ...) each.
+        constants: Further parameters that are the same at every run.
+    """
+
+    module: nn.Module
+    arguments: Mapping[str, str]
+    outputs: tuple[str, ...]
+    constants: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def run(self, memory: dict[str, Tensor]) -> None:
+        """Execute with PyTorch on tensors by name."""
+        inputs = {name: memory[source] for name, source in self.arguments.items()}
+        result = self.module(**inputs, **self.constants)
+        results = (result,) if isinstance(result, Tensor) else result
+        memory.update(zip(self.outputs, results, strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """Calls in order.
+
+    Attributes:
+        inputs: What is written to memory before a run.
+        outputs: What is read from it afterwards.
+        calls: Each reads inputs and earlier outputs.
+        num_network_calls: How many of them run the large network.
+    """
+
+    inputs: Mapping[str, Port]
+    outputs: Mapping[str, Port]
+    calls: Sequence[Call]
+    num_network_calls: int = 1
+
+    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Execute with PyTorch, the definition that all engines follow; returns all memory."""
+        memory = dict(inputs)
+        for call in self.calls:
+            call.run(memory)
+        return memory
 
     @property
-    def num_calls(self) -> int:
-        """Network calls of one run."""
-        return len(self.coefficients)
+    def repeats_a_module(self) -> bool:
+        """Whether some module is called more than once."""
+        return max(Counter(id(call.module) for call in self.calls).values()) > 1
 
-    def run(
-        self,
-        encode: Callable[[Tensor], Tensor],
-        step: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor],
-        observation: Tensor,
-        x: Tensor,
-        noise: Tensor | None,
-    ) -> Tensor:
-        """Carry `x` through every call; the definition that all engines follow.
+    def draw(self, generator: np.random.Generator, rows: int) -> dict[str, np.ndarray]:
+        """Draw typical inputs, shape (R, ...) each."""
+        return {name: port.draw(generator, rows) for name, port in self.inputs.items()}
 
-        Args:
-            encode: An `Encode`.
-            step: A `ReverseStep`.
-            observation: Frames in physical units, shape (R, To, O).
-            x: Noisy normalised actions, shape (R, H, D).
-            noise: Standard normal noise per call, shape (calls, R, H, D).
-        """
-        modulation = encode(observation)
-        for call in range(self.num_calls):
-            x = step(modulation, x, self.level_modulations[call], self.coefficients[call])
-            if noise is not None and self.noise_scale is not None:
-                x = x + self.noise_scale[call] * noise[call]
-        return x
-
-    def bare_forward(self) -> ReverseProgram:
-        """Return the program of one network call without a reverse step, to time it by itself."""
-        program = copy.copy(self)
-        program.coefficients = [None]
-        program.level_modulations = self.level_modulations[:1]
-        program.noise_scale = None
-        return program
-
-    def to(self, device: torch.device) -> ReverseProgram:
-        """Return a copy of the program, its model included, on another device."""
-        program = copy.copy(self)
-        program.model = copy.deepcopy(self.model).to(device)
-        program.level_modulations = [value.to(device) for value in self.level_modulations]
-        program.coefficients = [c if c is None else c.to(device) for c in self.coefficients]
-        program.noise_scale = None if self.noise_scale is None else self.noise_scale.to(device)
-        return program
-
-
-def _jump(level: np.ndarray, next_level: np.ndarray) -> float:
-    """How far a call moves the positions that it moves; one level counts as infinitesimal."""
-    jump = float((level - next_level).max())
-    return jump if jump > 1 else 0.0
-
-
-@torch.no_grad()
-def _embed(model: DiffusionModel, level: np.ndarray, jump: float) -> Tensor:
-    """Level modulation of one call, shape (1, ...)."""
-    device, num_levels = next(model.parameters()).device, model.schedule.num_levels
-    scaled = torch.from_numpy(level)[None].to(device).float() / num_levels
-    if not model.config.jump:
-        return model.network.embed_level(scaled)
-    return model.network.embed_level(scaled, torch.tensor([jump / num_levels], device=device))
-
-
-class Encode(nn.Module):
-    """Observation to modulation: once per run.
-
-    Args:
-        model: Trained model.
-    """
-
-    def __init__(self, model: DiffusionModel) -> None:
-        super().__init__()
-        self.normalizer = model.observation_normalizer
-        self.network = model.network
-
-    def forward(self, observation: Tensor) -> Tensor:
-        """Return the modulation (R, ...) of frames in physical units, shape (R, To, O)."""
-        return self.network.encode(self.normalizer(observation).flatten(1))
-
-
-class ReverseStep(nn.Module):
-    """One network call and the reverse step that it is for, without noise.
-
-    Args:
-        model: Trained model.
-    """
-
-    def __init__(self, model: DiffusionModel) -> None:
-        super().__init__()
-        self.network = model.network
-
-    def forward(
-        self,
-        observation_modulation: Tensor,
-        x: Tensor,
-        level_modulation: Tensor,
-        coefficients: Tensor | None,
-    ) -> Tensor:
-        """Return the next x, shape (R, H, D).
-
-        Args:
-            observation_modulation: Output of `Encode`, shape (R, ...).
-            x: Noisy normalised actions, shape (R, H, D).
-            level_modulation: Shape (1, ...).
-            coefficients: Shape (5, 1, H, 1); None returns the network's output.
-        """
-        output = self.network.denoise(x, level_modulation, observation_modulation)
-        return output if coefficients is None else reverse_step(x, output, coefficients)
-
-
-def reverse_step(x: Tensor, output: Tensor, coefficients: Tensor) -> Tensor:
-    """`decoding.samplers.apply_step` without noise, on coefficients of shape (5, 1, H, 1)."""
-    p_x, p_f, c_0, c_x, c_f = coefficients.unbind(0)
-    return c_0 * (p_x * x + p_f * output).clamp(-1, 1) + c_x * x + c_f * output
+    def to(self, device: torch.device) -> Program:
+        """Return a copy, its modules included, on another device."""
+        moved: dict[int, nn.Module] = {}
+        calls = []
+        for call in self.calls:
+            key = id(call.module)
+            if key not in moved:
+                moved[key] = copy.deepcopy(call.module).to(device)
+            constants = {name: value.to(device) for name, value in call.constants.items()}
+            calls.append(replace(call, module=moved[key], constants=constants))
+        return replace(self, calls=calls)

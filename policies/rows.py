@@ -1,38 +1,58 @@
-"""Per-row random generators, so that a row's plans do not depend on the other rows."""
+"""What policies keep for each batch row, so that a row's plans do not depend on the other rows."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from .program import ReverseProgram
+_POOL = 4096  # numbers drawn at a time; a call to a generator costs more than a hundred of them
 
 
 class RowNoise:
-    """One random generator per batch row."""
+    """One random generator per batch row, whose numbers are drawn in advance."""
 
     def __init__(self) -> None:
         self._generators: list[np.random.Generator] = []
+        self._pools: list[np.ndarray] = []
+        self._cursors: list[int] = []
 
     def reset(self, seeds: np.ndarray, rows: np.ndarray | None) -> None:
         """Seed the generators of `rows`; without `rows`, make one per seed."""
-        generators = [np.random.Generator(np.random.SFC64(int(seed))) for seed in seeds]
         if rows is None:
-            self._generators = generators
-            return
-        for row, generator in zip(rows, generators, strict=True):
-            self._generators[row] = generator
+            num = len(seeds)
+            self._generators = [np.random.Generator(np.random.SFC64(0))] * num
+            self._pools = [np.empty(0, np.float32)] * num
+            self._cursors = [0] * num
+            rows = np.arange(num)
+        for row, seed in zip(rows.tolist(), seeds.tolist(), strict=True):
+            self._generators[row] = np.random.Generator(np.random.SFC64(seed))
+            self._pools[row], self._cursors[row] = np.empty(0, np.float32), 0
+
+    def fill(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """Write standard normal noise to `out`, shape (len(rows), ...), float32."""
+        size = out[0].size
+        for row, noise in zip(rows.tolist(), out, strict=True):
+            begin = self._cursors[row]
+            end = self._cursors[row] = begin + size
+            if end > len(self._pools[row]):
+                begin, end = self._refill(row, size)
+            noise[...] = self._pools[row][begin:end].reshape(noise.shape)
 
     def draw(self, rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """Standard normal noise of shape (len(rows), *shape), float32."""
         noise = np.empty((len(rows), *shape), np.float32)
-        for index, row in enumerate(rows):
-            self._generators[row].standard_normal(dtype=np.float32, out=noise[index])
+        self.fill(rows, noise)
         return noise
 
-    def draw_calls(
-        self, rows: np.ndarray, program: ReverseProgram, shape: tuple[int, ...]
-    ) -> np.ndarray | None:
-        """Noise of every call of `program`, shape (calls, R, *shape); None if it adds none."""
-        if program.noise_scale is None:
-            return None
-        return np.moveaxis(self.draw(rows, (program.num_calls, *shape)), 1, 0)
+    def _refill(self, row: int, size: int) -> tuple[int, int]:
+        """Renew a row's pool, what is left of the old one is dropped; return where to take from."""
+        num = max(_POOL, size)
+        self._pools[row] = self._generators[row].standard_normal(num, dtype=np.float32)
+        self._cursors[row] = size
+        return 0, size
+
+
+def selection(rows: np.ndarray, num_rows: int) -> np.ndarray | slice:
+    """Index that picks `rows` out of `num_rows`: a slice, which copies nothing, where it can."""
+    if len(rows) == num_rows and (num_rows == 1 or (rows == np.arange(num_rows)).all()):
+        return slice(None)
+    return rows

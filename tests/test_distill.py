@@ -74,6 +74,26 @@ def test_a_student_can_learn_to_listen_to_the_jump() -> None:
     assert gradient.abs().max() > 0
 
 
+def test_a_jump_of_one_level_is_ordinary_denoising_in_training_as_in_sampling() -> None:
+    """It used to be trained as 1 / N and sampled as 0, which the network was never trained for."""
+    student = tiny_model(jump=True)
+    x, level, observation = torch.randn(4, 9, 2), torch.full((4, 9), 7), torch.randn(4, 10)
+    trained = [student.predict(x, level, observation, torch.full((4,), n)) for n in (0, 1, 2)]
+    assert torch.equal(trained[1], trained[0])
+    assert not torch.allclose(trained[2], trained[0], atol=1e-4)
+    told, embed_level = [], student.network.embed_level
+
+    def listen(level: torch.Tensor, jump: torch.Tensor | None = None) -> torch.Tensor:
+        told.append(float(jump))  # type: ignore[arg-type]
+        return embed_level(level, jump)
+
+    student.network.embed_level = listen  # type: ignore[method-assign]
+    for calls, jump in ((12, 0), (6, 2)):
+        told.clear()
+        StreamingDiffusionPolicy(student, SPEC, SamplingConfig(4, calls, start="zero"))
+        assert told == pytest.approx([jump / 24] * calls)
+
+
 def test_one_step_of_the_teacher_itself_is_already_learnt() -> None:
     """With one integration step the target is the teacher's own prediction: the loss is zero."""
     teacher = moderate(tiny_model())

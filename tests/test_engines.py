@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 import torch._inductor.config
-from tiny import tiny_model
+from tiny import SPEC, tiny_model
 
 from hotloop.decoding.samplers import apply_step, spaced_levels, step_coefficients
 from hotloop.policies.engines import engine as engine_module
 from hotloop.policies.engines.eager import EagerEngine
 from hotloop.policies.engines.engine import (
     ENGINES,
-    Engine,
     find_obstacle,
     installed_engines,
     make_engine,
     max_difference,
+    run,
 )
+from hotloop.policies.engines.memory import Memory
 from hotloop.policies.model import DiffusionModel, ModelConfig
 from hotloop.policies.networks.build import NetworkConfig
-from hotloop.policies.program import ReverseProgram
+from hotloop.policies.program import Port, Program
+from hotloop.policies.reverse import bare_forward, noise_names, reverse_program
+from hotloop.policies.sampling import SamplingConfig
+from hotloop.policies.streaming_diffusion import StreamingDiffusionPolicy
 
 RUNTIMES = ("onnx", "openvino")
 
@@ -33,54 +39,61 @@ def model() -> DiffusionModel:
     return tiny_model()
 
 
-def program_of(model: DiffusionModel, num_calls: int, update: str = "ddim") -> ReverseProgram:
+def program_of(model: DiffusionModel, num_calls: int, update: str = "ddim") -> Program:
     levels = spaced_levels(model.config.num_levels, 0, num_calls)
-    return ReverseProgram(model, [np.full(model.config.horizon, k) for k in levels], update)
+    return reverse_program(model, [np.full(model.config.horizon, k) for k in levels], update)
 
 
-def inputs_of(
-    program: ReverseProgram, rows: int, seed: int = 1
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Observation, x and, for a program that adds it, noise."""
-    generator, model = np.random.default_rng(seed), program.model
-    size = len(model.observation_normalizer.scale)
-    window = (rows, model.config.horizon, model.action_dim)
-    observation = generator.standard_normal((rows, model.config.num_obs_steps, size), np.float32)
-    x = generator.standard_normal(window, np.float32)
-    if program.noise_scale is None:
-        return observation, x, None
-    return observation, x, generator.standard_normal((program.num_calls, *window), np.float32)
+def inputs_of(program: Program, rows: int, seed: int = 1) -> dict[str, np.ndarray]:
+    """Typical inputs: observation, x and, for a program that adds it, noise."""
+    return program.draw(np.random.default_rng(seed), rows)
 
 
-class Constant:
-    """An engine that answers `value` whatever it is asked."""
-
-    def __init__(self, value: float) -> None:
-        self.parity, self.value = 0.0, value
-
-    def __call__(
-        self, observation: np.ndarray, x: np.ndarray, noise: np.ndarray | None = None
-    ) -> np.ndarray:
-        return np.full_like(x, self.value)
+def assert_agree(name: str, program: Program, rows: int, atol: float = 1e-5) -> None:
+    inputs = inputs_of(program, rows)
+    found, expected = run(make_engine(name, program), inputs), run(EagerEngine(program), inputs)
+    for output in program.outputs:
+        np.testing.assert_allclose(found[output], expected[output], atol=atol)
 
 
+class Changed:
+    """Eager PyTorch whose outputs are changed after each run."""
+
+    def __init__(self, program: Program, change: Callable[[np.ndarray], None]) -> None:
+        self.parity, self._eager, self._change = 0.0, EagerEngine(program), change
+
+    def memory(self, rows: int) -> Memory:
+        memory = self._eager.memory(rows)
+
+        def run_and_change() -> None:
+            memory.run()
+            for output in memory.outputs.values():
+                self._change(output)
+
+        return Memory(memory.inputs, memory.outputs, run_and_change)
+
+
+@pytest.mark.parametrize("prediction", ["sample", "epsilon", "velocity"])
 @pytest.mark.parametrize(("num_calls", "update"), [(1, "ddim"), (4, "ddim"), (4, "ddpm")])
 def test_eager_follows_the_sampler_step_by_step(
-    model: DiffusionModel, num_calls: int, update: str
+    num_calls: int, update: str, prediction: str
 ) -> None:
     """The program's tables are those of `decoding.samplers`, looked up once instead of per call."""
+    model = tiny_model(prediction=prediction)
     program = program_of(model, num_calls, update)
-    observation, x, noise = inputs_of(program, rows=2)
-    frames = model.observation_normalizer(torch.from_numpy(observation)).flatten(1)
-    expected = torch.from_numpy(x)
-    for call, (level, next_level) in enumerate(
-        zip(program.levels[:-1], program.levels[1:], strict=True)
-    ):
+    inputs = inputs_of(program, rows=2)
+    observation = torch.from_numpy(inputs["observation"])
+    frames = model.observation_normalizer(observation).flatten(1)
+    expected = torch.from_numpy(inputs["x"])
+    levels = spaced_levels(model.config.num_levels, 0, num_calls)
+    vectors = [np.full(model.config.horizon, level) for level in levels]
+    for call, (level, next_level) in enumerate(pairwise(vectors)):
         output = model.predict(expected, torch.from_numpy(level).expand(2, -1), frames)
-        step = step_coefficients(model.schedule, level, next_level, "sample", update)
-        draw = None if noise is None else torch.from_numpy(noise[call])
+        step = step_coefficients(model.schedule, level, next_level, prediction, update)
+        draw = torch.from_numpy(inputs[f"noise.{call}"]) if update == "ddpm" else None
         expected = apply_step(expected, output, step, draw)
-    np.testing.assert_allclose(EagerEngine(program)(observation, x, noise), expected, atol=1e-5)
+    found = run(EagerEngine(program), inputs)["window"]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", RUNTIMES)
@@ -95,19 +108,21 @@ def test_runtimes_agree_with_eager_for_any_number_of_rows(
     assert engine.parity < 1e-5
     for rows in (1, 2, 5, 1):
         inputs = inputs_of(program, rows)
-        np.testing.assert_allclose(engine(*inputs), eager(*inputs), atol=1e-5)
+        expected = run(eager, inputs)["window"]
+        np.testing.assert_allclose(run(engine, inputs)["window"], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", RUNTIMES)
-def test_runtimes_follow_a_ladder_whose_tail_stands_still(model: DiffusionModel, name: str) -> None:
-    """In a streaming buffer each position has its own coefficients."""
-    program = ReverseProgram(model, model.ladder(2).control_step(1), "ddpm")
-    assert program.num_calls == 1
-    assert program.noise_scale is not None
-    inputs = inputs_of(program, rows=2)
-    np.testing.assert_allclose(
-        make_engine(name, program)(*inputs), EagerEngine(program)(*inputs), atol=1e-5
-    )
+@pytest.mark.parametrize("num_calls", [1, 3])
+def test_runtimes_take_whole_control_steps_of_a_streaming_buffer(
+    model: DiffusionModel, name: str, num_calls: int
+) -> None:
+    """Each position has its own levels, the tail stands still, and the buffer is shifted."""
+    sampling = SamplingConfig(num_execute=2, calls_per_step=num_calls, update="ddpm")
+    program = StreamingDiffusionPolicy(model, SPEC, sampling).program
+    assert program.num_network_calls == num_calls
+    assert noise_names(program)
+    assert_agree(name, program, rows=2)
 
 
 @pytest.mark.parametrize(
@@ -127,24 +142,18 @@ def test_every_network_runs_on_every_runtime(kind: str, level_embedding: str) ->
 
 
 @pytest.mark.skipif(find_obstacle("compile") is not None, reason="needs a C++ compiler")
-def test_torch_compile_agrees_with_eager(model: DiffusionModel) -> None:
-    program = program_of(model, 1)
+@pytest.mark.parametrize("num_calls", [1, 2])
+def test_torch_compile_agrees_with_eager(model: DiffusionModel, num_calls: int) -> None:
     # Parallel compilation would start worker processes that outlive the test.
     with torch._inductor.config.patch(compile_threads=1):
-        engine = make_engine("compile", program)
-    inputs = inputs_of(program, rows=2)
-    assert engine.parity < 1e-5
-    np.testing.assert_allclose(engine(*inputs), EagerEngine(program)(*inputs), atol=1e-5)
+        assert_agree("compile", program_of(model, num_calls), rows=2)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize(("num_calls", "update"), [(1, "ddim"), (5, "ddpm")])
 def test_cuda_graph_agrees_with_eager(model: DiffusionModel, num_calls: int, update: str) -> None:
-    program = program_of(model, num_calls, update)
-    engine, eager = make_engine("cuda-graph", program), EagerEngine(program)
     for rows in (1, 4, 1):
-        inputs = inputs_of(program, rows)
-        np.testing.assert_allclose(engine(*inputs), eager(*inputs), atol=1e-4)
+        assert_agree("cuda-graph", program_of(model, num_calls, update), rows, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["eager", *RUNTIMES])
@@ -153,41 +162,40 @@ def test_nan_in_an_observation_reaches_the_actions(
     model: DiffusionModel, name: str, num_calls: int
 ) -> None:
     """Clipping must not turn NaN into an admissible action, or no later check would see it."""
-    program = program_of(model, num_calls)
-    observation, x, _ = inputs_of(program, rows=2)
-    observation[1, -1, 0] = np.nan
-    actions = make_engine(name, program)(observation, x)
-    assert np.isnan(actions[1]).all()
+    sampling = SamplingConfig(num_execute=2, calls_per_step=num_calls)
+    program = StreamingDiffusionPolicy(model, SPEC, sampling).program
+    inputs = inputs_of(program, rows=2)
+    inputs["observation"][1, -1, 0] = np.nan
+    actions = run(make_engine(name, program), inputs)["actions"]
+    assert np.isnan(actions[1]).any(axis=-1).all()
     assert np.isfinite(actions[0]).all()
 
 
 @pytest.mark.parametrize("name", ["eager", *RUNTIMES])
 @pytest.mark.parametrize("num_calls", [1, 2])
-def test_engines_keep_neither_inputs_nor_results(
+def test_a_run_depends_on_its_inputs_alone(
     model: DiffusionModel, name: str, num_calls: int
 ) -> None:
     program = program_of(model, num_calls)
     engine = make_engine(name, program)
     first, second = inputs_of(program, 1, seed=1), inputs_of(program, 1, seed=2)
-    before = [array.copy() for array in first[:2]]
-    result = engine(*first)
-    kept = result.copy()
-    assert not np.allclose(engine(*second), kept)
-    np.testing.assert_array_equal(result, kept)
-    np.testing.assert_array_equal(first[0], before[0])
-    np.testing.assert_array_equal(first[1], before[1])
-    np.testing.assert_array_equal(engine(*first), kept)
+    result = run(engine, first)["window"]
+    assert not np.allclose(run(engine, second)["window"], result)
+    memory = engine.memory(1)
+    np.testing.assert_array_equal(memory.inputs["x"], second["x"])
+    np.testing.assert_array_equal(run(engine, first)["window"], result)
 
 
 @pytest.mark.parametrize("name", ["eager", *RUNTIMES])
 def test_bare_forward_is_the_networks_output(model: DiffusionModel, name: str) -> None:
-    program = program_of(model, 3, "ddpm").bare_forward()
-    assert (program.num_calls, program.noise_scale) == (1, None)
-    observation, x, _ = inputs_of(program, rows=2)
-    frames = model.observation_normalizer(torch.from_numpy(observation)).flatten(1)
     level = torch.full((2, model.config.horizon), model.config.num_levels)
-    expected = model.predict(torch.from_numpy(x), level, frames)
-    np.testing.assert_allclose(make_engine(name, program)(observation, x), expected, atol=1e-5)
+    program = bare_forward(model, level[0].numpy())
+    inputs = inputs_of(program, rows=2)
+    observation = torch.from_numpy(inputs["observation"])
+    frames = model.observation_normalizer(observation).flatten(1)
+    expected = model.predict(torch.from_numpy(inputs["x"]), level, frames)
+    found = run(make_engine(name, program), inputs)["output"]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_new_weights_are_never_served_from_an_old_export() -> None:
@@ -195,9 +203,7 @@ def test_new_weights_are_never_served_from_an_old_export() -> None:
     make_engine("onnx", program_of(model, 1))
     with torch.no_grad():
         model.network.head.bias += 0.5  # type: ignore[union-attr, operator]
-    program = program_of(model, 1)
-    engine, inputs = make_engine("onnx", program), inputs_of(program, rows=1)
-    np.testing.assert_allclose(engine(*inputs), EagerEngine(program)(*inputs), atol=1e-5)
+    assert_agree("onnx", program_of(model, 1), rows=1)
 
 
 def test_a_model_is_exported_once(model: DiffusionModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,24 +227,25 @@ def test_building_an_engine_prints_nothing(capfd: pytest.CaptureFixture[str]) ->
 def test_an_engine_with_other_results_is_refused(
     model: DiffusionModel, monkeypatch: pytest.MonkeyPatch, value: float
 ) -> None:
-    monkeypatch.setattr(engine_module, "_build", lambda name, program: Constant(value))
+    def change(output: np.ndarray) -> None:
+        output += value
+
+    monkeypatch.setattr(engine_module, "_build", lambda name, program: Changed(program, change))
     with pytest.raises(ValueError, match=r"'onnx' differs from eager PyTorch by (nan|\d)"):
         make_engine("onnx", program_of(model, 1))
 
 
-def test_the_difference_covers_several_rows(model: DiffusionModel) -> None:
+def test_the_difference_covers_several_rows_in_the_outputs_units(model: DiffusionModel) -> None:
     """An engine that is right for one row and wrong for three has to be found out."""
     program = program_of(model, 1)
-    eager = EagerEngine(program)
+    program = replace(program, outputs={"window": Port(program.outputs["window"].shape, scale=4)})
 
-    def wrong_for_three(
-        observation: np.ndarray, x: np.ndarray, noise: np.ndarray | None = None
-    ) -> np.ndarray:
-        return eager(observation, x, noise) + (len(x) == 3)
+    def change(output: np.ndarray) -> None:
+        output += 2 * (len(output) == 3)
 
-    engine: Engine = wrong_for_three  # type: ignore[assignment]
-    assert max_difference(engine, eager, program) == pytest.approx(1.0, abs=1e-6)
-    assert max_difference(eager, eager, program) == 0.0
+    engine, eager = Changed(program, change), EagerEngine(program)
+    assert max_difference(engine, EagerEngine(program), program) == pytest.approx(0.5, abs=1e-6)
+    assert max_difference(eager, EagerEngine(program), program) == 0.0
 
 
 def test_an_unknown_engine_gets_the_nearest_name(model: DiffusionModel) -> None:

@@ -186,7 +186,7 @@ def test_a_plan_with_nan_is_executed_up_to_it_and_then_refused():
     executor.reset([1])
     state = {"observation.state": np.zeros((1, 2), np.float32)}
     assert np.isfinite([executor.act(state), executor.act(state)]).all()
-    with pytest.raises(ValueError, match=r"no ready action at step \[2\] in rows \[0\]"):
+    with pytest.raises(ValueError, match="no ready action at step 2 in row 0"):
         executor.act(state)
 
 
@@ -217,7 +217,7 @@ def test_a_plan_that_does_not_reach_the_asked_step_is_refused():
 
     executor = Executor(Stale(horizon=3, num_execute=3), latency=5)
     executor.reset([1])
-    with pytest.raises(ValueError, match=r"but step \[3\] was asked for"):
+    with pytest.raises(ValueError, match="but step 3 was asked for"):
         executor.act(frame(1))
 
 

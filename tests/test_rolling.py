@@ -63,12 +63,11 @@ def test_a_control_step_ends_with_a_clean_chunk_after_exactly_its_calls(
 @given(ladders())
 def test_rolling_and_appending_noise_restores_the_ladder(ladder: Ladder) -> None:
     """Levels travel through `advance` like actions: the end of a step is the start of the next."""
-    end = ladder.levels(ladder.rung)[None, :, None]
-    past = np.full((1, ladder.num_past, 1), ladder.levels()[0])
-    shifted = advance(end, past, ladder.num_execute)
-    fresh = np.full((1, ladder.num_execute, 1), ladder.num_levels)
-    restored = np.concatenate([shifted, fresh], axis=1)[0, :, 0]
-    np.testing.assert_array_equal(restored, ladder.levels())
+    end = torch.from_numpy(ladder.levels(ladder.rung))[None, :, None]
+    past = torch.full((1, ladder.num_past, 1), int(ladder.levels()[0]))
+    fresh = torch.full((1, ladder.num_execute, 1), ladder.num_levels)
+    restored = advance(end, past, fresh)
+    np.testing.assert_array_equal(restored[0, :, 0], ladder.levels())
 
 
 @given(ladders(), st.data())
@@ -113,10 +112,10 @@ def test_chunks_must_share_the_noise_levels() -> None:
 
 
 def test_the_buffer_moves_on_by_one_chunk() -> None:
-    buffer = np.arange(9.0).reshape(1, 9, 1)  # two past slots, chunks [2 3], [4 5], [6 7], excess 8
-    executed = np.array([[[20.0], [30.0]]])
-    moved = advance(buffer, executed, num_execute=2)
-    np.testing.assert_array_equal(moved[0, :, 0], [20, 30, 4, 5, 6, 7, 8])
+    buffer = torch.arange(9.0).view(1, 9, 1)  # two past slots, chunks [2 3], [4 5], [6 7], excess 8
+    executed, fresh = torch.tensor([[[20.0], [30.0]]]), torch.tensor([[[0.5], [0.6]]])
+    moved = advance(buffer, executed, fresh)
+    np.testing.assert_allclose(moved[0, :, 0], [20, 30, 4, 5, 6, 7, 8, 0.5, 0.6])
 
 
 def draw(mixture: LevelMixture, num_samples: int = 20_000, seed: int = 0) -> np.ndarray:

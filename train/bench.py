@@ -19,6 +19,9 @@ import torch
 from ..policies.checkpoint import Checkpoint, load_checkpoint
 from ..policies.diffusion import DiffusionPolicy
 from ..policies.engines.engine import installed_engines, make_engine
+from ..policies.planners.config import PlannerSampling
+from ..policies.planners.planner import Planner
+from ..policies.reverse import bare_forward
 from ..policies.streaming_diffusion import StreamingDiffusionPolicy
 from .config import BenchConfig
 from .latency import ControlStepTimer, time_interleaved
@@ -32,7 +35,7 @@ class Contender:
     name: str
     checkpoint: str
     engine: str
-    policy: DiffusionPolicy | StreamingDiffusionPolicy
+    policy: DiffusionPolicy | StreamingDiffusionPolicy | Planner
     timer: ControlStepTimer
 
 
@@ -71,18 +74,20 @@ def contenders_of(
     for row_name, sampling in samplings(checkpoint, config.calls):
         if config.num_execute is not None:
             sampling["num_execute"] = config.num_execute
-        policy = checkpoint.policy(sampling, engine)
-        program = policy.program
-        forward = bare_forward(policy, engine)
+        policy = checkpoint.policy({**sampling, **config.sampling}, engine)
+        forward = None if isinstance(policy, Planner) else forward_call(policy, engine)
         scale = 1 / float(checkpoint.model.observation_normalizer.scale.mean())
         timer = ControlStepTimer(policy, forward, scale)
-        label = row_name.replace("*", str(program.num_calls))
+        label = row_name.replace("*", str(policy.program.num_network_calls))
         contenders.append(Contender(label, Path(name).name, engine, policy, timer))
     return contenders
 
 
 def samplings(checkpoint: Checkpoint, calls: Sequence[int]) -> list[tuple[str, dict[str, Any]]]:
     """Name and sampling choices of each row; ``*`` stands for the number of calls."""
+    if isinstance(checkpoint.sampling, PlannerSampling):
+        name = checkpoint.kind.replace("_", "-") + "-*"
+        return [(name, {"refine_steps": num}) for num in calls] or [(name, {})]
     if checkpoint.kind == "sdp":
         return [("sdp-*", {"calls_per_step": num, "update": "ddim"}) for num in calls or (0, 2, 1)]
     num_levels = checkpoint.model.config.num_levels
@@ -93,16 +98,12 @@ def samplings(checkpoint: Checkpoint, calls: Sequence[int]) -> list[tuple[str, d
     return [row for row in rows if row[1]["calls_per_step"] <= num_levels]
 
 
-def bare_forward(
+def forward_call(
     policy: DiffusionPolicy | StreamingDiffusionPolicy, engine: str
 ) -> Callable[[], object]:
     """One call of the network alone, by the same engine, on fixed input."""
-    program, model = policy.program.bare_forward(), policy.program.model
-    runner = make_engine(engine, program)
-    size = len(model.observation_normalizer.scale)
-    observation = np.zeros((1, model.config.num_obs_steps, size), np.float32)
-    x = np.zeros((1, model.config.horizon, model.action_dim), np.float32)
-    return lambda: runner(observation, x)
+    level = np.full(policy.model.config.horizon, policy.model.config.num_levels)
+    return make_engine(engine, bare_forward(policy.model, level)).memory(1).run
 
 
 def row_of(contender: Contender, threads: int) -> dict[str, Any]:
@@ -114,13 +115,13 @@ def row_of(contender: Contender, threads: int) -> dict[str, Any]:
         "checkpoint": contender.checkpoint,
         "engine": contender.engine,
         "threads": threads,
-        "num_calls": policy.program.num_calls,
+        "num_calls": policy.program.num_network_calls,
         "num_execute": policy.num_execute,
         "median_ms": median,
         "p99_ms": float(np.quantile(timer.plan_ms, 0.99)),
         "per_action_ms": float(np.median(timer.action_ms)),
-        "forward_ms": float(np.median(timer.forward_ms)),
-        "overhead": timer.overhead(policy.program.num_calls),
+        "forward_ms": float(np.median(timer.forward_ms)) if timer.forward else None,
+        "overhead": timer.overhead(policy.program.num_network_calls) if timer.forward else None,
         "control_rate_hz": 1000 / median,
         "parity_max_abs": policy.parity,
         "n": len(timer.plan_ms),
@@ -131,15 +132,16 @@ def format_rows(rows: Sequence[dict[str, Any]]) -> str:
     """A table, with times relative to one-call streaming on the same engine and threads."""
     base = {(r["engine"], r["threads"]): r["median_ms"] for r in rows if r["name"] == "sdp-1"}
     lines = [
-        f"{'policy':12} {'engine':10} {'threads':>7} {'median ms':>10} {'p99 ms':>9} "
+        f"{'policy':24} {'engine':10} {'threads':>7} {'median ms':>10} {'p99 ms':>9} "
         f"{'/action ms':>10} {'overhead':>9} {'parity':>8} {'/ sdp-1':>8}"
     ]
     for row in rows:
         reference = base.get((row["engine"], row["threads"]))
         ratio = f"{row['median_ms'] / reference:8.1f}" if reference else " " * 8
+        overhead = " " * 9 if row["overhead"] is None else f"{row['overhead']:9.0%}"
         lines.append(
-            f"{row['name']:12} {row['engine']:10} {row['threads']:7} {row['median_ms']:10.4f} "
-            f"{row['p99_ms']:9.4f} {row['per_action_ms']:10.4f} {row['overhead']:9.0%} "
+            f"{row['name']:24} {row['engine']:10} {row['threads']:7} {row['median_ms']:10.4f} "
+            f"{row['p99_ms']:9.4f} {row['per_action_ms']:10.4f} {overhead} "
             f"{row['parity_max_abs']:8.1e} {ratio}"
         )
     return "\n".join(lines)
@@ -158,6 +160,7 @@ def _in_subprocess(names: Sequence[str], config: BenchConfig, threads: int) -> l
         ]
         if config.num_execute is not None:
             overrides.append(f"num_execute={config.num_execute}")
+        overrides += [f"sampling.{name}={value}" for name, value in config.sampling.items()]
         command = [sys.executable, "-m", "hotloop.train.cli", "bench", *names, *overrides]
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         result = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..decoding.rolling import Ladder
+from ..decoding.rolling import Ladder, advance
 from ..decoding.samplers import reverse, spaced_levels
 from ..decoding.schedules import NoiseSchedule
 from ..policies.model import Batch, DiffusionModel
@@ -243,7 +243,7 @@ def shift(
     """Bring a buffer (M, H, D) from the end of a control step to the start of the next."""
     num_past, chunk = ladder.num_past, ladder.num_execute
     fresh = torch.randn(landed.shape, generator=generator).to(landed.device)
-    moved = torch.cat([landed[:, chunk:], fresh[:, :chunk]], dim=1)
-    level = torch.full(moved.shape[:2], ladder.rung)[:, :num_past].to(landed.device)
-    past = schedule.add_noise(moved[:, :num_past], fresh[:, chunk : chunk + num_past], level)
-    return torch.cat([past, moved[:, num_past:]], dim=1)
+    executed = landed[:, chunk : chunk + num_past]
+    level = torch.full(executed.shape[:2], ladder.rung, device=landed.device)
+    past = schedule.add_noise(executed, fresh[:, chunk : chunk + num_past], level)
+    return advance(landed, past, fresh[:, :chunk])

@@ -2,115 +2,84 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..program import Encode, ReverseProgram, ReverseStep
+from ..program import Port, Program
+from .memory import Memory
 
 # cuDNN and cuBLAS choose their kernels in the first runs, which must not happen while recording.
 _WARM_UP_RUNS = 3
 
 
-@dataclass(frozen=True)
-class Recording:
-    """One recorded run and the memory that it is tied to.
-
-    Inputs share one pinned buffer, so that a control step copies to the GPU once.
-
-    Attributes:
-        graph: All calls with their reverse steps.
-        observation: View of `host_inputs`, shape (R, To, O).
-        x: View of `host_inputs`, shape (R, H, D).
-        noise: View of `host_inputs`, shape (calls, R, H, D), or None.
-        host_inputs: Pinned memory, flat.
-        inputs: What the graph reads, flat, on the GPU.
-        result: What the graph writes, shape (R, H, D), on the GPU.
-        host_result: Pinned memory, shape (R, H, D).
-    """
-
-    graph: torch.cuda.CUDAGraph
-    observation: np.ndarray
-    x: np.ndarray
-    noise: np.ndarray | None
-    host_inputs: Tensor
-    inputs: Tensor
-    result: Tensor
-    host_result: Tensor
-
-
 class CudaGraphEngine:
-    """Runs a reverse program as one CUDA graph, recorded once per number of rows.
+    """Runs a program as one CUDA graph, recorded once per number of rows.
 
     Noise is drawn beforehand and goes in with the observation, so the graph holds the network
     calls and the arithmetic between them: nothing returns to Python before the last action.
 
     Args:
-        program: What to run; its model is copied to the current GPU.
+        program: What to run; its modules are copied to the current GPU.
     """
 
-    def __init__(self, program: ReverseProgram) -> None:
+    def __init__(self, program: Program) -> None:
         self.parity = float("nan")
         self._device = torch.device("cuda", torch.cuda.current_device())
         self._program = program.to(self._device)
-        self._encode = Encode(self._program.model)
-        self._step = ReverseStep(self._program.model)
-        self._recordings: dict[int, Recording] = {}
+        self._memories: dict[int, Memory] = {}
 
-    def __call__(
-        self, observation: np.ndarray, x: np.ndarray, noise: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Run all calls; see `Engine`."""
-        recording = self._recordings.get(len(x)) or self._record(len(x))
-        recording.observation[...] = observation
-        recording.x[...] = x
-        if recording.noise is not None:
-            recording.noise[...] = noise
-        recording.inputs.copy_(recording.host_inputs, non_blocking=True)
-        recording.graph.replay()
-        recording.host_result.copy_(recording.result, non_blocking=True)
-        torch.cuda.current_stream(self._device).synchronize()
-        return recording.host_result.numpy().copy()
+    def memory(self, rows: int) -> Memory:
+        """Memory of a run; see `Engine`."""
+        if rows not in self._memories:
+            self._memories[rows] = self._record(rows)
+        return self._memories[rows]
 
     @torch.no_grad()
-    def _record(self, rows: int) -> Recording:
-        program, config = self._program, self._program.model.config
-        window = (rows, config.horizon, program.model.action_dim)
-        shapes = [(rows, config.num_obs_steps, len(program.model.observation_normalizer.scale))]
-        shapes += (
-            [window] if program.noise_scale is None else [window, (program.num_calls, *window)]
-        )
-        sizes = [int(np.prod(shape)) for shape in shapes]
-        host_inputs = torch.zeros(sum(sizes), pin_memory=True)
-        inputs = host_inputs.to(self._device)
+    def _record(self, rows: int) -> Memory:
+        program, device = self._program, self._device
+        # All inputs share one pinned buffer, and all outputs another: two copies per run.
+        host_in, inputs = _pinned(program.inputs, rows)
+        host_out, outputs = _pinned(program.outputs, rows)
+        device_in, device_out = host_in.to(device), host_out.to(device)
+        sources = _views(device_in, program.inputs, rows)
+        targets = _views(device_out, program.outputs, rows)
 
-        def views(flat: Tensor) -> list[Tensor]:
-            parts = flat.split(sizes)
-            return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+        def step() -> None:
+            result = program.run(sources)
+            for name, target in targets.items():
+                target.copy_(result[name])
 
-        frames, start, *draws = views(inputs)
-        noise = draws[0] if draws else None
-        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(self._device)
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)
         # TensorFloat-32 would round away what the comparison with eager PyTorch checks.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            stream.wait_stream(torch.cuda.current_stream(self._device))
+            stream.wait_stream(torch.cuda.current_stream(device))
             with torch.cuda.stream(stream):
                 for _ in range(_WARM_UP_RUNS):
-                    program.run(self._encode, self._step, frames, start, noise)
-            torch.cuda.current_stream(self._device).wait_stream(stream)
+                    step()
+            torch.cuda.current_stream(device).wait_stream(stream)
             with torch.cuda.graph(graph):
-                result = program.run(self._encode, self._step, frames, start, noise)
-        host_frames, host_start, *host_draws = (view.numpy() for view in views(host_inputs))
-        recording = self._recordings[rows] = Recording(
-            graph,
-            host_frames,
-            host_start,
-            host_draws[0] if host_draws else None,
-            host_inputs,
-            inputs,
-            result,
-            torch.empty(window, pin_memory=True),
-        )
-        return recording
+                step()
+
+        def run() -> None:
+            device_in.copy_(host_in, non_blocking=True)
+            graph.replay()
+            host_out.copy_(device_out, non_blocking=True)
+            torch.cuda.current_stream(device).synchronize()
+
+        return Memory(inputs, outputs, run)
+
+
+def _pinned(ports: Mapping[str, Port], rows: int) -> tuple[Tensor, dict[str, np.ndarray]]:
+    size = rows * sum(int(np.prod(port.shape)) for port in ports.values())
+    flat = torch.zeros(size, pin_memory=True)
+    return flat, {name: view.numpy() for name, view in _views(flat, ports, rows).items()}
+
+
+def _views(flat: Tensor, ports: Mapping[str, Port], rows: int) -> dict[str, Tensor]:
+    """Cut flat memory into the arrays of the ports."""
+    sizes = [rows * int(np.prod(port.shape)) for port in ports.values()]
+    parts = zip(ports.items(), flat.split(sizes), strict=True)
+    return {name: part.view(rows, *port.shape) for (name, port), part in parts}

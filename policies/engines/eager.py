@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
-from ..program import Encode, ReverseProgram, ReverseStep
+from ..program import Program
+from .memory import Memory, allocate
 
 
 class EagerEngine:
-    """Runs a reverse program with PyTorch modules as they are, wherever the model is.
+    """Runs a program with PyTorch modules as they are, wherever they are.
 
     Args:
         program: What to run.
     """
 
-    def __init__(self, program: ReverseProgram) -> None:
+    def __init__(self, program: Program) -> None:
         self.parity = 0.0
         self._program = program
-        self._device = next(program.model.parameters()).device
-        self._encode = Encode(program.model)
-        self._step = ReverseStep(program.model)
+        parameters = (p for call in program.calls for p in call.module.parameters())
+        self._device = next(parameters, torch.zeros(0)).device
+        self._memories: dict[int, Memory] = {}
 
-    @torch.inference_mode()
-    def __call__(
-        self, observation: np.ndarray, x: np.ndarray, noise: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Run all calls; see `Engine`."""
-        frames, start = self._tensor(observation), self._tensor(x)
-        draws = None if noise is None else self._tensor(noise)
-        result = self._program.run(self._encode, self._step, frames, start, draws)
-        return result.cpu().numpy()
+    def memory(self, rows: int) -> Memory:
+        """Memory of a run; see `Engine`."""
+        if rows not in self._memories:
+            self._memories[rows] = self._make_memory(rows)
+        return self._memories[rows]
 
-    def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(array).to(self._device)
+    def _make_memory(self, rows: int) -> Memory:
+        program, device = self._program, self._device
+        inputs, outputs = allocate(program, rows)
+        sources, targets = (
+            {name: torch.from_numpy(array) for name, array in arrays.items()}
+            for arrays in (inputs, outputs)
+        )
+
+        @torch.inference_mode()
+        def run() -> None:
+            result = program.run({name: value.to(device) for name, value in sources.items()})
+            for name, target in targets.items():
+                target.copy_(result[name])
+
+        return Memory(inputs, outputs, run)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import difflib
 import os
 import shutil
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Protocol
 
 import numpy as np
 import torch
 
-from ..program import ReverseProgram
+from ..program import Program
 from .eager import EagerEngine
+from .memory import Memory
 
 ENGINES = ("eager", "compile", "onnx", "openvino", "cuda-graph")
-# Largest accepted difference from eager PyTorch, in normalised action units; float32 rounding
+# Largest accepted difference from eager PyTorch, in units of the outputs' scales; float32 rounding
 # stays two orders of magnitude below, a half-precision matrix product does not.
 TOLERANCE = 1e-3
 _RUNTIME_PACKAGES = {
@@ -25,32 +27,21 @@ _RUNTIME_PACKAGES = {
 
 
 class Engine(Protocol):
-    """Executes one reverse program for any number of rows.
+    """Executes one program for any number of rows.
 
     Attributes:
         parity: Largest absolute difference from eager PyTorch, found when the engine was built, in
-            normalised action units.
+            units of the outputs' scales.
     """
 
     parity: float
 
-    def __call__(
-        self, observation: np.ndarray, x: np.ndarray, noise: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Carry `x` through every call of the program.
-
-        Args:
-            observation: Frames in physical units, shape (R, To, O), float32.
-            x: Noisy normalised actions at the program's first levels, shape (R, H, D), float32.
-            noise: Standard normal noise per call, shape (calls, R, H, D), for a DDPM program.
-
-        Returns:
-            Normalised actions at the program's last levels, shape (R, H, D), float32.
-        """
+    def memory(self, rows: int) -> Memory:
+        """Memory of a run of so many rows, the same at every call."""
         ...
 
 
-def make_engine(name: str, program: ReverseProgram) -> Engine:
+def make_engine(name: str, program: Program) -> Engine:
     """Build the engine called `name` and compare it with eager PyTorch.
 
     Raises:
@@ -71,8 +62,8 @@ def make_engine(name: str, program: ReverseProgram) -> Engine:
     # Written so that NaN, which fails every comparison, is a mismatch.
     if not engine.parity <= TOLERANCE:
         raise ValueError(
-            f"engine {name!r} differs from eager PyTorch by {engine.parity:.2g} in normalised "
-            f"action units, at most {TOLERANCE:g} is accepted; use another engine"
+            f"engine {name!r} differs from eager PyTorch by {engine.parity:.2g} in units of the "
+            f"outputs' scales, at most {TOLERANCE:g} is accepted; use another engine"
         )
     return engine
 
@@ -103,39 +94,45 @@ def find_obstacle(name: str) -> Exception | None:
     return None
 
 
-def max_difference(
-    engine: Engine, reference: Engine, program: ReverseProgram, seed: int = 0
-) -> float:
-    """Largest absolute difference of two engines on random input, for one and for three rows."""
-    config, generator = program.model.config, np.random.default_rng(seed)
+def run(engine: Engine, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Run once on `inputs`, shape (R, ...) each, and return copies of the outputs."""
+    memory = engine.memory(len(next(iter(inputs.values()))))
+    for name, array in inputs.items():
+        memory.inputs[name][...] = array
+    memory.run()
+    return {name: array.copy() for name, array in memory.outputs.items()}
+
+
+def max_difference(engine: Engine, reference: Engine, program: Program, seed: int = 0) -> float:
+    """Largest difference of two engines on typical input, for one and for three rows.
+
+    It is measured in units of the outputs' scales.
+    """
+    generator = np.random.default_rng(seed)
     differences = []
     for rows in (1, 3):
-        scale = program.model.observation_normalizer.scale
-        frames = torch.from_numpy(
-            generator.uniform(-1, 1, (rows, config.num_obs_steps, len(scale))).astype(np.float32)
-        )
-        observation = program.model.observation_normalizer.inverse(frames.to(scale.device))
-        shape = (rows, config.horizon, program.model.action_dim)
-        x = generator.standard_normal(shape, np.float32)
-        noise = None
-        if program.noise_scale is not None:
-            noise = generator.standard_normal((program.num_calls, *shape), np.float32)
-        inputs = observation.cpu().numpy(), x, noise
-        differences.append(np.abs(engine(*inputs) - reference(*inputs)).max())
+        inputs = program.draw(generator, rows)
+        found, expected = run(engine, inputs), run(reference, inputs)
+        differences += [
+            np.max(np.abs(found[name] - expected[name]) / port.scale)
+            for name, port in program.outputs.items()
+        ]
     return float(np.max(differences))
 
 
-def _build(name: str, program: ReverseProgram) -> Engine:
+def _build(name: str, program: Program) -> Engine:
     if name == "cuda-graph":
         from .cuda_graph import CudaGraphEngine
 
         return CudaGraphEngine(program)
+    if name == "compile":
+        from .torch_compile import CompiledEngine
+
+        return CompiledEngine(program)
     from .bound import BoundEngine
 
-    if name == "compile":
-        from .torch_compile import CompiledGraphs as Graphs
-    elif name == "onnx":
-        from .onnx_runtime import OnnxRuntimeGraphs as Graphs
+    if name == "onnx":
+        from .onnx_runtime import OnnxRuntimeFunction as Function
     else:
-        from .openvino_runtime import OpenVinoGraphs as Graphs
-    return BoundEngine(program, Graphs(program.model))
+        from .openvino_runtime import OpenVinoFunction as Function
+    return BoundEngine(program, Function)

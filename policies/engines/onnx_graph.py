@@ -1,4 +1,4 @@
-"""A model as ONNX graphs: exported once, then cut into the functions that runtimes compile."""
+"""Programs as ONNX graphs: modules exported once, then joined where no module is repeated."""
 
 from __future__ import annotations
 
@@ -13,100 +13,99 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from ..model import DiffusionModel
-from ..program import Encode, ReverseStep, reverse_step
+from ..program import Call, Program
 
 if TYPE_CHECKING:
     import onnx
 
-INPUTS = ("observation", "x", "level_modulation", "coefficients")
-OUTPUTS = ("observation_modulation", "output", "next_x")
+# Exports of each module by parameter names, and the weights that they were made from.
+_exports: WeakKeyDictionary[nn.Module, dict[tuple[str, ...], tuple[bytes, onnx.ModelProto]]] = (
+    WeakKeyDictionary()
+)
 
-# The last export of each model and the weights that it was made from.
-_exports: WeakKeyDictionary[DiffusionModel, tuple[bytes, onnx.ModelProto]] = WeakKeyDictionary()
 
+def export_call(call: Call, values: Mapping[str, Tensor]) -> onnx.ModelProto:
+    """Export the module of a call for any number of rows, its constants being inputs as well.
 
-class OnnxGraph:
-    """The ONNX graph of one network call, from observation to next x, for any number of rows.
-
-    Exporting takes seconds, so models are exported once; a model whose weights have changed since
+    Exporting takes seconds, so a module is exported once; one whose weights have changed since
     then is exported again.
 
     Args:
-        model: Trained model.
+        call: What to export; its inputs are named like the parameters, its outputs as `call` says.
+        values: Memory of a run of two rows: the exporter takes a size of 1 for a constant.
     """
-
-    def __init__(self, model: DiffusionModel) -> None:
-        weights = _digest(model)
-        if model not in _exports or _exports[model][0] != weights:
-            _exports[model] = weights, _export(model)
-        self._proto = _exports[model][1]
-
-    def encode(self) -> bytes:
-        """Serialise observation -> observation_modulation."""
-        return self._cut(("observation",), "observation_modulation")
-
-    def step(self) -> bytes:
-        """Serialise observation_modulation, x, level_modulation, coefficients -> next_x."""
-        return self._cut(("observation_modulation", *INPUTS[1:]), "next_x")
-
-    def single(self, level_modulation: Tensor, coefficients: Tensor | None) -> bytes:
-        """Serialise observation, x -> next_x, or -> output without coefficients.
-
-        What depends on the constants alone is computed when a runtime loads the graph.
-        """
-        constants = {"level_modulation": level_modulation}
-        if coefficients is None:
-            return self._cut(("observation", "x"), "output", constants)
-        constants["coefficients"] = coefficients
-        return self._cut(("observation", "x"), "next_x", constants)
-
-    def _cut(
-        self, inputs: tuple[str, ...], output: str, constants: Mapping[str, Tensor] | None = None
-    ) -> bytes:
-        from onnx import numpy_helper
-        from onnx.utils import Extractor
-
-        constants = constants or {}
-        part = Extractor(self._proto).extract_model([*inputs, *constants], [output])
-        for value in [value for value in part.graph.input if value.name in constants]:
-            part.graph.input.remove(value)
-        for name, value in constants.items():
-            part.graph.initializer.append(numpy_helper.from_array(value.numpy(), name))
-        return part.SerializeToString()
+    inputs = {name: values[source] for name, source in call.arguments.items()}
+    known, weights = _exports.setdefault(call.module, {}), _digest(call.module)
+    signature = tuple([*inputs, *call.constants])
+    if signature not in known or known[signature][0] != weights:
+        known[signature] = weights, _export(call, inputs)
+    return known[signature][1]
 
 
-class _NetworkCall(nn.Module):
-    """Everything between an observation and the next x, with every interface in between."""
+def export_program(program: Program, values: Mapping[str, Tensor]) -> onnx.ModelProto:
+    """Join the calls of a program into one graph from its inputs to its outputs.
 
-    def __init__(self, model: DiffusionModel) -> None:
-        super().__init__()
-        self.encode = Encode(model)
-        self.step = ReverseStep(model)
+    What depends on constants alone is computed when a runtime loads the graph.
+    """
+    from onnx import ModelProto, ValueInfoProto, numpy_helper
 
-    def forward(
-        self, observation: Tensor, x: Tensor, level_modulation: Tensor, coefficients: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        modulation = self.encode(observation)
-        output = self.step(modulation, x, level_modulation, None)
-        return modulation, output, reverse_step(x, output, coefficients)
+    joined = ModelProto()
+    joined.CopyFrom(export_call(program.calls[0], values))
+    joined.ClearField("graph")
+    joined.graph.name = "program"
+    ports: dict[str, onnx.ValueInfoProto] = {}
+    for index, call in enumerate(program.calls):
+        graph = export_call(call, values).graph
+        names = dict(call.arguments) | _results(call)
+        for port in (*graph.input, *graph.output):
+            if port.name in names:
+                copied = ports[names[port.name]] = ValueInfoProto()
+                copied.CopyFrom(port)
+                copied.name = names[port.name]
+        _append(joined.graph, graph, names, prefix=f"{index}.")
+        for name, value in call.constants.items():
+            tensor = numpy_helper.from_array(value.cpu().numpy(), f"{index}.{name}")
+            joined.graph.initializer.append(tensor)
+    joined.graph.input.extend(ports[name] for name in program.inputs)
+    joined.graph.output.extend(ports[name] for name in program.outputs)
+    return joined
 
 
-def _export(model: DiffusionModel) -> onnx.ModelProto:
-    config = model.config
-    # Two rows: the exporter takes a size of 1 for a constant.
-    observation = torch.zeros(2, config.num_obs_steps, len(model.observation_normalizer.scale))
-    x = torch.zeros(2, config.horizon, model.action_dim)
-    with torch.no_grad():
-        level_modulation = model.network.embed_level(torch.ones(1, config.horizon))
+def _append(
+    target: onnx.GraphProto, graph: onnx.GraphProto, names: Mapping[str, str], prefix: str
+) -> None:
+    """Copy nodes and weights; ports get the names in `names`, everything else a prefix."""
+
+    def renamed(name: str) -> str:
+        return names.get(name, prefix + name) if name else name
+
+    for node in graph.node:
+        copied = target.node.add()
+        copied.CopyFrom(node)
+        copied.name = prefix + node.name
+        copied.input[:] = [renamed(name) for name in node.input]
+        copied.output[:] = [renamed(name) for name in node.output]
+    for tensor in graph.initializer:
+        copied = target.initializer.add()
+        copied.CopyFrom(tensor)
+        copied.name = renamed(tensor.name)
+
+
+def _results(call: Call) -> dict[str, str]:
+    """Names of an export's outputs -> names in memory."""
+    return {f"result_{index}": name for index, name in enumerate(call.outputs)}
+
+
+def _export(call: Call, inputs: Mapping[str, Tensor]) -> onnx.ModelProto:
     rows = torch.export.Dim("rows")
+    arguments = {**inputs, **call.constants}
     with _quiet():
         program = torch.onnx.export(
-            _NetworkCall(model),
-            (observation, x, level_modulation, torch.zeros(5, 1, config.horizon, 1)),
-            input_names=INPUTS,
-            output_names=OUTPUTS,
-            dynamic_shapes=({0: rows}, {0: rows}, None, None),
+            call.module,
+            kwargs=arguments,
+            input_names=list(arguments),
+            output_names=list(_results(call)),
+            dynamic_shapes={name: {0: rows} if name in inputs else None for name in arguments},
             dynamo=True,
             verbose=False,
         )
@@ -114,10 +113,10 @@ def _export(model: DiffusionModel) -> onnx.ModelProto:
     return program.model_proto
 
 
-def _digest(model: DiffusionModel) -> bytes:
+def _digest(module: nn.Module) -> bytes:
     digest = hashlib.blake2b()
-    for value in model.state_dict().values():
-        digest.update(value.contiguous().numpy())
+    for value in (*module.parameters(), *module.buffers()):
+        digest.update(value.detach().contiguous().cpu().numpy().data)
     return digest.digest()
 
 

@@ -3,42 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import onnxruntime
 import torch
-from torch import Tensor
 
-from ..model import DiffusionModel
-from .bound import Call
-from .onnx_graph import OnnxGraph
-
-
-class OnnxRuntimeGraphs:
-    """Compiles a model's functions with ONNX Runtime, with as many threads as PyTorch uses.
-
-    Args:
-        model: Trained model.
-    """
-
-    def __init__(self, model: DiffusionModel) -> None:
-        self._graph = OnnxGraph(model)
-
-    def encode(self) -> OnnxRuntimeFunction:
-        """Compile `Encode`; see `Graphs`."""
-        return OnnxRuntimeFunction(self._graph.encode())
-
-    def step(self) -> OnnxRuntimeFunction:
-        """Compile `ReverseStep`; see `Graphs`."""
-        return OnnxRuntimeFunction(self._graph.step())
-
-    def single(self, level_modulation: Tensor, coefficients: Tensor | None) -> OnnxRuntimeFunction:
-        """Compile both in a row; see `Graphs`."""
-        return OnnxRuntimeFunction(self._graph.single(level_modulation, coefficients))
+from .bound import Run
 
 
 class OnnxRuntimeFunction:
-    """One ONNX graph, loaded.
+    """One ONNX graph, loaded, with as many threads as PyTorch uses.
 
     Args:
         graph: Serialised ONNX model.
@@ -55,18 +30,19 @@ class OnnxRuntimeFunction:
             graph, options, providers=["CPUExecutionProvider"]
         )
 
-    def bind(self, inputs: Mapping[str, np.ndarray], output: np.ndarray) -> Call:
+    def bind(self, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> Run:
         """Return a call on fixed memory; see `Function`."""
-        session, binding = self._session, self._session.io_binding()
+        binding = self._session.io_binding()
         # On a CPU these share the arrays' memory instead of copying it.
         for name, array in inputs.items():
             binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
-        target = onnxruntime.OrtValue.ortvalue_from_numpy(output)
-        binding.bind_ortvalue_output(session.get_outputs()[0].name, target)
-        arrays = (*inputs.values(), output)
+        ports = self._session.get_outputs()
+        for port, array in zip(ports, outputs.values(), strict=True):
+            binding.bind_ortvalue_output(port.name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
+        # Keeps the arrays alive as long as the call.
+        arrays = (*inputs.values(), *outputs.values())
+        return partial(_run, self._session, binding, arrays)
 
-        # The default argument keeps the arrays alive as long as the call.
-        def call(_: object = arrays) -> None:
-            session.run_with_iobinding(binding)
 
-        return call
+def _run(session: onnxruntime.InferenceSession, binding: onnxruntime.IOBinding, _: object) -> None:
+    session.run_with_iobinding(binding)

@@ -7,34 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import openvino
 import torch
-from torch import Tensor
 
-from ..model import DiffusionModel
-from .bound import Call
-from .onnx_graph import OnnxGraph
-
-
-class OpenVinoGraphs:
-    """Compiles a model's functions with OpenVINO, with as many threads as PyTorch uses.
-
-    Args:
-        model: Trained model.
-    """
-
-    def __init__(self, model: DiffusionModel) -> None:
-        self._graph = OnnxGraph(model)
-
-    def encode(self) -> OpenVinoFunction:
-        """Compile `Encode`; see `Graphs`."""
-        return OpenVinoFunction(self._graph.encode())
-
-    def step(self) -> OpenVinoFunction:
-        """Compile `ReverseStep`; see `Graphs`."""
-        return OpenVinoFunction(self._graph.step())
-
-    def single(self, level_modulation: Tensor, coefficients: Tensor | None) -> OpenVinoFunction:
-        """Compile both in a row; see `Graphs`."""
-        return OpenVinoFunction(self._graph.single(level_modulation, coefficients))
+from .bound import Run
 
 
 class OpenVinoFunction:
@@ -49,20 +23,22 @@ class OpenVinoFunction:
         self._graph = graph
         self._compiled: dict[bool, openvino.CompiledModel] = {}
 
-    def bind(self, inputs: Mapping[str, np.ndarray], output: np.ndarray) -> Call:
+    def bind(self, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> Run:
         """Return a call on fixed memory; see `Function`."""
-        request = self._compile(inputs, single_row=len(output) == 1).create_infer_request()
+        single_row = all(len(array) == 1 for array in outputs.values())
+        request = self._compile(inputs, single_row).create_infer_request()
         for name, array in inputs.items():
             request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
-        request.set_output_tensor(openvino.Tensor(output, shared_memory=True))
-        arrays = (*inputs.values(), output)
+        for index, array in enumerate(outputs.values()):
+            request.set_output_tensor(index, openvino.Tensor(array, shared_memory=True))
+        arrays = (*inputs.values(), *outputs.values())
 
         # The default argument keeps the arrays alive as long as the call.
-        def call(_: object = arrays) -> None:
+        def run(_: object = arrays) -> None:
             # Runs in this thread; an asynchronous request would wait for another one to wake up.
             request.infer(share_inputs=True, share_outputs=True)
 
-        return call
+        return run
 
     def _compile(
         self, inputs: Mapping[str, np.ndarray], single_row: bool

@@ -3,83 +3,58 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..model import DiffusionModel
-from ..program import Encode, ReverseStep
-from .bound import Call
+from ..program import Call, Program
+from .eager import EagerEngine
+from .memory import Memory
 
 
-class CompiledGraphs:
-    """Compiles a model's functions with `torch.compile`.
-
-    Args:
-        model: Trained model.
-    """
-
-    def __init__(self, model: DiffusionModel) -> None:
-        self._encode = Encode(model)
-        self._step = ReverseStep(model)
-
-    def encode(self) -> CompiledFunction:
-        """Compile `Encode`; see `Graphs`."""
-        return CompiledFunction(self._encode)
-
-    def step(self) -> CompiledFunction:
-        """Compile `ReverseStep`; see `Graphs`."""
-        return CompiledFunction(self._step)
-
-    def single(self, level_modulation: Tensor, coefficients: Tensor | None) -> CompiledFunction:
-        """Compile both in a row; see `Graphs`."""
-        return CompiledFunction(_Single(self._encode, self._step, level_modulation, coefficients))
-
-
-class _Single(nn.Module):
-    """Observation to next x, with the constants as part of the module."""
-
-    def __init__(
-        self,
-        encode: Encode,
-        step: ReverseStep,
-        level_modulation: Tensor,
-        coefficients: Tensor | None,
-    ) -> None:
-        super().__init__()
-        self.encode, self.step = encode, step
-        self.level_modulation, self.coefficients = level_modulation, coefficients
-
-    def forward(self, observation: Tensor, x: Tensor) -> Tensor:
-        modulation = self.encode(observation)
-        return self.step(modulation, x, self.level_modulation, self.coefficients)
-
-
-class CompiledFunction:
-    """A module, compiled once for a single row and once for several, when first bound to them.
+class CompiledEngine(EagerEngine):
+    """Runs a program with its modules compiled, as one function if no module is repeated.
 
     Args:
-        module: What to compile.
+        program: What to run.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, program: Program) -> None:
         # The compiler's own deprecation warnings are nothing that the user could act upon.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._run: Callable[..., Tensor] = torch.compile(module, dynamic=True)
+            super().__init__(_compiled(program))
 
-    def bind(self, inputs: Mapping[str, np.ndarray], output: np.ndarray) -> Call:
-        """Return a call on fixed memory; see `Function`."""
-        run, target = self._run, torch.from_numpy(output)
-        tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
-
-        @torch.no_grad()
-        def call() -> None:
-            target.copy_(run(**tensors))
-
+    def _make_memory(self, rows: int) -> Memory:
+        memory = super()._make_memory(rows)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            call()
-        return call
+            memory.run()
+        return memory
+
+
+def _compiled(program: Program) -> Program:
+    if program.repeats_a_module:
+        compiled = {
+            id(call.module): torch.compile(call.module, dynamic=True) for call in program.calls
+        }
+        calls = [replace(call, module=compiled[id(call.module)]) for call in program.calls]
+        return replace(program, calls=calls)
+    arguments = {f"input_{index}": name for index, name in enumerate(program.inputs)}
+    whole: Any = torch.compile(_Whole(program, arguments), dynamic=True)
+    return replace(program, calls=[Call(whole, arguments, tuple(program.outputs))])
+
+
+class _Whole(nn.Module):
+    """A program as one module; names of memory, which may hold dots, become parameters."""
+
+    def __init__(self, program: Program, arguments: dict[str, str]) -> None:
+        super().__init__()
+        self.modules_called = nn.ModuleList(call.module for call in program.calls)
+        self.program, self.arguments_of = program, arguments
+
+    def forward(self, **inputs: Tensor) -> tuple[Tensor, ...]:
+        memory = self.program.run({name: inputs[key] for key, name in self.arguments_of.items()})
+        return tuple(memory[name] for name in self.program.outputs)

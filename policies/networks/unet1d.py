@@ -73,14 +73,15 @@ class UNet1DDenoiser(Denoiser):
     Source: Chi et al., Diffusion Policy (2023); Hoeg et al., Streaming Diffusion Policy (2024).
 
     Args:
-        horizon: Window length H, a multiple of 2 ** (len(dims) - 1).
+        horizon: Window length H. Inside the network the window is continued on the right, by zeros
+            at its last noise level, to a multiple of 2 ** (len(dims) - 1), and cut again.
         action_dim: Action size D.
         observation_dim: Size of the flattened observation history C.
         dims: Channels per resolution, multiples of 8; the window halves from one to the next.
         level_dim: Sinusoidal features per position, and size of the level embedding.
         level_embedding: ``"concatenated"``: the H embeddings become one vector that modulates
             the whole window, so H is fixed (the paper's). ``"per_position"``: each position is
-            modulated by its own level, averaged at coarser resolutions, for any divisible H;
+            modulated by its own level, averaged at coarser resolutions, for any H;
             with equal levels this is the scalar conditioning of Diffusion Policy.
         max_angle: See `LevelEmbedding` [rad].
         jump: Whether the network is told how far one call moves the levels (a distilled student).
@@ -136,7 +137,9 @@ class UNet1DDenoiser(Denoiser):
     def embed_level(self, level: Tensor, jump: Tensor | None = None) -> Tensor:
         """Return the level term of every FiLM, resolutions joined, shape (B, ...)."""
         self._check_horizon(level.shape[1])
-        embedding = self.level_encoder(level, jump)  # (b, 1 or h, e)
+        if self.per_position and (missing := self._missing(level.shape[1])):
+            level = torch.cat([level, level[:, -1:].expand(-1, missing)], dim=1)
+        embedding = self.level_encoder(level, jump)  # (b, 1 or padded h, e)
         films = []
         for resolution, film in enumerate(self.level_films):
             if resolution and self.per_position:
@@ -153,9 +156,11 @@ class UNet1DDenoiser(Denoiser):
         self, x: Tensor, level_modulation: Tensor, observation_modulation: Tensor
     ) -> Tensor:
         """Predict from noisy actions `x`, shape (B, H, D); returns the same shape."""
-        self._check_horizon(x.shape[1])
-        films = self._films(level_modulation, observation_modulation, x.shape[1])
-        hidden = self.down[0](x.transpose(1, 2), films[0][0])  # (b, c, h)
+        horizon = x.shape[1]
+        self._check_horizon(horizon)
+        x = F.pad(x.transpose(1, 2), (0, self._missing(horizon)))  # (b, d, padded h)
+        films = self._films(level_modulation, observation_modulation, x.shape[2])
+        hidden = self.down[0](x, films[0][0])  # (b, c, padded h)
         skips = []
         for index, downsample in enumerate(self.downsample):
             hidden = self.down[index + 1](downsample(hidden), films[index + 1][0])
@@ -165,7 +170,7 @@ class UNet1DDenoiser(Denoiser):
         for index in reversed(range(len(skips))):
             hidden = self.up[index](torch.cat([hidden, skips[index]], dim=1), films[index + 1][-1])
             hidden = self.upsample[index](hidden)
-        return self.head(hidden).transpose(1, 2)
+        return self.head(hidden).transpose(1, 2)[:, :horizon]
 
     def _films(self, level: Tensor, observation: Tensor, length: int) -> list[tuple[Tensor, ...]]:
         """Add both terms; per resolution one film (B, 4C, T or 1) per stage."""
@@ -181,13 +186,13 @@ class UNet1DDenoiser(Denoiser):
             films.append(film.split(sizes, dim=1))
         return films
 
+    def _missing(self, length: int) -> int:
+        """Positions between a window and the next length that halves at every resolution."""
+        return -length % 2 ** (len(self.dims) - 1)
+
     def _check_horizon(self, length: int) -> None:
-        factor = 2 ** (len(self.dims) - 1)
-        if length < 1 or length % factor:
-            raise ValueError(
-                f"a U-Net of {len(self.dims)} resolutions needs a window that is a multiple of "
-                f"{factor} steps, got {length}"
-            )
+        if length < 1:
+            raise ValueError(f"a window needs at least 1 step, got {length}")
         if not self.per_position and length != self.horizon:
             raise ValueError(
                 f"this network was built for a window of {self.horizon} steps, got {length}; "

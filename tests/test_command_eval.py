@@ -1,0 +1,42 @@
+"""`hotloop eval` from the command line to `eval_info.json`, on the policy that is included."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hotloop.train.cli import main
+from hotloop.train.commands import ExitCode
+
+pytest.importorskip("gym_pusht")
+
+
+def test_the_file_holds_score_interval_and_seeds_of_every_policy_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["calls_per_step=1", "eval.n_episodes=2", "eval.seed=100003"]
+    chosen = [*arguments, "compare=pusht-sdp", f"output_dir={tmp_path}"]
+    assert main(["eval", "pusht-sdp", *chosen]) == ExitCode.SUCCESS
+    files = [
+        json.loads((tmp_path / name).read_text())
+        for name in ("eval_info.json", "eval_info_compare.json")
+    ]
+    for content in files:
+        result = content["aggregated"]
+        assert result["seeds"] == [100003, 100004]
+        assert result["n"] == len(content["per_episode"]) == 2
+        assert result["ci95"][0] <= result["mean_score"] <= result["ci95"][1]
+        assert result["pc_success_ci95"][0] <= result["pc_success"] <= result["pc_success_ci95"][1]
+    # The same policy on the same seeds has to score the same.
+    assert files[0]["aggregated"]["mean_score"] == files[1]["aggregated"]["mean_score"]
+    printed = capsys.readouterr().out
+    assert "pusht-sdp minus pusht-sdp: +0.000" in printed
+    assert "better in 0, worse in 0 of 2 episodes" in printed
+
+
+def test_a_wrong_key_names_the_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", "pusht-sdp", "calls_per_stepp=1"]) == ExitCode.USAGE
+    message = "unknown key 'calls_per_stepp'; did you mean calls_per_step?"
+    assert message in capsys.readouterr().err
