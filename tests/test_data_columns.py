@@ -1,11 +1,15 @@
 import re
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
-from hotloop.train.data.columns import Column, ColumnFile, build_episodes, select_columns
+from hotloop.train.data.columns import Column, ConcatenatedArray
+from hotloop.train.data.decode import Decoding
+from hotloop.train.data.source import Cuts, DatasetFile, ReadOptions, Selection
 
 
 @dataclass
@@ -57,21 +61,100 @@ def test_an_empty_column_has_no_blocks():
     assert column.read().shape == (0, 2)
 
 
+class MemoryFile(DatasetFile):
+    """One episode of four steps, without a file."""
+
+    layout = "memory"
+    takes = ("subset",)
+    arrays: ClassVar = {
+        "action": np.eye(4, 2),
+        "state": np.arange(20.0).reshape(4, 5),
+        "img": np.arange(4 * 5 * 6 * 3).reshape(4, 5, 6, 3) % 256.0,
+    }
+    names = tuple(arrays)
+
+    def open_array(self, name):
+        return self.arrays[name]
+
+    def cuts(self):
+        return Cuts(np.array([4]), np.array([True]))
+
+    def default_keys(self):
+        return {"action": Selection("action"), "observation.img": Selection("img")}
+
+
 @pytest.fixture
 def file():
-    arrays = {"action": np.eye(4, 2), "state": np.arange(20.0).reshape(4, 5)}
-    return ColumnFile(Path("a.npz"), "replay", tuple(arrays), arrays.__getitem__)
+    return MemoryFile(Path("a.npz"), ReadOptions(), ExitStack())
+
+
+def read(file, **keys):
+    selections = file.select({"action": "action"} | keys, everything=False)
+    return Decoding(file, selections).run({})
+
+
+def select(file, selector):
+    return read(file, **{"observation.x": selector}).observations["observation.x"]
 
 
 def test_a_selector_takes_a_range_of_features(file):
-    np.testing.assert_array_equal(file.select("state[1:3]"), [[1, 2], [6, 7], [11, 12], [16, 17]])
-    np.testing.assert_array_equal(file.select("state[3:]"), file.select("state[3:5]"))
-    assert file.select("state").dtype == np.float32
+    np.testing.assert_array_equal(select(file, "state[1:3]"), [[1, 2], [6, 7], [11, 12], [16, 17]])
+    np.testing.assert_array_equal(select(file, "state[3:]"), select(file, "state[3:5]"))
+    assert select(file, "state").dtype == np.float32
+
+
+def test_whole_images_stay_images_of_bytes(file):
+    image = select(file, "img")
+    assert (image.shape, image.dtype) == ((4, 5, 6, 3), np.uint8)
+    np.testing.assert_array_equal(image, file.arrays["img"])
+    assert select(file, "img[:7]").shape == (4, 7)
+
+
+def test_images_that_do_not_fit_bytes_are_refused(file, monkeypatch):
+    monkeypatch.setitem(file.arrays, "img", np.full((4, 5, 6, 3), 0.5))
+    message = (
+        "a.npz: column 'img' has the shape of images, (5, 6, 3); pixels must be whole numbers from "
+        "0 to 255, found 0.5 to 0.5"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        select(file, "img")
+
+
+def test_images_are_read_by_default_only_if_everything_is_wanted(file):
+    assert set(file.select(None, everything=False)) == {"action"}
+    assert set(file.select(None, everything=True)) == {"action", "observation.img"}
+
+
+def test_infos_keep_their_type_and_shape(file):
+    episodes = read(file, **{"observation.x": "state", "info.half": "state[:2]", "info.i": "img"})
+    assert {k: (a.shape, str(a.dtype)) for k, a in episodes.infos.items()} == {
+        "half": ((4, 2), "float64"),
+        "i": ((4, 5, 6, 3), "float64"),
+    }
+
+
+def test_an_option_that_a_format_does_not_take_is_refused():
+    message = "memory files have no option 'max_episode_steps'; they take subset"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        MemoryFile(Path("a.npz"), ReadOptions(max_episode_steps=3), ExitStack())
+
+
+@pytest.mark.parametrize("rows", [slice(0, 9), slice(2, 3), slice(1, 8), slice(4, 4), slice(3, 99)])
+def test_concatenated_arrays_read_like_one(rows):
+    parts = {"a": np.arange(3), "b": np.arange(3, 4), "c": np.arange(4, 9)}
+    whole = ConcatenatedArray(parts)
+    assert whole.shape == (9,)
+    np.testing.assert_array_equal(whole[rows], np.arange(9)[rows])
+
+
+def test_arrays_of_different_steps_are_not_concatenated():
+    with pytest.raises(ValueError, match=r"'b' has steps of shape \(3,\), but 'a' of shape \(2,\)"):
+        ConcatenatedArray({"a": np.ones((2, 2)), "b": np.ones((2, 3))})
 
 
 def test_a_reward_column_becomes_the_rewards(file):
-    keys = {"observation.state": "state[:4]", "action": "action", "reward": "state[4:5]"}
-    episodes = build_episodes(file.path, select_columns(file, keys), np.array([4]), {})
+    keys = {"observation.state": "state[:4]", "reward": "state[4:5]"}
+    episodes = read(file, **keys)
     assert episodes.rewards is not None
     assert episodes.rewards.tolist() == [4, 9, 14, 19]
     assert set(episodes.observations) == {"observation.state"}
@@ -82,7 +165,7 @@ def test_a_reward_column_becomes_the_rewards(file):
     [
         (
             {"observation.state": "states", "action": "action"},
-            "no column 'states'; the file has action, state",
+            "no column 'states'; the file has action, state, img",
         ),
         (
             {"observation.state": "state[:9]", "action": "action"},
@@ -94,8 +177,8 @@ def test_a_reward_column_becomes_the_rewards(file):
         ),
         (
             {"state": "state", "action": "action"},
-            "keys must be 'action', at least one 'observation.NAME' and optionally 'reward', "
-            "got ['action', 'state']",
+            "keys must be 'action', at least one 'observation.NAME' and optionally 'reward' and "
+            "'info.NAME', got ['action', 'state']",
         ),
         (
             {"observation.state": "state", "action": "action", "reward": "state"},
@@ -105,4 +188,4 @@ def test_a_reward_column_becomes_the_rewards(file):
 )
 def test_wrong_keys_are_named_beside_the_right_ones(file, keys, message):
     with pytest.raises(ValueError, match=f"^{re.escape('a.npz: ' + message)}$"):
-        select_columns(file, keys)
+        Decoding(file, file.select(keys, everything=False))

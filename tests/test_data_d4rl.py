@@ -1,10 +1,12 @@
 import re
+from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
+from example_episodes import d4rl_columns, write_d4rl_columns
 
-from hotloop.train.data.d4rl import read_d4rl, write_d4rl
+from hotloop.train.data.d4rl import write_d4rl
 from hotloop.train.data.episodes import Episodes
 from hotloop.train.data.formats import read_episodes
 
@@ -20,29 +22,9 @@ def make_episodes():
         actions=rng.normal(size=(7, 2)).astype(np.float32),
         episode_ends=np.array([3, 7]),
         rewards=rng.normal(size=7).astype(np.float32),
+        terminated=np.array([True, False]),
         metadata={"generator": "test", "seed": 3},
     )
-
-
-def make_columns():
-    """What a D4RL file from elsewhere holds: 8 steps, cut after 3 (terminal) and 7 (timeout)."""
-    rng = np.random.default_rng(0)
-    return {
-        "observations": rng.normal(size=(8, 4)),
-        "actions": rng.normal(size=(8, 2)).astype(np.float32),
-        "rewards": rng.normal(size=8),
-        "terminals": np.arange(8) == 2,
-        "timeouts": np.arange(8) == 6,
-        "infos/goal": rng.normal(size=(8, 2)),
-    }
-
-
-def write_hdf5(path, **changes):
-    with h5py.File(path, "w") as file:
-        for name, array in (make_columns() | changes).items():
-            if array is not None:
-                file[name] = array
-    return path
 
 
 def assert_error(message, call, *args, error=ValueError):
@@ -53,7 +35,7 @@ def assert_error(message, call, *args, error=ValueError):
 
 def test_what_is_written_is_read_back(tmp_path):
     path, written = tmp_path / "a.hdf5", make_episodes()
-    write_d4rl(path, written, terminated=np.array([True, False]))
+    write_d4rl(path, written)
     found = read_episodes(path)
     assert list(found.observations) == list(written.observations)
     for key, array in written.observations.items():
@@ -61,6 +43,7 @@ def test_what_is_written_is_read_back(tmp_path):
     np.testing.assert_array_equal(found.actions, written.actions)
     np.testing.assert_array_equal(found.rewards, written.rewards)
     np.testing.assert_array_equal(found.episode_ends, written.episode_ends)
+    np.testing.assert_array_equal(found.terminated, written.terminated)
     assert found.metadata == {
         "generator": "test",
         "seed": 3,
@@ -71,7 +54,7 @@ def test_what_is_written_is_read_back(tmp_path):
 
 
 def test_any_d4rl_reader_finds_its_columns(tmp_path):
-    write_d4rl(tmp_path / "a.hdf5", make_episodes(), terminated=np.array([True, False]))
+    write_d4rl(tmp_path / "a.hdf5", make_episodes())
     with h5py.File(tmp_path / "a.hdf5") as file:
         assert set(file) == {"observations", "actions", "rewards", "terminals", "timeouts"}
         assert file["observations"].shape == (7, 10)
@@ -82,15 +65,16 @@ def test_any_d4rl_reader_finds_its_columns(tmp_path):
 def test_rewards_that_are_unknown_are_not_invented(tmp_path):
     known = make_episodes()
     write_d4rl(tmp_path / "a.hdf5", Episodes(known.observations, known.actions, known.episode_ends))
-    assert read_d4rl(tmp_path / "a.hdf5").rewards is None
+    assert read_episodes(tmp_path / "a.hdf5").rewards is None
 
 
 def test_a_plain_d4rl_file_is_cut_at_terminals_and_timeouts(tmp_path):
-    episodes = read_d4rl(write_hdf5(tmp_path / "a.hdf5"))
+    episodes = read_episodes(write_d4rl_columns(tmp_path / "a.hdf5"))
     assert episodes.episode_ends.tolist() == [3, 7, 8]
+    assert episodes.terminated.tolist() == [True, False, False]
     assert episodes.metadata["num_terminated"] == 1
     assert episodes.metadata["num_unfinished"] == 1
-    columns = make_columns()
+    columns = d4rl_columns()
     np.testing.assert_array_equal(
         episodes.observations["observation.state"], columns["observations"].astype(np.float32)
     )
@@ -99,15 +83,17 @@ def test_a_plain_d4rl_file_is_cut_at_terminals_and_timeouts(tmp_path):
 
 def test_a_file_without_terminals_set_and_timeouts_set_is_one_unfinished_episode(tmp_path):
     never = np.zeros(8, bool)
-    episodes = read_d4rl(write_hdf5(tmp_path / "a.hdf5", terminals=never, timeouts=never))
+    episodes = read_episodes(
+        write_d4rl_columns(tmp_path / "a.hdf5", terminals=never, timeouts=never)
+    )
     assert episodes.episode_ends.tolist() == [8]
     assert episodes.metadata["num_unfinished"] == 1
 
 
 def test_keys_choose_columns_and_infos(tmp_path):
-    path = write_hdf5(tmp_path / "a.hdf5")
+    path = write_d4rl_columns(tmp_path / "a.hdf5")
     keys = {"observation.goal": "infos/goal", "observation.x": "observations[:2]"}
-    episodes = read_d4rl(path, keys | {"action": "actions"})
+    episodes = read_episodes(path, keys | {"action": "actions"})
     assert {key: a.shape for key, a in episodes.observations.items()} == {
         "observation.goal": (8, 2),
         "observation.x": (8, 2),
@@ -122,7 +108,7 @@ def test_an_existing_file_is_kept_unless_told_otherwise(tmp_path):
     assert_error(message, write_d4rl, path, make_episodes(), error=FileExistsError)
     assert path.read_bytes() == b"precious"
     write_d4rl(path, make_episodes(), overwrite=True)
-    assert read_d4rl(path).num_episodes == 2
+    assert read_episodes(path).num_episodes == 2
 
 
 def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
@@ -142,11 +128,20 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path, mon
     assert path.read_bytes() == b"precious"
 
 
-def test_terminated_must_have_one_entry_per_episode(tmp_path):
-    message = "'terminated' must have one entry for each of 2 episodes, got shape (7,)"
+@pytest.mark.parametrize("terminated", [np.zeros(7, bool), np.zeros(2)])
+def test_terminated_must_have_one_boolean_per_episode(terminated):
+    message = (
+        "'terminated' must have one boolean for each of 2 episodes, got "
+        f"{terminated.dtype} of shape {terminated.shape}"
+    )
     with pytest.raises(ValueError, match=re.escape(message)):
-        write_d4rl(tmp_path / "a.hdf5", make_episodes(), terminated=np.zeros(7, bool))
-    assert not list(tmp_path.iterdir())
+        replace(make_episodes(), terminated=terminated)
+
+
+def test_without_knowledge_no_episode_terminated():
+    known = make_episodes()
+    unknown = Episodes(known.observations, known.actions, known.episode_ends)
+    assert unknown.terminated.tolist() == [False, False]
 
 
 def test_a_file_that_could_not_be_read_back_is_not_written(tmp_path):
@@ -160,19 +155,19 @@ def test_a_truncated_file_is_named(tmp_path):
     write_d4rl(path, make_episodes())
     path.write_bytes(path.read_bytes()[:-50])
     message = f"{path}: cannot be opened: Unable to synchronously open file (truncated file: eof ="
-    assert_error(message, read_d4rl, path)
+    assert_error(message, read_episodes, path)
 
 
 def test_a_file_of_another_kind_is_named(tmp_path):
     path = tmp_path / "a.hdf5"
     path.write_bytes(b"not HDF5")
     message = f"{path}: cannot be opened: Unable to synchronously open file (file signature not"
-    assert_error(message, read_d4rl, path)
+    assert_error(message, read_episodes, path)
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"a\.hdf5: no such file"):
-        read_d4rl(tmp_path / "a.hdf5")
+        read_episodes(tmp_path / "a.hdf5")
 
 
 def test_a_flipped_bit_is_found_by_the_checksum(tmp_path):
@@ -183,19 +178,19 @@ def test_a_flipped_bit_is_found_by_the_checksum(tmp_path):
     stored = bytearray(path.read_bytes())
     stored[offset + 10] ^= 1
     path.write_bytes(stored)
-    assert_error(f"{path}: column 'actions' cannot be decoded at steps 0 to 6", read_d4rl, path)
+    assert_error(f"{path}: column 'actions' cannot be decoded at steps 0 to 6", read_episodes, path)
 
 
 def test_a_foreign_hdf5_is_named_with_what_it_holds(tmp_path):
     path = tmp_path / "a.hdf5"
     with h5py.File(path, "w") as file:
-        file["data/demo_0/actions"] = np.zeros((3, 2))
-        file["mask/train"] = np.zeros(1)
+        file["steps/actions"] = np.zeros((3, 2))
+        file["mask"] = np.zeros(1)
     message = (
         f"{path}: cannot be opened: not D4RL's flat layout; expected observations, actions, "
-        "terminals and timeouts at the top, found data, mask"
+        "terminals and timeouts at the top, found mask, steps"
     )
-    assert_error(message, read_d4rl, path)
+    assert_error(message, read_episodes, path)
 
 
 @pytest.mark.parametrize(
@@ -231,11 +226,15 @@ def test_a_foreign_hdf5_is_named_with_what_it_holds(tmp_path):
             "'episode_ends' ends at 8, but 'action' has 5 steps",
         ),
         (
+            {"rewards": np.where(np.arange(8) == 5, np.nan, 0)},
+            "'reward' is NaN or infinite in 1 of 8 steps, first at step 5",
+        ),
+        (
             {"actions": np.where(np.arange(16).reshape(8, 2) == 9, np.nan, 0)},
             "'action' is NaN or infinite in 1 of 8 steps, first at step 4",
         ),
         (
-            {name: array[:0] for name, array in make_columns().items()},
+            {name: array[:0] for name, array in d4rl_columns().items()},
             "'action' must have shape (T, D) with T > 0, got (0, 2)",
         ),
         (
@@ -245,8 +244,8 @@ def test_a_foreign_hdf5_is_named_with_what_it_holds(tmp_path):
     ],
 )
 def test_inconsistent_columns_are_named(tmp_path, changes, message):
-    path = write_hdf5(tmp_path / "a.hdf5", **changes)
-    assert_error(f"{path}: {message}", read_d4rl, path)
+    path = write_d4rl_columns(tmp_path / "a.hdf5", **changes)
+    assert_error(f"{path}: {message}", read_episodes, path)
 
 
 @pytest.mark.parametrize(
@@ -262,7 +261,7 @@ def test_inconsistent_columns_are_named(tmp_path, changes, message):
     ],
 )
 def test_declared_observation_keys_must_fit(tmp_path, keys, message):
-    path = write_hdf5(tmp_path / "a.hdf5")
+    path = write_d4rl_columns(tmp_path / "a.hdf5")
     with h5py.File(path, "a") as file:
         file["observations"].attrs["keys"] = keys
-    assert_error(f"{path}: {message}", read_d4rl, path)
+    assert_error(f"{path}: {message}", read_episodes, path)

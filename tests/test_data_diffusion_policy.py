@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import zarr
 
-from hotloop.train.data.diffusion_policy import open_replay, read_replay
-from hotloop.train.data.formats import read_episodes
+from hotloop.train.data.formats import open_dataset, read_episodes
 
 PUSHT = (
     Path(os.environ.get("HOTLOOP_DATA", Path(__file__).parents[2] / "shared/data"))
@@ -61,7 +60,7 @@ def assert_error(message, call, *args):
 def test_a_column_becomes_an_observation_with_its_steps_flattened(tmp_path):
     arrays = make_arrays()
     keys = KEYS | {"observation.state": "state[1:3]", "observation.keypoint": "keypoint"}
-    episodes = read_replay(write_npz(tmp_path / "a.npz"), keys)
+    episodes = read_episodes(write_npz(tmp_path / "a.npz"), keys)
     np.testing.assert_array_equal(episodes.actions, arrays["action"])
     np.testing.assert_array_equal(
         episodes.observations["observation.state"], arrays["state"][:, 1:3].astype(np.float32)
@@ -70,7 +69,12 @@ def test_a_column_becomes_an_observation_with_its_steps_flattened(tmp_path):
         episodes.observations["observation.keypoint"], arrays["keypoint"].reshape(10, 18)
     )
     assert episodes.episode_ends.tolist() == [2, 5, 10]
-    assert episodes.metadata == {"source": "a.npz", "columns": keys}
+    assert episodes.metadata == {
+        "source": "a.npz",
+        "columns": keys,
+        "num_terminated": 0,
+        "num_unfinished": 0,
+    }
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
@@ -79,7 +83,7 @@ def test_zarr_folder_and_zip_read_the_same_as_npz(tmp_path, zarr_format, zipped)
     path = write_zarr(tmp_path / "a.zarr", make_arrays(), zarr_format)
     if zipped:
         path = Path(shutil.make_archive(str(path), "zip", path))
-    expected = read_replay(write_npz(tmp_path / "a.npz"), KEYS)
+    expected = read_episodes(write_npz(tmp_path / "a.npz"), KEYS)
     found = read_episodes(path, KEYS)
     np.testing.assert_array_equal(found.actions, expected.actions)
     np.testing.assert_array_equal(found.episode_ends, expected.episode_ends)
@@ -89,19 +93,19 @@ def test_zarr_folder_and_zip_read_the_same_as_npz(tmp_path, zarr_format, zipped)
 
 
 def test_without_keys_every_column_but_images_is_read(tmp_path):
-    episodes = read_replay(write_npz(tmp_path / "a.npz"))
+    episodes = read_episodes(write_npz(tmp_path / "a.npz"))
     assert set(episodes.observations) == {"observation.state", "observation.keypoint"}
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"a\.npz: no such file"):
-        read_replay(tmp_path / "a.npz")
+        read_episodes(tmp_path / "a.npz")
 
 
 def test_a_column_that_is_not_named_is_never_decoded(tmp_path):
     path = write_zarr(tmp_path / "a.zarr", make_arrays())
     (path / "data/img/0.0.0.0").write_bytes(b"garbage")
-    assert read_replay(path, KEYS).num_episodes == 3
+    assert read_episodes(path, KEYS).num_episodes == 3
 
 
 @needs_pusht
@@ -127,7 +131,7 @@ def test_a_truncated_chunk_of_pusht_is_named_by_its_steps(tmp_path):
     assert_error(
         f"{path}: column 'action' cannot be decoded at steps 483 to 643 of 25650; the file is "
         "damaged or incomplete, copy it again (",
-        read_replay,
+        read_episodes,
         path,
         PUSHT_KEYS,
     )
@@ -138,8 +142,8 @@ def test_a_wrong_key_in_a_zip_is_named_beside_the_right_ones(tmp_path):
     folder = write_zarr(tmp_path / "a.zarr", make_arrays())
     path = Path(shutil.make_archive(str(folder), "zip", folder))
     message = f"{path}: no column 'states'; the file has action, img, keypoint, state, episode_ends"
-    assert_error(message, read_replay, path, KEYS | {"observation.state": "states"})
-    with open_replay(path) as file:
+    assert_error(message, read_episodes, path, KEYS | {"observation.state": "states"})
+    with open_dataset(path) as file:
         assert "img" in file.names
 
 
@@ -148,9 +152,11 @@ def test_an_unknown_codec_of_an_unused_column_is_no_obstacle(tmp_path):
     metadata = json.loads((path / "data/img/.zarray").read_text())
     metadata["compressor"] = {"id": "a_codec_from_elsewhere"}
     (path / "data/img/.zarray").write_text(json.dumps(metadata))
-    assert read_replay(path, KEYS).num_episodes == 3
+    assert read_episodes(path, KEYS).num_episodes == 3
     keys = KEYS | {"observation.image": "img"}
-    assert_error(f"{path}: column 'img' cannot be opened: codec not avail", read_replay, path, keys)
+    assert_error(
+        f"{path}: column 'img' cannot be opened: codec not avail", read_episodes, path, keys
+    )
 
 
 def test_an_absent_chunk_is_not_read_as_zeros(tmp_path):
@@ -158,7 +164,7 @@ def test_an_absent_chunk_is_not_read_as_zeros(tmp_path):
     (path / "data/action/1.0").unlink()
     assert_error(
         f"{path}: column 'action' cannot be opened: 1 of 4 chunks are absent; copy the file again",
-        read_replay,
+        read_episodes,
         path,
         KEYS,
     )
@@ -168,14 +174,14 @@ def test_damaged_array_metadata_names_the_column(tmp_path):
     path = write_zarr(tmp_path / "a.zarr", make_arrays())
     metadata = path / "data/state/.zarray"
     metadata.write_text(metadata.read_text()[:-20])
-    assert_error(f"{path}: column 'state' cannot be opened: ", read_replay, path, KEYS)
+    assert_error(f"{path}: column 'state' cannot be opened: ", read_episodes, path, KEYS)
 
 
 def test_array_metadata_of_another_kind_names_the_column(tmp_path):
     path = write_zarr(tmp_path / "a.zarr", make_arrays())
     metadata = path / "data/state/.zarray"
     metadata.write_text(metadata.read_text().replace('"shape"', '"size"'))
-    assert_error(f"{path}: column 'state' cannot be opened: ", read_replay, path, KEYS)
+    assert_error(f"{path}: column 'state' cannot be opened: ", read_episodes, path, KEYS)
 
 
 def test_a_damaged_member_of_an_npz_names_the_column(tmp_path):
@@ -185,7 +191,7 @@ def test_a_damaged_member_of_an_npz_names_the_column(tmp_path):
     path.write_bytes(stored)
     assert_error(
         f"{path}: column 'action' cannot be opened: Bad CRC-32 for file 'action.npy'",
-        read_replay,
+        read_episodes,
         path,
         KEYS,
     )
@@ -243,7 +249,7 @@ def test_a_damaged_member_of_an_npz_names_the_column(tmp_path):
 )
 def test_inconsistent_columns_are_named(tmp_path, changes, message):
     path = write_npz(tmp_path / "a.npz", **changes)
-    assert_error(f"{path}: {message}", read_replay, path, KEYS)
+    assert_error(f"{path}: {message}", read_episodes, path, KEYS)
 
 
 def test_a_pickle_is_never_opened(tmp_path):
@@ -254,7 +260,7 @@ def test_a_pickle_is_never_opened(tmp_path):
         f"{path}: cannot be opened: not a complete npz archive; it is truncated or another kind "
         "of file (pickles are never opened)"
     )
-    assert_error(message, read_replay, path)
+    assert_error(message, read_episodes, path)
 
 
 def test_a_damaged_archive_directory_is_named(tmp_path):
@@ -262,7 +268,7 @@ def test_a_damaged_archive_directory_is_named(tmp_path):
     stored = bytearray(path.read_bytes())
     stored[stored.index(b"PK\x01\x02")] ^= 1
     path.write_bytes(stored)
-    assert_error(f"{path}: cannot be opened: Bad magic number", read_replay, path, KEYS)
+    assert_error(f"{path}: cannot be opened: Bad magic number", read_episodes, path, KEYS)
 
 
 def test_a_truncated_zip_is_named(tmp_path):
@@ -272,7 +278,7 @@ def test_a_truncated_zip_is_named(tmp_path):
     message = (
         f"{archive}: cannot be opened: not a complete zip archive; it is truncated, copy it again"
     )
-    assert_error(message, read_replay, archive)
+    assert_error(message, read_episodes, archive)
 
 
 def test_a_folder_that_is_no_replay_buffer_is_named(tmp_path):
@@ -282,7 +288,7 @@ def test_a_folder_that_is_no_replay_buffer_is_named(tmp_path):
         f"{path}: cannot be opened: not a replay buffer; expected 'data/' and "
         "'meta/episode_ends', found ['frames']"
     )
-    assert_error(message, read_replay, path)
+    assert_error(message, read_episodes, path)
 
 
 def test_missing_zarr_names_the_extra(tmp_path, monkeypatch):
@@ -290,4 +296,4 @@ def test_missing_zarr_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "zarr", None)
     monkeypatch.setitem(sys.modules, "zarr.storage", None)
     with pytest.raises(ImportError, match=re.escape("pip install 'hotloop[zarr]'")):
-        read_replay(path)
+        read_episodes(path)

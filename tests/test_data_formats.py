@@ -3,10 +3,10 @@ import re
 import numpy as np
 import pytest
 
-from hotloop.train.data.formats import open_columns, read_episodes
+from hotloop.train.data.formats import find_dataset, read_episodes
 
 
-@pytest.mark.parametrize("call", [read_episodes, open_columns])
+@pytest.mark.parametrize("call", [read_episodes, find_dataset])
 def test_a_missing_file_names_its_nearest_neighbours(tmp_path, call):
     np.savez(tmp_path / "pusht.npz", action=np.ones(3))
     path = tmp_path / "pushT.npz"
@@ -17,12 +17,13 @@ def test_a_missing_file_names_its_nearest_neighbours(tmp_path, call):
         call(tmp_path / "absent" / "pusht.npz")
 
 
-@pytest.mark.parametrize("call", [read_episodes, open_columns])
-def test_an_unknown_suffix_names_the_known_ones(tmp_path, call):
+def test_an_unknown_suffix_names_the_known_ones(tmp_path):
     path = tmp_path / "a.pkl"
     path.touch()
     message = (
-        f"{path}: unknown dataset suffix '.pkl'; expected one of .zarr, .zarr.zip, .npz, .hdf5, .h5"
+        f"{path}: unknown dataset suffix '.pkl'; expected one of .zarr, .zarr.zip, .npz, .hdf5, "
+        ".h5, a LeRobotDataset folder with meta/info.json, a Minari folder with "
+        "data/metadata.json or an RLDS folder with features.json"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        call(path)
+        read_episodes(path)

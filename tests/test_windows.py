@@ -8,8 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hotloop.policies.model import ModelConfig
 from hotloop.train.data.episodes import Episodes
 from hotloop.train.data.windows import EpochSampler, Windows, step_generator
+from hotloop.train.setup import make_windows
 
 LENGTHS = (1, 2, 7, 12)
 
@@ -120,3 +122,34 @@ def test_each_seed_step_and_purpose_has_its_own_random_numbers(other: tuple[int,
 
     assert torch.equal(numbers(0, 2, "draw"), numbers(0, 2, "draw"))
     assert not torch.isclose(numbers(*other), numbers(0, 2, "draw")).any()
+
+
+def test_images_stay_bytes() -> None:
+    pixels = np.arange(4 * 2 * 3 * 3, dtype=np.uint8).reshape(4, 2, 3, 3)
+    actions = np.zeros((4, 1), np.float32)
+    episodes = Episodes({"observation.image": pixels}, actions, np.array([4]))
+    batch = Windows(episodes, ("observation.image",), 2, 3).gather(torch.tensor([2]))
+    assert batch.observation["observation.image"].dtype == torch.uint8
+    np.testing.assert_array_equal(batch.observation["observation.image"][0], pixels[1:3])
+
+
+def test_windows_share_the_memory_of_their_episodes() -> None:
+    """What is mapped from a file stays there."""
+    episodes = counted_episodes()
+    windows = Windows(episodes, ("observation.unused",), 1, 2)
+    unused = windows.observations["observation.unused"].numpy()
+    assert np.shares_memory(unused, episodes.observations["observation.unused"])
+    assert np.shares_memory(windows.actions.numpy(), episodes.actions)
+
+
+def test_episodes_shorter_than_a_window_are_counted_and_not_lost(caplog) -> None:
+    windows = cut(num_obs_steps=2, horizon=8)
+    assert windows.num_short == 3
+    current = windows.gather(torch.arange(len(windows))).actions[:, 1, 0].numpy()
+    np.testing.assert_array_equal(current, counted_episodes().actions[:, 0])
+    make_windows(ModelConfig(horizon=8, num_obs_steps=2), counted_episodes())
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "3 of 4 episodes are shorter than the horizon of 8 steps; their windows repeat the first "
+        "and last step"
+    )

@@ -2,108 +2,113 @@
 
 Layout (Chi et al. 2023, also used by UMI): arrays ``data/NAME`` with one row per step and
 ``meta/episode_ends`` with the exclusive end of each episode. The npz holds the same arrays
-without the two groups.
+without the two groups. Zarr files that hotloop writes are of zarr's format 2, which that project
+reads, and add what it ignores: ``meta/terminated``, and the JSON attributes ``keys`` (hotloop's
+key of each array) and ``metadata`` of the root.
 """
 
 from __future__ import annotations
 
+import json
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .columns import DECODE_ERRORS, ColumnFile, build_episodes, require_path, select_columns
-from .episodes import Episodes
+from .columns import StoredArray
+from .episodes import BLOCK_BYTES, Episodes, blocks
+from .source import Cuts, DatasetFile, ReadOptions, Selection
 
 REPLAY_SUFFIXES = (".zarr", ".zarr.zip", ".npz")
+_META = ("episode_ends", "terminated")
 
 
-def read_replay(path: Path | str, keys: Mapping[str, str] | None = None) -> Episodes:
-    """Read a replay buffer; columns that `keys` does not name are never decoded.
+class ReplayFile(DatasetFile):
+    """An open replay buffer; see the module's text."""
 
-    Args:
-        path: A ``.zarr`` folder, ``.zarr.zip`` or ``.npz`` file.
-        keys: From ``action``, ``reward`` and ``observation.*`` to columns of the file, e.g.
-            ``{"observation.state": "state[:2]", "action": "action"}``. Default: ``action``, and
-            every other column but images as ``observation.NAME``.
+    layout = "replay"
+    action_column = "action"
 
-    Raises:
-        FileNotFoundError: If `path` does not exist; names the nearest file names.
-        ValueError: If the file or a column is damaged, absent or inconsistent.
-    """
-    with open_replay(path) as file:
-        episode_ends = read_episode_ends(file)
-        keys = dict(keys or _default_keys(file))
-        metadata = {"source": file.path.name, "columns": keys}
-        return build_episodes(file.path, select_columns(file, keys), episode_ends, metadata)
+    def __init__(self, path: Path, options: ReadOptions, resources: ExitStack) -> None:
+        super().__init__(path, options, resources)
+        self._attributes: dict[str, Any] = {}
+        if path.suffix == ".npz":
+            self._open_npz(resources)
+        else:
+            self._open_zarr(resources)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Arrays of both groups."""
+        return self._names
 
-def read_episode_ends(file: ColumnFile) -> np.ndarray:
-    """Read the exclusive end of each episode, shape (E,), int64, without judging the values."""
-    ends = file.column("episode_ends").read()
-    if ends.dtype.kind not in "iu" or ends.ndim != 1:
-        raise ValueError(
-            f"{file.path}: column 'episode_ends' must be a list of integers, found {ends.dtype} "
-            f"of shape {ends.shape}"
-        )
-    return ends.astype(np.int64)
+    def open_array(self, name: str) -> StoredArray:
+        """Open an array; absent chunks of a zarr array are an error."""
+        return self._open(name)
 
+    def cuts(self) -> Cuts:
+        """Ends as stored; without ``terminated``, no episode ended in a terminal state."""
+        ends = self.column("episode_ends").read()
+        if ends.dtype.kind not in "iu" or ends.ndim != 1:
+            raise ValueError(
+                f"{self.path}: column 'episode_ends' must be a list of integers, found "
+                f"{ends.dtype} of shape {ends.shape}"
+            )
+        terminated = np.zeros(len(ends), bool)
+        if "terminated" in self.names:
+            terminated = self.column("terminated").read().astype(bool)
+        return Cuts(ends.astype(np.int64), terminated)
 
-@contextmanager
-def open_replay(path: Path | str) -> Iterator[ColumnFile]:
-    """Open a replay buffer without decoding it; errors as in `read_replay`."""
-    path = require_path(path)
-    opener = _open_npz if path.suffix == ".npz" else _open_zarr
-    with ExitStack() as resources:
-        try:
-            file = opener(path, resources)
-        except DECODE_ERRORS as error:
-            raise ValueError(f"{path}: cannot be opened: {error}") from error
-        yield file
+    def default_keys(self) -> dict[str, Selection]:
+        """Every array under its name as an observation, or under the keys that hotloop wrote."""
+        declared = self._attributes.get("keys")
+        if isinstance(declared, dict):
+            columns = {key: self.column(name) for key, name in declared.items()}
+            return {key: Selection(c.name, shape=c.shape) for key, c in columns.items()}
+        names = [name for name in self.names if name not in ("action", *_META)]
+        observations = {f"observation.{name}": Selection(name) for name in names}
+        return {"action": Selection("action"), **observations}
 
+    def metadata(self) -> dict[str, Any]:
+        """Provenance that hotloop wrote into the file, empty in other files."""
+        return dict(self._attributes.get("metadata") or {})
 
-def _default_keys(file: ColumnFile) -> dict[str, str]:
-    names = [name for name in file.names if name not in ("action", "episode_ends")]
-    vectors = [name for name in names if len(file.column(name).shape) < 3]
-    return {"action": "action"} | {f"observation.{name}": name for name in vectors}
+    def _open_npz(self, resources: ExitStack) -> None:
+        if not zipfile.is_zipfile(self.path):
+            raise ValueError(
+                "not a complete npz archive; it is truncated or another kind of file (pickles are "
+                "never opened)"
+            )
+        # np.load would leave a file that it opens itself open when the archive is damaged.
+        stream = resources.enter_context(self.path.open("rb"))
+        # Unpickling runs code from the file, so object arrays are refused.
+        archive = resources.enter_context(np.load(stream, allow_pickle=False))
+        self._names, self._open = tuple(archive.files), archive.__getitem__
 
-
-def _open_npz(path: Path, resources: ExitStack) -> ColumnFile:
-    if not zipfile.is_zipfile(path):
-        raise ValueError(
-            "not a complete npz archive; it is truncated or another kind of file (pickles are "
-            "never opened)"
-        )
-    # np.load would leave a file that it opens itself open when the archive is damaged.
-    stream = resources.enter_context(path.open("rb"))
-    # Unpickling runs code from the file, so object arrays are refused.
-    archive = resources.enter_context(np.load(stream, allow_pickle=False))
-    return ColumnFile(path, "replay", tuple(archive.files), archive.__getitem__)
-
-
-def _open_zarr(path: Path, resources: ExitStack) -> ColumnFile:
-    zarr = _import_zarr()
-    zipped = path.suffix == ".zip"
-    if zipped and not zipfile.is_zipfile(path):
-        raise ValueError("not a complete zip archive; it is truncated, copy it again")
-    root = zipfile.Path(path) if zipped else path
-    paths = _array_paths(root)
-    if not paths:
-        found = sorted(child.name for child in root.iterdir()) if root.is_dir() else "a file"
-        raise ValueError(
-            f"not a replay buffer; expected 'data/' and 'meta/episode_ends', found {found}"
-        )
-    store = zarr.storage.ZipStore(path, mode="r") if zipped else zarr.storage.LocalStore(path)
-    # Opens the store, which could not be closed otherwise. Consolidated metadata would parse every
-    # column, also those whose codec is not installed.
-    zarr.open_group(store, mode="r", use_consolidated=False)
-    resources.callback(store.close)
-    return ColumnFile(
-        path, "replay", tuple(paths), lambda name: _open_zarr_array(zarr, store, paths[name])
-    )
+    def _open_zarr(self, resources: ExitStack) -> None:
+        zarr = import_zarr("reading")
+        path = self.path
+        zipped = path.suffix == ".zip"
+        if zipped and not zipfile.is_zipfile(path):
+            raise ValueError("not a complete zip archive; it is truncated, copy it again")
+        root = zipfile.Path(path) if zipped else path
+        paths = _array_paths(root)
+        if not paths:
+            found = sorted(child.name for child in root.iterdir()) if root.is_dir() else "a file"
+            raise ValueError(
+                f"not a replay buffer; expected 'data/' and 'meta/episode_ends', found {found}"
+            )
+        store = zarr.storage.ZipStore(path, mode="r") if zipped else zarr.storage.LocalStore(path)
+        # Opens the store, which could not be closed otherwise. Consolidated metadata would parse
+        # every column, also those whose codec is not installed.
+        group = zarr.open_group(store, mode="r", use_consolidated=False)
+        resources.callback(store.close)
+        self._attributes = dict(group.attrs)
+        self._names = tuple(paths)
+        self._open = lambda name: _open_zarr_array(zarr, store, paths[name])
 
 
 def _array_paths(root: Path | zipfile.Path) -> dict[str, str]:
@@ -129,9 +134,56 @@ def _open_zarr_array(zarr: Any, store: Any, array_path: str) -> Any:
     return array
 
 
-def _import_zarr() -> Any:
+def import_zarr(purpose: str) -> Any:
+    """Import zarr; raise ImportError naming the extra."""
     try:
         import zarr.storage
     except ImportError as error:
-        raise ImportError("reading zarr files needs: pip install 'hotloop[zarr]'") from error
+        raise ImportError(f"{purpose} zarr files needs: pip install 'hotloop[zarr]'") from error
     return zarr
+
+
+def write_replay_file(path: Path, episodes: Episodes, advance: Callable[[int], object]) -> None:
+    """Write a new ``.zarr`` folder or, if `path` ends in ``.zip``, one stored archive.
+
+    An observation ``observation.NAME`` becomes ``data/NAME``; rewards become ``data/reward``.
+    """
+    zarr = import_zarr("writing")
+    zipped = path.suffix == ".zip"
+    store = zarr.storage.ZipStore(path, mode="w") if zipped else zarr.storage.LocalStore(path)
+    try:
+        arrays = {"action": episodes.actions, **episodes.observations}
+        if episodes.rewards is not None:
+            arrays["reward"] = episodes.rewards
+        arrays |= {f"info.{name}": array for name, array in episodes.infos.items()}
+        names = {key: key.removeprefix("observation.") for key in arrays}
+        if len(set(names.values()) | set(_META)) != len(names) + len(_META):
+            raise ValueError(f"observation keys {sorted(arrays)} collide without their prefix")
+        attributes = {"keys": names, "metadata": json.loads(json.dumps(dict(episodes.metadata)))}
+        # At once: a zip archive would keep the attributes that an update replaces.
+        root = zarr.create_group(store, zarr_format=2, attributes=attributes)
+        for key, array in arrays.items():
+            _write_array(root, f"data/{names[key]}", array)
+            advance(episodes.num_steps // len(arrays))
+        _write_array(root, "meta/episode_ends", episodes.episode_ends.astype(np.int64))
+        _write_array(root, "meta/terminated", episodes.terminated)
+    finally:
+        store.close()
+
+
+def _write_array(root: Any, name: str, array: np.ndarray) -> None:
+    import numcodecs
+
+    row_bytes = array.itemsize * int(np.prod(array.shape[1:]))
+    chunk = min(len(array), max(1, BLOCK_BYTES // 16 // row_bytes))
+    stored = root.create_array(
+        name,
+        shape=array.shape,
+        dtype=array.dtype,
+        chunks=(chunk, *array.shape[1:]),
+        compressors=numcodecs.Blosc("zstd", clevel=5, shuffle=numcodecs.Blosc.BITSHUFFLE),
+        # Absent chunks are how readers notice a damaged copy.
+        config={"write_empty_chunks": True},
+    )
+    for rows in blocks(len(array), row_bytes, chunk):
+        stored[rows] = array[rows]

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from . import d4rl, diffusion_policy
-from .columns import Column, ColumnFile
-from .formats import check_path, open_columns
+from .columns import Column
+from .d4rl import D4rlFile
+from .formats import find_dataset, kind_of, open_dataset
+from .source import Cuts, DatasetFile, ReadOptions
 
 Found = TypeVar("Found")
 
@@ -50,7 +51,7 @@ class DatasetReport:
 
     Attributes:
         path: The file.
-        layout: "replay", "d4rl", or "unreadable".
+        layout: "d4rl", "robomimic", "minari", "lerobot", "replay" or "unreadable".
         num_episodes: Number of episodes, None if they cannot be told.
         num_steps: Number of steps, None if it cannot be told.
         episode_length: Shortest, median and longest episode [steps], None as above.
@@ -69,20 +70,24 @@ class DatasetReport:
     problems: tuple[str, ...]
 
 
-def inspect_dataset(path: Path | str, *, progress: bool = False) -> DatasetReport:
-    """Read a dataset file block by block and collect every problem instead of the first.
+def inspect_dataset(
+    name: Path | str, options: ReadOptions | None = None, *, progress: bool = False
+) -> DatasetReport:
+    """Read a dataset block by block and collect every problem instead of the first.
 
     Args:
-        path: As in `read_episodes`; images are decoded too, about 16 MiB at a time.
+        name: As in `read_episodes`; images are decoded too, about 16 MiB at a time.
+        options: What the file does not say itself.
         progress: Show a progress bar on stderr.
 
     Raises:
-        FileNotFoundError: If `path` does not exist.
-        ValueError: If the suffix of `path` is unknown.
+        FileNotFoundError: If there is no such file or id.
+        ValueError: If the format is unknown.
     """
-    path = check_path(path)
+    path = find_dataset(name)
+    kind_of(path)
     try:
-        with open_columns(path) as file:
+        with open_dataset(path, options) as file:
             return _Inspection(file).run(progress)
     except ValueError as error:
         problem = str(error).removeprefix(f"{path}: ")
@@ -92,7 +97,7 @@ def inspect_dataset(path: Path | str, *, progress: bool = False) -> DatasetRepor
 class _Inspection:
     """One pass over an open file; `problems` grows along the way."""
 
-    def __init__(self, file: ColumnFile) -> None:
+    def __init__(self, file: DatasetFile) -> None:
         self.file = file
         self.problems: list[str] = []
 
@@ -102,13 +107,15 @@ class _Inspection:
         columns = [column for column in opened if column is not None]
         summaries = self._summarize(columns, progress)
         num_steps = self._check_lengths(columns)
-        ends = self._attempt(self._episode_ends)
+        cuts = self._attempt(self.file.cuts)
+        ends = None if cuts is None else cuts.episode_ends
         if ends is not None and num_steps is not None:
             self.problems += _end_problems(ends, num_steps)
-        metadata = {}
-        if self.file.layout == "d4rl":
-            metadata = self._attempt(partial(d4rl.read_metadata, self.file)) or {}
-            shapes = self._attempt(partial(d4rl.observation_shapes, self.file)) or {}
+        self.problems += self._attempt(lambda: list(self.file.problems())) or []
+        metadata = dict(self._attempt(self.file.metadata) or {})
+        metadata |= _cut_facts(cuts)
+        if isinstance(self.file, D4rlFile):
+            shapes = self._attempt(self.file.observation_shapes) or {}
             metadata["observation_keys"] = {key: list(shape) for key, shape in shapes.items()}
         return DatasetReport(
             path=str(self.file.path),
@@ -122,8 +129,9 @@ class _Inspection:
         )
 
     def _names(self) -> list[str]:
-        names = [name for name in self.file.names if name != "episode_ends"]
-        required = {"replay": ["action"], "d4rl": ["observations", "actions"]}[self.file.layout]
+        names = [name for name in self.file.names if name not in ("episode_ends", "terminated")]
+        required = [self.file.action_column]
+        required += ["observations"] if isinstance(self.file, D4rlFile) else []
         return [name for name in required if name not in names] + names
 
     def _attempt(self, call: Callable[[], Found]) -> Found | None:
@@ -132,11 +140,6 @@ class _Inspection:
         except ValueError as error:
             self.problems.append(str(error).removeprefix(f"{self.file.path}: "))
             return None
-
-    def _episode_ends(self) -> np.ndarray:
-        if self.file.layout == "d4rl":
-            return d4rl.read_episode_ends(self.file)[0]
-        return diffusion_policy.read_episode_ends(self.file)
 
     def _summarize(self, columns: list[Column], progress: bool) -> list[ColumnSummary]:
         from tqdm import tqdm
@@ -179,7 +182,7 @@ class _Inspection:
 
     def _check_lengths(self, columns: list[Column]) -> int | None:
         lengths = {column.name: column.num_steps for column in columns}
-        num_steps = lengths.get("action", lengths.get("actions"))
+        num_steps = lengths.get(self.file.action_column)
         if num_steps == 0:
             self.problems.append("there are no steps")
         if num_steps is not None:
@@ -189,6 +192,14 @@ class _Inspection:
                 if length != num_steps
             ]
         return num_steps
+
+
+def _cut_facts(cuts: Cuts | None) -> dict[str, Any]:
+    """How episodes end, where anything but a plain cut is known."""
+    if cuts is None:
+        return {}
+    facts = {"num_terminated": int(cuts.terminated.sum()), "num_unfinished": cuts.num_unfinished}
+    return {name: count for name, count in facts.items() if count}
 
 
 def _end_problems(ends: np.ndarray, num_steps: int) -> list[str]:

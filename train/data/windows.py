@@ -15,13 +15,19 @@ class Windows:
 
     A window holds `num_obs_steps` observations up to the current step and `horizon` actions, of
     which the one at position ``num_obs_steps - 1`` is current. Positions before the first or after
-    the last step of the episode repeat that step, so late chunks are trained up to the very end.
+    the last step of the episode repeat that step, so late chunks are trained up to the very end,
+    and episodes shorter than the window are not lost.
+
+    Arrays are not copied: memory-mapped episodes stay on disk, and a batch reads its own rows.
 
     Args:
         episodes: Source.
         observation_keys: Keys that the policy reads.
         num_obs_steps: Observation frames To.
         horizon: Window length H.
+
+    Attributes:
+        num_short: Episodes with fewer steps than the window, whose windows all repeat steps.
     """
 
     def __init__(
@@ -32,13 +38,14 @@ class Windows:
         horizon: int,
     ) -> None:
         self.observations = {
-            key: torch.from_numpy(np.ascontiguousarray(episodes.observations[key], np.float32))
-            for key in observation_keys
+            key: _as_tensor(episodes.observations[key]) for key in observation_keys
         }
-        self.actions = torch.from_numpy(np.ascontiguousarray(episodes.actions, np.float32))
+        self.actions = _as_tensor(episodes.actions)
         lengths = np.diff(episodes.episode_ends, prepend=0)
-        self._first = torch.from_numpy(np.repeat(episodes.episode_starts, lengths))
-        self._last = torch.from_numpy(np.repeat(episodes.episode_ends - 1, lengths))
+        self.num_short = int((lengths < horizon).sum())
+        # Borders are looked up per batch: two integers per step would take memory of their own.
+        self._starts = torch.from_numpy(episodes.episode_starts.astype(np.int64))
+        self._ends = torch.from_numpy(episodes.episode_ends.astype(np.int64))
         self._observed = torch.arange(num_obs_steps) - (num_obs_steps - 1)
         self._window = torch.arange(horizon) - (num_obs_steps - 1)
 
@@ -48,15 +55,35 @@ class Windows:
 
     def gather(self, current: Tensor) -> Batch:
         """Windows whose current steps are `current`, integer, shape (B,)."""
-        first, last = self._first[current, None], self._last[current, None]
+        first, last = (border[:, None] for border in self._borders(current))
         observed = torch.clamp(current[:, None] + self._observed, first, last)
         window = torch.clamp(current[:, None] + self._window, first, last)
-        observation = {key: array[observed] for key, array in self.observations.items()}
-        return Batch(observation, self.actions[window])
+        observation = {key: _rows(array, observed) for key, array in self.observations.items()}
+        return Batch(observation, _rows(self.actions, window))
 
     def later(self, current: Tensor, num_steps: int) -> Tensor:
         """The steps `num_steps` after `current`, at most the last of their episodes."""
-        return torch.minimum(current + num_steps, self._last[current])
+        return torch.minimum(current + num_steps, self._borders(current)[1])
+
+    def earlier(self, current: Tensor, num_steps: int) -> Tensor:
+        """The steps `num_steps` before `current`, at least the first of their episodes."""
+        return torch.maximum(current - num_steps, self._borders(current)[0])
+
+    def _borders(self, current: Tensor) -> tuple[Tensor, Tensor]:
+        """First and last step of the episode that each step is in."""
+        episode = torch.bucketize(current.contiguous(), self._ends, right=True)
+        return self._starts[episode], self._ends[episode] - 1
+
+
+def _rows(array: Tensor, steps: Tensor) -> Tensor:
+    """`array[steps]`, by the faster kernel for whole rows."""
+    return array.index_select(0, steps.reshape(-1)).reshape(*steps.shape, *array.shape[1:])
+
+
+def _as_tensor(array: np.ndarray) -> Tensor:
+    """Float32, or bytes of images, sharing memory with `array` if it is of that type."""
+    dtype = np.uint8 if array.dtype == np.uint8 else np.float32
+    return torch.from_numpy(np.ascontiguousarray(array, dtype))
 
 
 class EpochSampler:
