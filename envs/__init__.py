@@ -1,5 +1,13 @@
 """Simulated tasks, evaluation over many seeds, and how sure its numbers are."""
 
+from .expert import SCRIPTED_EXPERTS, Expert, ScriptedExpert, trained_expert
+from .recording import RecordedEpisode, record_episode
+from .reference_scores import (
+    REFERENCE_SCORES,
+    ReferenceScores,
+    normalized_score,
+    reference_scores,
+)
 from .registry import TASKS, make_task
 from .rollout import Episode, Evaluation, evaluate
 from .statistics import (
@@ -14,26 +22,35 @@ from .statistics import (
 )
 from .task import Environment, Task
 from .video import Video
-from .waypoint_controller import ScriptedEpisode, WaypointController, scripted_episodes
+from .waypoint_controller import WaypointController, WaypointExpert
 
 __all__ = [
+    "REFERENCE_SCORES",
+    "SCRIPTED_EXPERTS",
     "TASKS",
     "Comparison",
     "Environment",
     "Episode",
     "Evaluation",
+    "Expert",
     "Interval",
-    "ScriptedEpisode",
+    "RecordedEpisode",
+    "ReferenceScores",
+    "ScriptedExpert",
     "Task",
     "Video",
     "WaypointController",
+    "WaypointExpert",
     "bootstrap_interval",
     "compare",
     "evaluate",
     "make_task",
+    "normalized_score",
     "read_json",
-    "scripted_episodes",
+    "record_episode",
+    "reference_scores",
     "summary",
+    "trained_expert",
     "wilson_interval",
     "write_json",
 ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,10 +9,14 @@ from typing import Any
 import numpy as np
 
 from ..decoding import ActionSpec
+from .gymnasium_env import make_gymnasium_env
 from .task import Task
 
 GOAL_RADIUS = 0.45  # [m], distance at which gymnasium-robotics counts the goal as reached
 BALL_RADIUS = 0.1  # [m]
+FORCES = ActionSpec(
+    names=("force x [100 N]", "force y [100 N]"), low=(-1.0, -1.0), high=(1.0, 1.0), dt=0.01
+)
 _PIXELS_PER_CELL = 48  # a multiple of 16, as video codecs like it; a cell is 1 m wide
 
 _WALL, _FLOOR = (84, 84, 96), (244, 244, 240)
@@ -30,7 +32,7 @@ class PointMaze:
     """
 
     def __init__(self, size: str, max_steps: int) -> None:
-        self._env = _make_gym_env(size, max_steps)
+        self._env = make_maze_env(size, max_steps, continuing=False)
         self._success = False
         self._frame: dict[str, np.ndarray] = {}
 
@@ -41,6 +43,11 @@ class PointMaze:
 
     @property
     def success(self) -> bool:
+        """Whether the goal was reached."""
+        return self._success
+
+    @property
+    def terminated(self) -> bool:
         """Whether the goal was reached."""
         return self._success
 
@@ -62,21 +69,9 @@ class PointMaze:
         return self._observe(observation), float(reward), bool(terminated or truncated)
 
     def render(self) -> np.ndarray:
-        """Map of the maze with goal region and ball, drawn without OpenGL; 48 pixels per metre."""
-        maze = self.maze
-        walls = np.array([[cell == 1 for cell in row] for row in maze.maze_map])
-        walls = walls.repeat(_PIXELS_PER_CELL, axis=0).repeat(_PIXELS_PER_CELL, axis=1)
-        picture = np.where(walls[..., None], _WALL, _FLOOR).astype(np.uint8)
-        rows, columns = np.indices(walls.shape)
-        x = (columns + 0.5) / _PIXELS_PER_CELL - maze.x_map_center
-        y = maze.y_map_center - (rows + 0.5) / _PIXELS_PER_CELL
-        for centre, radius, colour in (
-            (self._frame["observation.goal"], GOAL_RADIUS, _GOAL),
-            (self._frame["observation.state"][:2], BALL_RADIUS, _BALL),
-        ):
-            disc = np.hypot(x - centre[0], y - centre[1]) <= radius
-            picture[disc & ~walls] = colour
-        return picture
+        """Map of the maze, see `draw_maze`."""
+        state, goal = self._frame["observation.state"], self._frame["observation.goal"]
+        return draw_maze(self.maze, state[:2], goal, GOAL_RADIUS)
 
     def close(self) -> None:
         """Release the simulator."""
@@ -90,22 +85,34 @@ class PointMaze:
         return self._frame
 
 
-def _make_gym_env(size: str, max_steps: int) -> Any:
-    try:
-        import gymnasium
+def draw_maze(maze: Any, ball: np.ndarray, goal: np.ndarray, goal_radius: float) -> np.ndarray:
+    """Draw a map with goal region and ball, without OpenGL; uint8 RGB, 48 pixels per metre.
 
-        # On import the package prints a notice about other environments of its own.
-        with contextlib.redirect_stderr(io.StringIO()):
-            import gymnasium_robotics  # noqa: F401 - registers the environments
-    except ImportError as error:
-        raise ImportError(
-            "the PointMaze tasks need gymnasium-robotics: pip install 'hotloop[mujoco]'"
-        ) from error
-    env: Any = gymnasium.make(
+    Args:
+        maze: Layout, a `gymnasium_robotics.envs.maze.maze_v4.Maze`.
+        ball: Position x, y [m].
+        goal: Position x, y [m].
+        goal_radius: Radius of the region that counts as the goal [m].
+    """
+    walls = np.array([[cell == 1 for cell in row] for row in maze.maze_map])
+    walls = walls.repeat(_PIXELS_PER_CELL, axis=0).repeat(_PIXELS_PER_CELL, axis=1)
+    picture = np.where(walls[..., None], _WALL, _FLOOR).astype(np.uint8)
+    rows, columns = np.indices(walls.shape)
+    x = (columns + 0.5) / _PIXELS_PER_CELL - maze.x_map_center
+    y = maze.y_map_center - (rows + 0.5) / _PIXELS_PER_CELL
+    for centre, radius, colour in ((goal, goal_radius, _GOAL), (ball, BALL_RADIUS, _BALL)):
+        disc = np.hypot(x - centre[0], y - centre[1]) <= radius
+        picture[disc & ~walls] = colour
+    return picture
+
+
+def make_maze_env(size: str, max_steps: int, *, continuing: bool) -> Any:
+    """Start gymnasium-robotics' maze, which ends an episode at the goal unless it continues."""
+    env = make_gymnasium_env(
         f"PointMaze_{size}-v3",
+        robotics=True,
         max_episode_steps=max_steps,
-        continuing_task=False,
-        disable_env_checker=True,
+        continuing_task=continuing,
     )
     # The simulator has read the model that was written for it; nobody else would remove it.
     Path(env.unwrapped.tmp_xml_file_path).unlink(missing_ok=True)
@@ -115,13 +122,12 @@ def _make_gym_env(size: str, max_steps: int) -> Any:
 def _task(size: str, max_steps: int) -> Task:
     return Task(
         name=f"pointmaze-{size.lower()}",
-        action_spec=ActionSpec(
-            names=("force x [100 N]", "force y [100 N]"), low=(-1.0, -1.0), high=(1.0, 1.0), dt=0.01
-        ),
+        action_spec=FORCES,
         observation_shapes={"observation.state": (4,), "observation.goal": (2,)},
         max_steps=max_steps,
         metric="goal reached",
         make=partial(PointMaze, size, max_steps),
+        simulator=f"PointMaze_{size}-v3",
     )
 
 

@@ -78,6 +78,18 @@ class PushT:
         """Whether 95 % of the mark were covered at some step."""
         return self._score >= 1
 
+    @property
+    def terminated(self) -> bool:
+        """Whether 95 % of the mark were covered, which ends the episode."""
+        return self.success
+
+    @property
+    def state(self) -> np.ndarray:
+        """Agent x, y [px], block x, y [px], block angle [rad], as demonstrations record it."""
+        simulator = self._env.unwrapped
+        block = simulator.block
+        return np.array([*simulator.agent.position, *block.position, block.angle % (2 * np.pi)])
+
     def reset(self, seed: int) -> dict[str, np.ndarray]:
         """Start an episode from gym-pusht's initial state of this seed."""
         self._score = 0.0
@@ -159,4 +171,5 @@ PUSHT = Task(
     max_steps=MAX_STEPS,
     metric="max of coverage / 0.95 over the episode",
     make=PushT,
+    simulator="gym_pusht/PushT-v0",
 )

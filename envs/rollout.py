@@ -23,7 +23,7 @@ class Episode:
     Attributes:
         episode_ix: Position of the seed in the list of seeds.
         seed: Seed of both the environment and the policy.
-        score: The task's metric, from 0 to 1.
+        score: The task's metric, see `Environment.score`.
         success: Whether the task was solved.
         sum_reward: Sum of the rewards.
         max_reward: Largest reward.

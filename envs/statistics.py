@@ -130,8 +130,9 @@ def compare(first: Evaluation, second: Evaluation) -> Comparison:
 def summary(evaluation: Evaluation) -> dict[str, Any]:
     """Return the aggregate of an evaluation, under LeRobot's names where it has one.
 
-    `pc_success` is in percent; `ci95` is the bootstrap interval of `mean_score`,
-    `pc_success_ci95` the Wilson interval of `pc_success`; times are in seconds.
+    `pc_success` is in percent; `ci95` is the bootstrap interval of `mean_score`, `standard_error`
+    its standard error (None for one episode), `pc_success_ci95` the Wilson interval of
+    `pc_success`; times are in seconds.
     """
     episodes, n = evaluation.episodes, len(evaluation.episodes)
     num_success = sum(episode.success for episode in episodes)
@@ -141,6 +142,7 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
         "metric": evaluation.metric,
         "n": n,
         "mean_score": float(scores.mean()),
+        "standard_error": float(scores.std(ddof=1) / n**0.5) if n > 1 else None,
         "ci95": list(bootstrap_interval(scores)),
         "pc_success": 100 * num_success / n,
         "pc_success_ci95": [100 * bound for bound in wilson_interval(num_success, n)],

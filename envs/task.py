@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from ..decoding import ActionSpec
+from .reference_scores import ReferenceScores
 
 
 class Environment(Protocol):
@@ -19,12 +20,20 @@ class Environment(Protocol):
 
     @property
     def score(self) -> float:
-        """How well the episode went so far, from 0 to 1, as the task's metric defines it."""
+        """How well the episode went so far, as the task's metric defines it.
+
+        From 0 to 1, except that normalised returns may lie beyond their reference.
+        """
         ...
 
     @property
     def success(self) -> bool:
         """Whether the task was solved in this episode."""
+        ...
+
+    @property
+    def terminated(self) -> bool:
+        """Whether the last step led to a terminal state: solved or failed, not out of time."""
         ...
 
     def reset(self, seed: int) -> dict[str, np.ndarray]:
@@ -35,7 +44,7 @@ class Environment(Protocol):
         """Apply an action, shape (D,), for one control period.
 
         Returns:
-            The next frame, the reward, and whether the episode is over: solved or out of time.
+            The next frame, the reward, and whether the episode is over: terminated or out of time.
         """
         ...
 
@@ -59,6 +68,9 @@ class Task:
         max_steps: Control steps after which an unsolved episode ends.
         metric: What the score of an episode is.
         make: Starts the simulator.
+        reference: Returns that count as score 0 and 1, where the score is a normalised return; it
+            is then printed as D4RL does, times 100.
+        simulator: The simulator's own name of the environment, with its version.
     """
 
     name: str
@@ -67,3 +79,5 @@ class Task:
     max_steps: int
     metric: str
     make: Callable[[], Environment]
+    reference: ReferenceScores | None = None
+    simulator: str = ""

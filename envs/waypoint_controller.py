@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from .pointmaze import PointMaze
-from .registry import make_task
+from .task import Environment
 
 Cell = tuple[int, int]
 
@@ -94,66 +93,26 @@ class WaypointController:
         return int(row), int(column)
 
 
-@dataclass(frozen=True)
-class ScriptedEpisode:
-    """One demonstration of T control steps.
-
-    Attributes:
-        observations: Per key the frame before each action, shape (T, *shape), float32.
-        actions: What the controller asked for, without the noise that was added to what was
-            executed (DART, Laskey et al. 2017): the noise shows states beside the path, the
-            action shows the way back. Shape (T, D), float32.
-        success: Whether the goal was reached.
-    """
-
-    observations: dict[str, np.ndarray]
-    actions: np.ndarray
-    success: bool
-
-
-def scripted_episodes(
-    task_name: str, num_episodes: int, seed: int, action_noise: float = 0.0
-) -> Iterator[ScriptedEpisode]:
-    """Yield demonstrations of the waypoint controller; the same for the same arguments.
+class WaypointExpert:
+    """The controller as an expert: reads state and goal from the frames of a PointMaze.
 
     Args:
-        task_name: A PointMaze task.
-        num_episodes: How many episodes; episode i starts from environment seed ``seed + i``.
-        seed: First environment seed, at least 0; also seeds the noise.
-        action_noise: Standard deviation of the Gaussian noise on each executed force.
-
-    Raises:
-        ValueError: If the task is unknown or is no PointMaze, or the noise is negative.
+        maze: Layout as `PointMaze.maze` gives it.
     """
-    if not action_noise >= 0:
-        raise ValueError(f"action_noise must be 0 or more, got {action_noise}")
-    env = make_task(task_name).make()
-    if not isinstance(env, PointMaze):
-        raise ValueError(f"the waypoint controller drives PointMaze tasks only, not {task_name!r}")
-    controller = WaypointController(env.maze)
-    try:
-        for episode_seed in range(seed, seed + num_episodes):
-            noise = np.random.default_rng(episode_seed)
-            yield _scripted_episode(env, controller, episode_seed, action_noise, noise)
-    finally:
-        env.close()
+
+    def __init__(self, maze: Any) -> None:
+        self._controller = WaypointController(maze)
+
+    def reset(self, frame: Mapping[str, np.ndarray], seed: int) -> None:
+        """Plan the way from the ball to the goal."""
+        self._controller.reset(frame["observation.state"], frame["observation.goal"])
+
+    def act(self, frame: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the force for a frame, shape (2,), within [-1, 1]."""
+        return self._controller.act(frame["observation.state"])
 
 
-def _scripted_episode(
-    env: PointMaze,
-    controller: WaypointController,
-    seed: int,
-    action_noise: float,
-    noise: np.random.Generator,
-) -> ScriptedEpisode:
-    frame, done = env.reset(seed), False
-    controller.reset(frame["observation.state"], frame["observation.goal"])
-    frames, actions = [], []
-    while not done:
-        action = controller.act(frame["observation.state"])
-        frames.append(frame)
-        actions.append(action)
-        executed = np.clip(action + action_noise * noise.standard_normal(2), -1.0, 1.0)
-        frame, _, done = env.step(executed)
-    observations = {key: np.stack([frame[key] for frame in frames]) for key in frames[0]}
-    return ScriptedEpisode(observations, np.stack(actions, dtype=np.float32), env.success)
+def make_waypoint_expert(env: Environment) -> WaypointExpert:
+    """Return the expert for a PointMaze environment."""
+    assert isinstance(env, PointMaze)
+    return WaypointExpert(env.maze)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.sparse.csgraph import shortest_path as scipy_shortest_path
 
-from hotloop.envs import WaypointController, make_task, scripted_episodes
+from hotloop.envs import WaypointController, WaypointExpert, make_task, record_episode
 from hotloop.envs.pointmaze import GOAL_RADIUS, POINTMAZE_TASKS
 from hotloop.envs.waypoint_controller import shortest_path
 
@@ -117,51 +117,10 @@ def test_a_goal_behind_walls_is_refused():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_controller_always_reaches_the_goal(name):
-    episodes = list(scripted_episodes(name, 25, seed=1000, action_noise=0.3))
+    task = make_task(name)
+    env = task.make()
+    expert = WaypointExpert(env.maze)
+    seeds = range(1000, 1025)
+    episodes = [record_episode(task, env, expert, seed, action_noise=0.3) for seed in seeds]
     assert all(episode.success for episode in episodes)
-    assert max(len(episode.actions) for episode in episodes) < 0.75 * make_task(name).max_steps
-
-
-def test_an_episode_is_arrays_of_equal_length_within_the_action_spec():
-    (episode,) = scripted_episodes("pointmaze-umaze", 1, seed=4, action_noise=0.3)
-    num_steps = len(episode.actions)
-    assert episode.actions.dtype == np.float32
-    assert episode.actions.shape == (num_steps, 2)
-    UMAZE.action_spec.check(episode.actions)
-    for key, shape in UMAZE.observation_shapes.items():
-        assert episode.observations[key].shape == (num_steps, *shape)
-        assert episode.observations[key].dtype == np.float32
-
-
-def test_the_same_arguments_give_the_same_episodes():
-    def actions(seed):
-        episodes = scripted_episodes("pointmaze-umaze", 2, seed, action_noise=0.3)
-        return [episode.actions for episode in episodes]
-
-    for one, other in zip(actions(0), actions(0), strict=True):
-        np.testing.assert_array_equal(one, other)
-    # Episode 1 of seed 0 is episode 0 of seed 1: each depends on its own seed alone.
-    np.testing.assert_array_equal(actions(0)[1], actions(1)[0])
-    assert not np.array_equal(actions(0)[0], actions(1)[0])
-
-
-def test_recorded_actions_are_the_controllers_and_not_the_noisy_ones(env):
-    (episode,) = scripted_episodes("pointmaze-umaze", 1, seed=4, action_noise=0.5)
-    states, goals = episode.observations["observation.state"], episode.observations
-    controller = WaypointController(env.maze)
-    controller.reset(states[0], goals["observation.goal"][0])
-    wanted = np.stack([controller.act(state) for state in states])
-    np.testing.assert_allclose(episode.actions, wanted, atol=1e-6)
-    (without_noise,) = scripted_episodes("pointmaze-umaze", 1, seed=4)
-    assert not np.array_equal(without_noise.observations["observation.state"][:20], states[:20])
-
-
-def test_only_pointmaze_has_a_waypoint_controller():
-    with pytest.raises(ValueError, match="PointMaze tasks only, not 'pusht'"):
-        next(scripted_episodes("pusht", 1, seed=0))
-
-
-@pytest.mark.parametrize("noise", [-0.1, np.nan])
-def test_a_noise_that_is_no_standard_deviation_is_refused(noise):
-    with pytest.raises(ValueError, match="action_noise must be 0 or more"):
-        next(scripted_episodes("pointmaze-umaze", 1, seed=0, action_noise=noise))
+    assert max(len(episode.actions) for episode in episodes) < 0.75 * task.max_steps

@@ -218,7 +218,7 @@ def test_real_tasks_are_evaluated_the_same_side_by_side():
 
 
 def test_tasks_are_found_by_name():
-    assert list(TASKS) == ["pusht", "pointmaze-umaze", "pointmaze-medium", "pointmaze-large"]
+    assert {"pusht", "pointmaze-umaze", "maze2d-large", "hopper", "kitchen", "pen"} <= set(TASKS)
     for name in TASKS:
         assert make_task(name).name == name
 

@@ -1,0 +1,201 @@
+"""robosuite's Lift, Can and Square with a Panda, as robomimic's datasets have them."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..decoding import ActionSpec
+from .rendering import choose_backend, draw_fast, require_backend
+from .task import Task
+
+CONTROL_HZ = 20
+HORIZON = 400
+IMAGE_SIZE = 84  # [px]
+CAMERAS = ("agentview", "robot0_eye_in_hand")
+_ROBOT_SHAPES = {"robot0_eef_pos": (3,), "robot0_eef_quat": (4,), "robot0_gripper_qpos": (2,)}
+_QUALITY = '<visual><quality shadowsize="0" offsamples="0"/></visual>'
+
+
+class RobosuiteArm:
+    """One Panda whose hand is moved by OSC_POSE deltas.
+
+    Frames have robomimic's keys: hand position [m] ``observation.robot0_eef_pos``, quaternion
+    x, y, z, w ``observation.robot0_eef_quat``, finger positions [m]
+    ``observation.robot0_gripper_qpos``, the object's state ``observation.object`` and, with images,
+    ``observation.CAMERA_image``, uint8, upright.
+
+    Args:
+        env_name: robosuite's name, e.g. ``"Lift"``.
+        images: Whether frames hold pictures.
+    """
+
+    def __init__(self, env_name: str, images: bool = False) -> None:
+        if images:
+            require_backend()
+        self._env = _make(env_name, images)
+        self._images, self._success, self._num_steps = images, False, 0
+        self._renderer: Any = None
+
+    @property
+    def score(self) -> float:
+        """1 if the task was solved, else 0."""
+        return float(self._success)
+
+    @property
+    def success(self) -> bool:
+        """Whether the task was solved at some step."""
+        return self._success
+
+    @property
+    def terminated(self) -> bool:
+        """Whether the last step solved the task."""
+        return self._success
+
+    @property
+    def infos(self) -> dict[str, np.ndarray]:
+        """The simulator's flat state: time, joint positions, joint velocities."""
+        return {"states": self._env.sim.get_state().flatten()}
+
+    def reset(self, seed: int) -> dict[str, np.ndarray]:
+        """Start the episode that `seed` determines."""
+        self._begin()
+        # robosuite 1.5.1 draws from numpy's global generator, which is nobody else's business.
+        before = np.random.get_state()  # noqa: NPY002
+        np.random.seed(seed)  # noqa: NPY002
+        try:
+            return self._frame(self._env.reset())
+        finally:
+            np.random.set_state(before)  # noqa: NPY002
+
+    def set_state(self, states: np.ndarray, model_xml: str = "") -> dict[str, np.ndarray]:
+        """Start an episode from a recorded flat state, in its recorded model if that is given.
+
+        Raises:
+            ValueError: If the state does not have the model's size.
+        """
+        self._begin()
+        self._env.reset()
+        if model_xml:
+            self._env.reset_from_xml_string(self._env.edit_model_xml(model_xml))
+            self._env.sim.reset()
+        expected = self._env.sim.get_state().flatten().shape
+        if np.shape(states) != expected:
+            raise ValueError(
+                f"the simulator's state has shape {expected}, the recorded one {np.shape(states)}; "
+                "a file of another robosuite version or task?"
+            )
+        self._env.sim.set_state_from_flattened(np.asarray(states, np.float64))
+        self._env.sim.forward()
+        return self._frame(self._env._get_observations(force_update=True))
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool]:
+        """Move the hand by a share of 0.05 m and 0.5 rad, and the fingers, shape (7,), 0.05 s."""
+        observation, reward, _, _ = self._env.step(np.asarray(action, np.float64))
+        self._num_steps += 1
+        self._success = self._success or bool(self._env._check_success())
+        done = self._success or self._num_steps >= HORIZON
+        return self._frame(observation), float(reward), done
+
+    def render(self) -> np.ndarray:
+        """Picture of the front camera, shape (256, 256, 3)."""
+        require_backend()
+        import mujoco
+
+        model, data = self._env.sim.model._model, self._env.sim.data._data
+        if self._renderer is None:
+            draw_fast(model)
+            self._renderer = mujoco.Renderer(model, 256, 256)
+        self._renderer.update_scene(data, camera="frontview")
+        return self._renderer.render()
+
+    def close(self) -> None:
+        """Release the simulator."""
+        self._close_renderer()
+        self._env.close()
+
+    def _begin(self) -> None:
+        self._close_renderer()  # it belongs to the model that a reset replaces
+        self._success, self._num_steps = False, 0
+
+    def _close_renderer(self) -> None:
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    def _frame(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        frame = {f"observation.{key}": observation[key].astype(np.float32) for key in _ROBOT_SHAPES}
+        frame["observation.object"] = observation["object-state"].astype(np.float32)
+        if self._images:
+            for camera in CAMERAS:
+                # robosuite's pictures start with the lowest row, as OpenGL's do.
+                frame[f"observation.{camera}_image"] = observation[f"{camera}_image"][::-1].copy()
+        return frame
+
+
+def _make(env_name: str, images: bool) -> Any:
+    choose_backend()
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # robosuite warns on import of everything that is optional
+    try:
+        import robosuite
+        from robosuite.controllers import load_composite_controller_config
+
+        config = load_composite_controller_config(controller="BASIC", robot="Panda")
+        env = robosuite.make(
+            env_name,
+            robots="Panda",
+            controller_configs=config,
+            has_renderer=False,
+            has_offscreen_renderer=images,
+            use_camera_obs=images,
+            camera_names=list(CAMERAS),
+            camera_heights=IMAGE_SIZE,
+            camera_widths=IMAGE_SIZE,
+            control_freq=CONTROL_HZ,
+            ignore_done=True,
+        )
+    except ImportError as error:
+        raise ImportError(
+            "the robosuite tasks need robosuite: pip install 'hotloop[robosuite]'"
+        ) from error
+    finally:
+        logging.disable(disabled)
+    logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
+    if images:
+        env.set_xml_processor(lambda xml: xml.replace("</mujoco>", f"{_QUALITY}</mujoco>"))
+    return env
+
+
+def _tasks(name: str, env_name: str, object_size: int) -> tuple[Task, Task]:
+    spec = ActionSpec(
+        names=(
+            *(f"hand d{axis} [0.05 m]" for axis in "xyz"),
+            *(f"hand turn {axis} [0.5 rad]" for axis in "xyz"),
+            "fingers [open -1, close 1]",
+        ),
+        low=(-1.0,) * 7,
+        high=(1.0,) * 7,
+        dt=1 / CONTROL_HZ,
+    )
+    state: dict[str, tuple[int, ...]] = {f"observation.{k}": v for k, v in _ROBOT_SHAPES.items()}
+    state["observation.object"] = (object_size,)
+    shape = (IMAGE_SIZE, IMAGE_SIZE, 3)
+    pictures = {f"observation.{camera}_image": shape for camera in CAMERAS}
+
+    def task(name: str, images: bool, shapes: dict[str, tuple[int, ...]]) -> Task:
+        make = partial(RobosuiteArm, env_name, images)
+        simulator = f"robosuite {env_name}, Panda, OSC_POSE"
+        return Task(name, spec, shapes, HORIZON, "task solved", make, simulator=simulator)
+
+    return task(name, False, state), task(f"{name}-image", True, state | pictures)
+
+
+ROBOSUITE_TASKS = (
+    *_tasks("lift", "Lift", 10),
+    *_tasks("can", "PickPlaceCan", 14),
+    *_tasks("square", "NutAssemblySquare", 14),
+)

@@ -1,0 +1,68 @@
+"""robosuite and PyBullet arms, their experts, and pictures without a display."""
+
+import os
+import subprocess
+import sys
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+from hotloop.envs import SCRIPTED_EXPERTS, make_task, record_episode
+
+
+@pytest.mark.parametrize("name", ["pybullet-reach", "lift"])
+def test_the_scripted_expert_solves_the_task(name):
+    task = make_task(name)
+    with closing(task.make()) as env:
+        episode = record_episode(task, env, SCRIPTED_EXPERTS[name].make(env), seed=1)
+    assert episode.success
+    assert episode.terminated
+
+
+def test_a_robosuite_reset_depends_on_the_seed_and_leaves_the_global_generator_alone():
+    with closing(make_task("lift").make()) as env:
+        before = np.random.get_state()[1].copy()  # noqa: NPY002
+        first = env.reset(2)
+        np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+        other, again = env.reset(3), env.reset(2)
+    for key, array in first.items():
+        np.testing.assert_array_equal(array, again[key])
+    key = "observation.object"
+    assert (first[key] != other[key]).any()
+
+
+def test_a_recorded_robosuite_state_comes_back_and_a_foreign_one_is_refused():
+    with closing(make_task("lift").make()) as env:
+        env.reset(1)
+        state = env.infos["states"]
+        env.step(np.ones(7))
+        env.set_state(state)
+        np.testing.assert_allclose(env.infos["states"], state, atol=1e-12)
+        with pytest.raises(ValueError, match="another robosuite version or task"):
+            env.set_state(state[:-1])
+
+
+def test_pushing_frames_tell_where_the_cube_is():
+    with closing(make_task("pybullet-push").make()) as env:
+        frame = env.reset(0)
+        assert env.render().shape == (240, 320, 3)
+    assert frame["observation.environment_state"].shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("rendering.require_backend()", "apt-get install libegl1"),
+        ("rendering.choose_backend(); print(os.environ.get('MUJOCO_GL'))", "None"),
+    ],
+)
+def test_without_any_renderer_the_message_says_what_to_install(code, expected):
+    setup = "import ctypes.util, os; ctypes.util.find_library = lambda name: None; "
+    program = setup + "from hotloop.envs import rendering; " + code
+    hidden = ("MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY")
+    environment = {key: value for key, value in os.environ.items() if key not in hidden}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+    assert expected in done.stdout + done.stderr
