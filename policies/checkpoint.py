@@ -7,23 +7,19 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import safetensors.torch
 from safetensors import SafetensorError
 
 from ..decoding import ActionSpec
-from .diffusion import DiffusionPolicy
-from .model import DiffusionModel, ModelConfig
-from .networks.build import NetworkConfig
-from .sampling import SamplingConfig
-from .streaming_diffusion import StreamingDiffusionPolicy
+from .kinds import KINDS
 
 FORMAT_VERSION = 1
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
-POLICIES = {"dp": DiffusionPolicy, "sdp": StreamingDiffusionPolicy}
 PICKLE_SUFFIXES = (".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".bin")
 INCLUDED = Path(__file__).parent / "checkpoints"
 
@@ -33,25 +29,34 @@ class Checkpoint:
     """A trained model and what is needed to use it.
 
     Attributes:
-        kind: ``"dp"`` or ``"sdp"``.
-        model: The network with its normalisers.
+        kind: One of `KINDS`.
+        model: The network with its normalisers, of the kind's class.
         action_spec: Names, bounds and period of the actions.
         sampling: How the model is sampled unless the caller says otherwise.
         provenance: Task, dataset, seed, steps and results; JSON-able.
     """
 
     kind: str
-    model: DiffusionModel
+    model: Any
     action_spec: ActionSpec
-    sampling: SamplingConfig
+    sampling: Any
     provenance: Mapping[str, Any]
 
-    def policy(
-        self, sampling: Mapping[str, Any] | None = None, engine: str = "eager"
-    ) -> DiffusionPolicy | StreamingDiffusionPolicy:
-        """Build the policy, with `sampling` overriding single fields of the stored choices."""
-        chosen = replace(self.sampling, **(sampling or {}))
-        return POLICIES[self.kind](self.model, self.action_spec, chosen, engine)
+    def policy(self, sampling: Mapping[str, Any] | None = None, engine: str = "eager") -> Any:
+        """Build the policy, with `sampling` overriding single fields of the stored choices.
+
+        Raises:
+            ValueError: If a choice is unknown or does not fit the model.
+        """
+        chosen = dict(sampling or {})
+        known = [field.name for field in fields(self.sampling)]
+        if unknown := sorted(set(chosen) - set(known)):
+            raise ValueError(
+                f"a policy of kind {self.kind!r} has no sampling choices {unknown}; known are "
+                f"{known}"
+            )
+        policy = KINDS[self.kind].policy
+        return policy(self.model, self.action_spec, replace(self.sampling, **chosen), engine)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -98,21 +103,13 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
             f"{FORMAT_VERSION}; train it again or use the hotloop version that wrote it"
         )
     try:
-        if config["kind"] not in POLICIES:
-            raise ValueError(f"kind must be one of {sorted(POLICIES)}, got {config['kind']!r}")
-        spec = {
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in config["action_spec"].items()
-        }
-        action_spec = _build(ActionSpec, spec)
-        network = _build(NetworkConfig, config["model"]["network"])
-        ladders = tuple(config["model"]["ladders"])
-        model_config = _build(
-            ModelConfig, {**config["model"], "network": network, "ladders": ladders}
-        )
+        if config["kind"] not in KINDS:
+            raise ValueError(f"kind must be one of {sorted(KINDS)}, got {config['kind']!r}")
+        kind = KINDS[config["kind"]]
+        action_spec = _build(ActionSpec, config["action_spec"])
         shapes = {key: tuple(shape) for key, shape in config["observation_shapes"].items()}
-        model = DiffusionModel(model_config, shapes, action_spec.size)
-        sampling = _build(SamplingConfig, config["sampling"])
+        model = kind.model(_build(kind.model_config, config["model"]), shapes, action_spec.size)
+        sampling = _build(kind.sampling, config["sampling"])
         provenance = config["provenance"]
     except KeyError as error:
         raise ValueError(f"{config_path}: key {error} is missing") from error
@@ -146,12 +143,34 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
 
 
 def _build(cls: type[Any], values: Mapping[str, Any]) -> Any:
+    """Build a dataclass, and those inside it, from JSON values that must name every field."""
+    hints = get_type_hints(cls)
     known = {field.name for field in fields(cls)}
     if unknown := sorted(set(values) - known):
         raise ValueError(f"unknown {cls.__name__} keys {unknown}; known are {sorted(known)}")
     if missing := sorted(known - set(values)):
         raise ValueError(f"{cls.__name__} keys {missing} are missing")
-    return cls(**values)
+    arguments: dict[str, Any] = {}
+    for name, value in values.items():
+        parts = [one for one in (hints[name], *get_args(hints[name])) if is_dataclass(one)]
+        if parts and isinstance(value, Mapping):
+            assert isinstance(parts[0], type)
+            value = _build(parts[0], value)
+        arguments[name] = tuple(value) if isinstance(value, list) else value
+    return cls(**arguments)
+
+
+def _is_running(pid: str) -> bool:
+    """Whether another process of that number is alive; one's own folders are never left over."""
+    if not pid.isdigit() or int(pid) == os.getpid():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 class replacing_folder:
@@ -162,8 +181,10 @@ class replacing_folder:
         self.temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
     def __enter__(self) -> Path:
-        """Create the temporary folder."""
-        shutil.rmtree(self.temporary, ignore_errors=True)
+        """Create the temporary folder, and remove those that killed processes have left."""
+        for leftover in self.path.parent.glob(f".{escape(self.path.name)}.*.tmp"):
+            if not _is_running(leftover.name.split(".")[-2]):
+                shutil.rmtree(leftover, ignore_errors=True)
         self.temporary.mkdir(parents=True)
         return self.temporary
 

@@ -11,15 +11,14 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from ..policies.checkpoint import WEIGHTS_FILE, Checkpoint, replacing_folder, write_checkpoint
-from ..policies.model import DiffusionModel
 from .config import OptimConfig, TrainConfig
-from .data.windows import EpochSampler, Windows, step_generator
-from .objective import Objective
+from .data.windows import EpochSampler, step_generator
+from .objective import Objective, TrainingWindows
 from .state import load_state, save_state
 
 LOG_FIELDS = ("step", "loss", "lr", "samples_per_second")
@@ -58,8 +57,8 @@ class Trainer:
         self,
         config: TrainConfig,
         objective: Any,
-        windows: Windows,
-        make_checkpoint: Callable[[DiffusionModel, Mapping[str, Any]], Checkpoint],
+        windows: TrainingWindows,
+        make_checkpoint: Callable[[nn.Module, Mapping[str, Any]], Checkpoint],
     ) -> None:
         self.config, self.windows = config, windows
         self.run_dir = Path(config.output_dir)
@@ -147,9 +146,7 @@ class Trainer:
         if not self.accelerator.is_main_process:
             return
         folder = self.run_dir / "checkpoints" / f"{self.step:06d}"
-        checkpoint = self._make_checkpoint(
-            cast(DiffusionModel, self.ema.module), {"steps": self.step}
-        )
+        checkpoint = self._make_checkpoint(self.ema.module, {"steps": self.step})
         with replacing_folder(folder) as temporary:
             write_checkpoint(temporary, checkpoint)
             save_state(temporary, self.step, self.model, self.optimizer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,16 +12,28 @@ from ..decoding.rolling import LevelMixture
 from ..policies.model import Batch, DiffusionModel, denoising_loss
 
 
+class TrainingWindows(Protocol):
+    """Samples of a dataset, by index."""
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        ...
+
+    def gather(self, current: Tensor, /) -> Any:
+        """Batch of the samples at indices of shape (B,); it can be moved with ``to(device)``."""
+        ...
+
+
 class Objective(Protocol):
     """A loss with its own random draws."""
 
-    model: DiffusionModel
+    model: nn.Module
 
     def prepare(self, step: int) -> None:
         """Called before the draw of each step."""
         ...
 
-    def draw(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw(self, batch: Any, generator: torch.Generator) -> dict[str, Tensor]:
         """Turn a global batch into tensors with leading dimension B, all randomness included.
 
         Random numbers come from a CPU generator, so they are the same on every device.

@@ -1,0 +1,1 @@
+"""Trajectory planners: Diffuser, Decision Diffuser and Trajectory Diffuser from the same parts."""

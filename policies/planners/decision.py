@@ -1,0 +1,143 @@
+"""One decision of a planner, from observed states to a plan, with its constants computed."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...decoding.guidance import pinned_levels, posterior_variance
+from ...decoding.samplers import spaced_levels, step_coefficients
+from ..program import Call, Port, Program
+from .config import PlannerSampling
+from .model import PlannerModel
+from .stages import Choose, Denoise, Draft
+
+
+class Decision:
+    """Draft, denoise, choose: a program from what is observed to a plan.
+
+    Args:
+        model: Trained planner.
+        sampling: How it plans.
+        warm: Whether plans continue the ones before.
+
+    Attributes:
+        program: From ``states``, ``returns``, noise, ``goal`` and ``previous`` to ``plan``, as far
+            as they are needed; see `Draft` and `Choose`.
+        noise: Names of the program's inputs that are standard normal noise.
+
+    Raises:
+        ValueError: If the model lacks a part that `sampling` needs, or steps and levels disagree.
+    """
+
+    def __init__(self, model: PlannerModel, sampling: PlannerSampling, warm: bool = False) -> None:
+        check_parts(model, sampling)
+        levels = reverse_levels(model, sampling, warm)
+        from_noise = sampling.draft == "noise" and not warm
+        noised = bool(levels) and (from_noise or sampling.add_noise)
+        self.draft = Draft(model, sampling, levels[0] if noised else None, from_noise)
+        self.choose = Choose(model, sampling)
+        inputs = ["states", "returns"]
+        inputs += ["goal"] * bool(model.goal_dim) + ["previous"] * warm
+        self.noise = ["start_noise"] * noised
+        arguments = {name: name for name in inputs} | ({"noise": "start_noise"} if noised else {})
+        calls = [Call(self.draft, arguments, ("x_0", "asked"))]
+        denoise = Denoise(model, sampling)
+        for index, pair in enumerate(pairwise(levels)):
+            arguments = {"x": f"x_{index}", "returns": "returns"}
+            if sampling.update == "ddpm":
+                # The last step adds none, but with the same inputs it is the same function.
+                arguments["noise"] = f"noise_{index}"
+                self.noise.append(f"noise_{index}")
+            constants = denoise_constants(model, sampling, *pair)
+            calls.append(Call(denoise, arguments, (f"x_{index + 1}",), constants))
+        arguments = {"x": calls[-1].outputs[0], "states": "states", "asked": "asked"}
+        calls.append(Call(self.choose, arguments, ("plan",)))
+        ports = make_ports(model, sampling)
+        self.program = Program(
+            {name: ports[name] for name in inputs} | {name: ports["noise"] for name in self.noise},
+            {"plan": ports["plan"]},
+            calls,
+            num_network_calls=max(len(levels) - 1, 0),
+        )
+
+
+def make_ports(model: PlannerModel, sampling: PlannerSampling) -> dict[str, Port]:
+    """Shapes and typical values of everything that goes in and out of a decision."""
+    config, normalizer = model.config, model.coordinates.normalizer
+    spread = (1 / normalizer.scale).numpy()
+    mean = (-normalizer.offset / normalizer.scale).numpy()
+    action_spread = (1 / model.action_normalizer.scale).numpy()
+    plan = (config.horizon, model.state_dim + 1 + model.action_dim)
+    centre = np.concatenate([mean, [1.0], 0 * action_spread])
+    unit = np.concatenate([spread, [1.0], action_spread])
+    size = model.goal_dim
+    return {
+        "states": Port((config.context, model.state_dim), mean, spread),
+        "returns": Port((config.context,), 1.0, 0.1),
+        "goal": Port((size,), mean[:size], spread[:size]),
+        "previous": Port(plan, centre, 0.1 * unit),
+        "noise": Port((sampling.candidates, config.horizon, model.plan_dim)),
+        "plan": Port(plan, centre, unit),
+    }
+
+
+def reverse_levels(model: PlannerModel, sampling: PlannerSampling, warm: bool) -> list[np.ndarray]:
+    """Level vectors from the draft to a clean plan; none without refinement."""
+    num_levels, num_steps = model.config.num_levels, sampling.refine_steps
+    from_noise = sampling.draft == "noise" and not warm
+    start = num_levels if from_noise else sampling.draft_level or num_steps
+    if start > num_levels:
+        raise ValueError(f"draft_level (or refine_steps) must be at most {num_levels}, got {start}")
+    if num_steps == 0:
+        return []
+    levels = spaced_levels(start, 0, num_steps)
+    return pinned_levels(list(levels), model.config.horizon, model.pinned)
+
+
+@torch.no_grad()
+def denoise_constants(
+    model: PlannerModel, sampling: PlannerSampling, level: np.ndarray, following: np.ndarray
+) -> dict[str, Tensor]:
+    """What `Denoise` knows in advance of the step from `level` to `following`, both (H,)."""
+    step = step_coefficients(
+        model.schedule, level, following, model.config.prediction, sampling.update
+    )
+    scaled = torch.from_numpy(level)[None].float() / model.config.num_levels
+    tensors = {
+        "level_modulation": model.denoiser.embed_level(scaled),
+        "coefficients": torch.from_numpy(np.stack(step)).float()[:, None, :, None],
+    }
+    if sampling.value_steps:
+        assert model.value is not None
+        variance = posterior_variance(model.schedule, level, following)
+        size = sampling.value_scale * variance * (level.max() >= sampling.value_stop)
+        tensors["value_term"] = model.value.embed_level(scaled.amax(dim=1))
+        tensors["climb_scale"] = torch.from_numpy(size).float()[None, :, None]
+    return tensors
+
+
+def check_parts(model: PlannerModel, sampling: PlannerSampling) -> None:
+    """Raise ValueError if `model` lacks a part that `sampling` asks for."""
+    missing = {
+        "draft 'rollout'": sampling.draft == "rollout" and model.drafter is None,
+        "select 'critic'": sampling.select == "critic" and model.critic is None,
+        "select 'value'": sampling.select == "value" and model.value is None,
+        "value_steps": sampling.value_steps > 0 and model.value is None,
+    }
+    lacking = [name for name, is_missing in missing.items() if is_missing]
+    if lacking:
+        raise ValueError(
+            f"this planner was trained without the part that {' and '.join(lacking)} needs; "
+            "train it with policy.model.drafter, critic or value"
+        )
+    if sampling.refine_steps == 0 and sampling.draft == "noise":
+        raise ValueError("refine_steps 0 returns the draft, so it needs draft 'rollout'")
+    if not 1 <= sampling.num_execute < model.config.horizon:
+        raise ValueError(
+            f"num_execute must be between 1 and {model.config.horizon - 1}, got "
+            f"{sampling.num_execute}"
+        )

@@ -1,0 +1,238 @@
+"""The trained parts of all planners: denoiser, drafter, inverse dynamics, critic, value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...decoding.schedules import NoiseSchedule
+from ..networks.build import build_network
+from ..networks.causal import Cache, CausalTransformer
+from ..networks.heads import PlanValue, Regressor
+from ..normalizer import Normalizer
+from .config import PlannerConfig
+
+REWARD_KEY = "reward"
+
+
+@dataclass(frozen=True)
+class PlanBatch:
+    """Training windows in physical units; frame T - H is the current one.
+
+    Attributes:
+        states: Shape (B, T, O), T = context + H - 1.
+        actions: Action of each frame, shape (B, T, A).
+        returns: Return from each frame on, share of the data's largest, shape (B, T).
+        valid: False behind the end of an episode, where the last frame is repeated, shape (B, T).
+    """
+
+    states: Tensor
+    actions: Tensor
+    returns: Tensor
+    valid: Tensor
+
+    def to(self, device: torch.device) -> PlanBatch:
+        """Return the batch on `device`."""
+        return PlanBatch(*(value.to(device) for value in vars(self).values()))
+
+
+class Coordinates(nn.Module):
+    """Maps a window of states to what is diffused, and back.
+
+    Position 0, the current state, is normalised by itself. Every later position is its
+    displacement from the current state, scaled to unit variance by position and feature: one step
+    ahead a joint moves by a hundredth of its range, and noise must not drown that.
+
+    Args:
+        horizon: States H.
+        state_dim: Features O.
+    """
+
+    slot_scale: Tensor
+
+    def __init__(self, horizon: int, state_dim: int) -> None:
+        super().__init__()
+        self.normalizer = Normalizer(state_dim)
+        self.register_buffer("slot_scale", torch.ones(horizon, state_dim))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Encode states (B, H, O)."""
+        current = states[:, :1]
+        later = (states - current) * self.slot_scale
+        return torch.cat([self.normalizer(current), later[:, 1:]], dim=1)
+
+    def inverse(self, plan: Tensor, current: Tensor) -> Tensor:
+        """States (B, H, O) of an encoded plan that begins at `current`, shape (B, O)."""
+        start = current.unsqueeze(1)
+        return torch.cat([start, start + plan[:, 1:] / self.slot_scale[1:]], dim=1)
+
+    def step(self, state: Tensor, next_state: Tensor) -> Tensor:
+        """Encode one step as (..., 2 O): where it begins and how far it goes."""
+        moved = (next_state - state) * self.slot_scale[1]
+        return torch.cat([self.normalizer(state), moved], dim=-1)
+
+
+class Drafter(nn.Module):
+    """Predicts the next state and the return from there on, token by token.
+
+    A token is an encoded state, normalised, and a return, as a share of the data's largest. What
+    the network predicts is the change of both in units of their usual change.
+
+    Args:
+        config: The planner's configuration.
+        state_dim: Features O.
+
+    Attributes:
+        gain: Usual size of each feature's change, O + 1.
+        drift: Usual change of the return, behind O zeros.
+    """
+
+    gain: Tensor
+    drift: Tensor
+
+    def __init__(self, config: PlannerConfig, state_dim: int) -> None:
+        super().__init__()
+        assert config.drafter is not None
+        size, choice = state_dim + 1, config.drafter
+        length = choice.context + config.horizon - 1
+        self.network = CausalTransformer(
+            size, size, length, choice.width, choice.depth, choice.num_heads
+        )
+        self.register_buffer("gain", torch.ones(size))
+        self.register_buffer("drift", torch.zeros(size))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """What follows each of the tokens (B, L, O + 1), same shape."""
+        return tokens + self.drift + self.gain * self.network(tokens)
+
+    def prefill(self, tokens: Tensor) -> tuple[Tensor, Cache]:
+        """What follows the last of the tokens (B, L, O + 1), shape (B, O + 1), and the cache."""
+        change, cache = self.network.prefill(tokens)
+        return tokens[:, -1] + self.drift + self.gain * change[:, -1], cache
+
+    def decode(self, token: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
+        """What follows one more token (B, O + 1), same shape, and the cache."""
+        change, cache = self.network.decode(token, cache)
+        return token + self.drift + self.gain * change, cache
+
+    def change(self, tokens: Tensor, jitter: Tensor) -> tuple[Tensor, Tensor]:
+        """Predicted and actual changes from each token to the next, both (B, L - 1, O + 1).
+
+        Args:
+            tokens: Shape (B, L, O + 1).
+            jitter: Noise on the states that are read, in units of their usual change, (B, L, O).
+        """
+        read = tokens + nn.functional.pad(jitter, (0, 1)) * self.gain
+        actual = (tokens[:, 1:] - read[:, :-1] - self.drift) / self.gain
+        return self.network(read[:, :-1]), actual
+
+
+class PlannerModel(nn.Module):
+    """Normalisers, noise schedule and the networks that a planner consists of.
+
+    Args:
+        config: Sizes and parts.
+        observation_shapes: Shape of one frame per key; the order of keys is part of the model.
+        action_dim: Action size A.
+    """
+
+    return_scale: Tensor
+
+    def __init__(
+        self,
+        config: PlannerConfig,
+        observation_shapes: Mapping[str, tuple[int, ...]],
+        action_dim: int,
+    ) -> None:
+        super().__init__()
+        self.config, self.action_dim = config, action_dim
+        self.observation_shapes = dict(observation_shapes)
+        self.state_keys = tuple(
+            key for key in observation_shapes if key not in (config.goal_key, REWARD_KEY)
+        )
+        if config.goal_key and config.goal_key not in observation_shapes:
+            raise ValueError(
+                f"goal_key must be one of the observations {sorted(observation_shapes)}, got "
+                f"{config.goal_key!r}"
+            )
+        sizes = {key: int(torch.Size(s).numel()) for key, s in observation_shapes.items()}
+        self.state_dim = sum(sizes[key] for key in self.state_keys)
+        self.goal_dim = sizes[config.goal_key] if config.goal_key else 0
+        self.plan_dim = self.state_dim + (action_dim if config.joint else 0)
+        self.schedule = NoiseSchedule(config.num_levels)
+        self.coordinates = Coordinates(config.horizon, self.state_dim)
+        self.action_normalizer = Normalizer(action_dim)
+        # Largest return of the data, physical: every return is a share of it.
+        self.register_buffer("return_scale", torch.ones(()))
+        self.denoiser = build_network(
+            config.network,
+            horizon=config.horizon,
+            action_dim=self.plan_dim,
+            observation_dim=2,
+            jump=False,
+        )
+        step_dim, width = 2 * self.state_dim, config.inverse_width
+        self.inverse = None if config.joint else Regressor(step_dim, action_dim, width)
+        self.drafter = Drafter(config, self.state_dim) if config.drafter else None
+        self.critic = Regressor(self.state_dim + action_dim, 1, width) if config.critic else None
+        self.value = PlanValue(config.horizon, self.plan_dim, width) if config.value else None
+
+    @property
+    def observation_normalizer(self) -> Normalizer:
+        """Scales of one state."""
+        return self.coordinates.normalizer
+
+    @property
+    def pinned(self) -> tuple[int, ...]:
+        """Positions of a plan that are known: the current state, and a goal."""
+        return (0, self.config.horizon - 1) if self.goal_dim else (0,)
+
+    def encode_plan(self, states: Tensor, actions: Tensor) -> Tensor:
+        """Encode states (B, H, O), and in a joint plan actions (B, H, A), as (B, H, D).
+
+        Position k holds the action that led to state k, position 0 none. The last position of a
+        plan with a goal holds the goal's features alone, as that is all that is known when
+        planning.
+        """
+        plan = self.coordinates(states)
+        if self.goal_dim:
+            plan = torch.cat([plan[:, :-1], self.goal_slot(states[:, 0], states[:, -1])], dim=1)
+        if not self.config.joint:
+            return plan
+        before = self.action_normalizer(actions[:, :-1])
+        before = torch.cat([torch.zeros_like(before[:, :1]), before], dim=1)
+        return torch.cat([plan, before], dim=-1)
+
+    def goal_slot(self, current: Tensor, goal: Tensor) -> Tensor:
+        """Encoded last position (B, 1, O) for a goal whose first features count, shape (B, >=G)."""
+        size = self.goal_dim
+        moved = (goal[:, :size] - current[:, :size]) * self.coordinates.slot_scale[-1, :size]
+        rest = torch.zeros_like(current[:, size:])
+        return torch.cat([moved, rest], dim=-1).unsqueeze(1)
+
+    def actions(self, plan: Tensor, states: Tensor) -> Tensor:
+        """Physical actions (B, H - 1, A) along an encoded plan (B, H, D) and its states."""
+        if self.inverse is None:
+            return self.action_normalizer.inverse(plan[:, 1:, self.state_dim :])
+        steps = self.coordinates.step(states[:, :-1], states[:, 1:])
+        return self.action_normalizer.inverse(self.inverse(steps))
+
+    def encode_tokens(self, states: Tensor, returns: Tensor) -> Tensor:
+        """Tokens of the drafter (B, L, O + 1) for states (B, L, O) and returns (B, L)."""
+        return torch.cat([self.coordinates.normalizer(states), returns.unsqueeze(-1)], dim=-1)
+
+    def decode_tokens(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """States (B, L, O) and returns (B, L) of tokens (B, L, O + 1)."""
+        return self.coordinates.normalizer.inverse(tokens[..., :-1]), tokens[..., -1]
+
+    def condition(self, returns: Tensor, keep: Tensor) -> Tensor:
+        """Condition (B, 2) of returns (B,); where `keep` (B,) is 0, there is none."""
+        return torch.stack([returns * keep, keep], dim=-1)
+
+    def config_dict(self) -> dict[str, Any]:
+        """The configuration as JSON-able values."""
+        return asdict(self.config)

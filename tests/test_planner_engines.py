@@ -1,0 +1,58 @@
+"""Compiled planners plan what eager ones do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_planner import SPEC, tiny_planner
+
+from hotloop.decoding import Observation
+from hotloop.policies.engines.engine import find_obstacle
+from hotloop.policies.planners.config import PlannerSampling
+from hotloop.policies.planners.planner import Planner
+
+WARM = PlannerSampling(draft="rollout", refine_steps=1, guidance=1.2, reuse=2, candidates=2)
+GUIDED = PlannerSampling(
+    refine_steps=2, update="ddpm", guidance=0.0, value_steps=2, candidates=2, select="value"
+)
+TOWARDS_A_GOAL = PlannerSampling(refine_steps=2, guidance=0.0)
+CASES: dict[str, tuple[dict[str, Any], PlannerSampling]] = {
+    "drafted, warm, by the critic": ({}, replace(WARM, select="critic")),
+    "guided by values": ({"joint": True, "value": True, "drafter": None}, GUIDED),
+    "goal": ({"goal_key": "observation.goal", "drafter": None}, TOWARDS_A_GOAL),
+}
+
+
+def plans(policy: Planner, rows: int) -> list[np.ndarray]:
+    """Two plans in a row, the second warm where the policy reuses plans."""
+    policy.reset(np.arange(rows))
+    result = []
+    for step in range(2):
+        generator = np.random.default_rng(step)
+        shapes = policy.observation_spec.shapes
+        frames = {
+            key: generator.uniform(0, 1, (rows, 1, *shape)).astype(np.float32)
+            for key, shape in shapes.items()
+        }
+        steps = np.full(rows, step)
+        policy.plan(Observation(frames, steps, np.arange(rows)), steps)
+        result.append(policy.states(np.arange(rows)))
+    return result
+
+
+@pytest.mark.parametrize(
+    ("case", "engine"), [*((case, "onnx") for case in CASES), ("goal", "openvino")]
+)
+def test_an_engine_plans_what_eager_pytorch_plans(case: str, engine: str) -> None:
+    assert find_obstacle(engine) is None
+    choices, sampling = CASES[case]
+    model = tiny_planner(horizon=3, **choices)
+    compiled, eager = Planner(model, SPEC, sampling, engine), Planner(model, SPEC, sampling)
+    assert 0 < compiled.parity < 1e-4
+    assert eager.parity == 0
+    for rows in (1, 3):
+        for one, other in zip(plans(compiled, rows), plans(eager, rows), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
