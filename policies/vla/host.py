@@ -1,0 +1,201 @@
+"""The host: a causal vision-language model of `transformers`, reduced to what decoding needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .text import IMAGE_ID, PAD_ID, import_transformers
+
+# Whether a model type takes its images as (B, C, 3, H, W), or as one long batch (B C, 3, H, W).
+IMAGES_PER_ROW = {"idefics3": True, "smolvlm": True, "llava": False}
+HALF = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class TinyHost:
+    """Sizes of a host with random weights that trains on a CPU.
+
+    Attributes:
+        family: ``"idefics3"``, ``"smolvlm"`` or ``"llava"``.
+        image_size: Side of a square image [px].
+        patch_size: Side of a patch [px].
+        merge: Patches per image token along one side (Idefics3's pixel shuffle).
+        vision_width: Width of the vision encoder.
+        vision_layers: Layers of the vision encoder.
+        width: Width of the language model.
+        layers: Layers of the language model.
+        heads: Attention heads of both.
+        context: Longest sequence, prompt and action block together.
+    """
+
+    family: str = "idefics3"
+    image_size: int = 64
+    patch_size: int = 8
+    merge: int = 2
+    vision_width: int = 96
+    vision_layers: int = 3
+    width: int = 128
+    layers: int = 4
+    heads: int = 4
+    context: int = 256
+
+    def config(self, vocabulary_size: int) -> dict[str, Any]:
+        """Configuration of `transformers` for so many token ids, JSON-able."""
+        check_family(self.family)
+        vision: dict[str, Any] = {
+            "hidden_size": self.vision_width,
+            "intermediate_size": 4 * self.vision_width,
+            "num_hidden_layers": self.vision_layers,
+            "num_attention_heads": self.heads,
+            "image_size": self.image_size,
+            "patch_size": self.patch_size,
+        }
+        text = {
+            "model_type": "llama",
+            "vocab_size": vocabulary_size,
+            "hidden_size": self.width,
+            "intermediate_size": 3 * self.width,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.heads,
+            "max_position_embeddings": self.context,
+            "pad_token_id": PAD_ID,
+            "bos_token_id": None,
+            "eos_token_id": None,
+            "tie_word_embeddings": False,
+        }
+        config: dict[str, Any] = {"model_type": self.family, "tie_word_embeddings": False}
+        if self.family == "llava":
+            vision["model_type"] = "siglip_vision_model"
+            config |= {"image_token_index": IMAGE_ID, "vision_feature_layer": -1}
+            config |= {"vision_feature_select_strategy": "full"}
+        else:
+            config |= {"image_token_id": IMAGE_ID, "scale_factor": self.merge}
+            config |= {"pad_token_id": PAD_ID}
+        return {**config, "vision_config": vision, "text_config": text}
+
+
+class Host(nn.Module):
+    """A vision-language model with one block of action ids in its vocabulary.
+
+    The block holds V action tokens and, behind them, the token that opens a block of actions.
+
+    Args:
+        model: A model of `transformers`, as `AutoModelForImageTextToText` returns it.
+        first_action_id: Where the block begins.
+        num_action_ids: Number of action tokens V.
+
+    Raises:
+        ValueError: If the family is unknown, or the vocabulary has no room for the block.
+    """
+
+    def __init__(self, model: Any, first_action_id: int, num_action_ids: int) -> None:
+        super().__init__()
+        check_family(model.config.model_type)
+        num_ids = model.get_input_embeddings().num_embeddings
+        if first_action_id < 0 or first_action_id + num_action_ids + 1 > num_ids:
+            raise ValueError(
+                f"the host's vocabulary of {num_ids} ids has no room for {num_action_ids} action "
+                f"tokens and one to open a block from id {first_action_id} on; leave "
+                "first_action_id out to have the vocabulary extended"
+            )
+        self.model = model
+        self.first_action_id, self.num_action_ids = first_action_id, num_action_ids
+        self.begin_id = first_action_id + num_action_ids
+        self.image_token_id: int = getattr(model.config, "image_token_id", None) or int(
+            model.config.image_token_index
+        )
+        self._images_per_row = IMAGES_PER_ROW[model.config.model_type]
+
+    @property
+    def text_config(self) -> Any:
+        """Configuration of the language model."""
+        return self.model.config.get_text_config()
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images that the vision encoder takes [px]."""
+        return int(self.model.config.vision_config.image_size)
+
+    @torch.no_grad()
+    def num_image_tokens(self) -> int:
+        """Tokens that one image becomes, found by encoding a blank one."""
+        parameter = next(self.model.parameters())
+        blank = torch.ones(1, 1, 3, self.image_size, self.image_size).to(parameter)
+        return self._image_features(blank).shape[0]
+
+    def embed(self, ids: Tensor, pixel_values: Tensor | None = None) -> Tensor:
+        """Embeddings (B, L, E) of token ids (B, L), images in place of their tokens.
+
+        Args:
+            ids: Token ids of the host.
+            pixel_values: Normalised images, shape (B, C, 3, H, W); None if `ids` has none.
+        """
+        embeddings = self.model.get_input_embeddings()(ids)
+        if pixel_values is None:
+            return embeddings
+        features = self._image_features(pixel_values).to(embeddings)
+        return embeddings.masked_scatter((ids == self.image_token_id)[..., None], features)
+
+    def _image_features(self, pixel_values: Tensor) -> Tensor:
+        """Image tokens of all rows and cameras in order, shape (B C tokens, E)."""
+        images = pixel_values if self._images_per_row else pixel_values.flatten(0, 1)
+        return torch.cat(
+            list(self.model.get_image_features(images.contiguous(), return_dict=True).pooler_output)
+        )
+
+    def hidden(
+        self,
+        embeddings: Tensor,
+        position_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        cache: Any = None,
+    ) -> Tensor:
+        """Last hidden states (B, q, E) of the language model.
+
+        Args:
+            embeddings: Shape (B, q, E).
+            position_ids: Shape (B, q).
+            attention_mask: Additive mask of shape (B, 1, q, past + q); None attends causally to
+                everything.
+            cache: Keys and values of the past, extended in place.
+        """
+        return self.model.get_decoder()(
+            inputs_embeds=embeddings,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        ).last_hidden_state
+
+    def action_logits(self, hidden: Tensor) -> Tensor:
+        """Logits of the action tokens alone, shape (..., V), of hidden states (..., E)."""
+        head = self.model.get_output_embeddings()
+        block = slice(self.first_action_id, self.first_action_id + self.num_action_ids)
+        bias = None if head.bias is None else head.bias[block]
+        return functional.linear(hidden, head.weight[block], bias)
+
+
+def check_family(model_type: str) -> None:
+    """Raise ValueError unless hosts of this type are supported."""
+    if model_type not in IMAGES_PER_ROW:
+        raise ValueError(
+            f"a host must be one of {sorted(IMAGES_PER_ROW)}, got {model_type!r}: others attend "
+            "to their prompt in both directions, or number positions in a way that is not "
+            "supported"
+        )
+
+
+def host_from_config(config: dict[str, Any], first_action_id: int, num_action_ids: int) -> Host:
+    """Build a host with random weights from a configuration of `transformers`."""
+    transformers = import_transformers()
+    check_family(str(config.get("model_type")))
+    plain = {key: value for key, value in config.items() if key != "model_type"}
+    parsed = transformers.AutoConfig.for_model(config["model_type"], **plain)
+    model = transformers.AutoModelForImageTextToText.from_config(parsed)
+    return Host(model, first_action_id, num_action_ids)

@@ -1,0 +1,140 @@
+"""A policy that reads images and an instruction and writes its actions as tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...decoding import ActionSpec, ActionTrajectory, Observation, ObservationSpec
+from ...decoding.jacobi import jacobi, jacobi_committed
+from ...decoding.token_guesses import random_tokens, repeated_action, shifted_chunk
+from ...decoding.token_model import DecodedTokens, greedy_tokens
+from .decoding_config import TokenDecodingConfig
+from .model import VlaModel
+from .session import CachedModel
+
+NOT_STARTED = -1
+
+
+class VlaPolicy:
+    """Vision-language-action policy with greedy or Jacobi decoding of whole chunks.
+
+    Without consistency distillation Jacobi decoding gives the same actions as greedy decoding and
+    saves little; a distilled model (CEED-VLA) needs a few forwards per chunk.
+
+    Args:
+        model: Trained model.
+        action_spec: Names, bounds and period of the actions.
+        decoding: Decoder, guess and exit rule.
+        engine: ``"eager"``; the other engines are for diffusion policies.
+    """
+
+    def __init__(
+        self,
+        model: VlaModel,
+        action_spec: ActionSpec,
+        decoding: TokenDecodingConfig,
+        engine: str = "eager",
+    ) -> None:
+        if engine != "eager":
+            raise ValueError(f"a vision-language policy runs on engine 'eager', got {engine!r}")
+        if not 1 <= decoding.num_execute <= model.config.num_actions:
+            raise ValueError(
+                f"num_execute must be between 1 and {model.config.num_actions}, the chunk's size, "
+                f"got {decoding.num_execute}"
+            )
+        if model.action_tokenizer.size != action_spec.size:
+            raise ValueError(
+                f"the model's actions have {model.action_tokenizer.size} dimensions, the action "
+                f"spec's {action_spec.size}"
+            )
+        self.model, self.action_spec, self.decoding = model, action_spec, decoding
+        self.observation_spec = ObservationSpec(model.observation_shapes, num_steps=1)
+        self.num_execute = decoding.num_execute
+        self.decoded: DecodedTokens | None = None
+        self._generators: list[np.random.Generator] = []
+        self._chunks = np.zeros((0, model.action_tokenizer.num_tokens), np.int64)
+        self._first_steps = np.zeros(0, np.int64)
+
+    def reset(self, seeds: np.ndarray, rows: np.ndarray | None = None) -> None:
+        """Start an episode in each of `rows`: their last chunk is forgotten; see `Policy.reset`."""
+        generators = [np.random.default_rng(int(seed)) for seed in seeds]
+        if rows is None:
+            self._generators = generators
+            self._chunks = np.zeros((len(seeds), self._chunks.shape[1]), np.int64)
+            self._first_steps = np.full(len(seeds), NOT_STARTED)
+            return
+        self._first_steps[rows] = NOT_STARTED
+        for row, generator in zip(rows, generators, strict=True):
+            self._generators[row] = generator
+
+    def plan(self, observation: Observation, step: np.ndarray) -> ActionTrajectory:
+        """Decode the chunk that begins at the observed step; see `Policy.plan`.
+
+        What the decoder did is left in `decoded`.
+        """
+        frames = {key: values[:, -1] for key, values in observation.frames.items()}
+        tokenizer = self.model.action_tokenizer
+        rows, first_step = observation.rows, observation.step
+        needed = np.array([tokenizer.tokens_for(int(skip) + 1) for skip in step - first_step])
+        decoded = self._decode(frames, rows, first_step, needed)
+        tokens = decoded.tokens.cpu().numpy()
+        self.decoded = decoded
+        self._chunks[rows], self._first_steps[rows] = tokens, first_step
+        low, high = self.action_spec.low, self.action_spec.high
+        actions = np.clip(tokenizer.decode(tokens), low, high)
+        valid = np.ones(actions.shape[:2], bool)
+        if self.decoding.unverified == "hold":
+            num_valid = tokenizer.num_actions(decoded.num_verified.cpu().numpy())
+            valid = np.arange(actions.shape[1]) < num_valid[:, None]
+        noise_level = np.zeros(valid.shape, np.float32)
+        dt = self.action_spec.dt
+        return ActionTrajectory(actions, first_step, first_step, dt, noise_level, valid)
+
+    @torch.inference_mode()
+    def _decode(
+        self,
+        frames: dict[str, np.ndarray],
+        rows: np.ndarray,
+        first_step: np.ndarray,
+        needed: np.ndarray,
+    ) -> DecodedTokens:
+        prompt = self.model.prompt(frames)
+        token_model = self.model.token_model(prompt, self.decoding.cached)
+        if not self.decoding.fused and isinstance(token_model, CachedModel):
+            token_model.read_prompt()
+        begin = self.model.begin(len(rows))
+        if self.decoding.method == "greedy":
+            return greedy_tokens(token_model, begin, self._chunks.shape[1])
+        guess = np.stack([self._guess(*entry) for entry in zip(rows, first_step, strict=True)])
+        minimum = needed if self.decoding.unverified == "hold" else np.zeros_like(needed)
+        decoder: Callable[..., DecodedTokens] = jacobi
+        if self.decoding.method == "committed":
+            decoder = jacobi_committed
+        return decoder(
+            token_model,
+            begin,
+            torch.from_numpy(guess).to(begin.device),
+            self.decoding.exit_rule,
+            decode=self._normalised,
+            min_verified=torch.from_numpy(minimum).to(begin.device),
+        )
+
+    def _guess(self, row: int, first_step: int) -> np.ndarray:
+        """Start of the iteration for one row, shape (n,)."""
+        tokenizer, chunk = self.model.action_tokenizer, self._chunks[row]
+        # Drawn at every plan, so that the generator's state does not depend on the guess.
+        drawn = random_tokens(self._generators[row], len(chunk), tokenizer.vocabulary_size)
+        if self.decoding.guess == "random" or self._first_steps[row] == NOT_STARTED:
+            return drawn
+        num_executed = int(first_step - self._first_steps[row])
+        move = shifted_chunk if self.decoding.guess == "previous" else repeated_action
+        return move(chunk, num_executed, tokenizer.size)
+
+    def _normalised(self, tokens: Tensor) -> Tensor:
+        """Action values in [-1, 1] of blocks (B, n), for the exit rule."""
+        values = self.model.action_tokenizer.normalised(tokens.cpu().numpy())
+        return torch.from_numpy(values).to(tokens.device)
