@@ -1,0 +1,187 @@
+"""From a target to the next command: Ruckig for the profile, our own guard for the position.
+
+Ruckig keeps velocity, acceleration and jerk, but it accepts a position limit without enforcing it.
+The guard lets its step pass only if the robot could still stop inside the limits and the workspace
+from there; otherwise the robot takes a step of the stop that the previous step had proven safe.
+By induction no sequence of targets leads out.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..extras import require
+from .brake import Brake, brake
+from .limits import Flags, Limits, Motion, Vector, Workspace
+
+# Points of a stop whose tool position is computed; what happens between them is bounded.
+NUM_SAMPLES = 9
+# Ruckig meets limits up to rounding; so does the guard.
+SLACK = 1 + 1e-9
+# Distance of targets from a position limit, as a share of the joint's range.
+MARGIN = 1e-6
+
+
+class Limited(NamedTuple):
+    """One limited step.
+
+    Attributes:
+        motion: The next command.
+        clipped: Joints whose target lay outside of the position limits, shape (D,).
+        guarded: Joints that braked because the target's profile was not safe, shape (D,).
+        workspace: Whether the workspace held the step back.
+    """
+
+    motion: Motion
+    clipped: Flags
+    guarded: Flags
+    workspace: bool
+
+
+class Limiter:
+    """Limits position, velocity, acceleration, jerk and workspace of a command stream.
+
+    Args:
+        limits: Joint limits.
+        dt: Control period [s].
+        workspace: Box that the tool has to stay in.
+    """
+
+    def __init__(self, limits: Limits, dt: float, workspace: Workspace | None = None) -> None:
+        self.limits, self.dt, self.workspace = limits, dt, workspace
+        self._bounds = limits.arrays
+        margin = MARGIN * (self._bounds.high - self._bounds.low)
+        self._target_low, self._target_high = self._bounds.low + margin, self._bounds.high - margin
+        self._ruckig: Any = require("ruckig", "control")
+        size = limits.num_joints
+        self._otg = self._ruckig.Ruckig(size, dt)
+        self._trajectory = self._ruckig.Trajectory(size)
+        self._input = self._ruckig.InputParameter(size)
+        self._input.max_acceleration = limits.acceleration
+        self._input.max_jerk = limits.jerk
+        # The reference keeps the joints together; a joint that lags must not hold up the others.
+        self._input.synchronization = self._ruckig.Synchronization.No
+
+    def start_problem(self, position: Vector) -> str:
+        """Why the robot may not start from `position`, empty if it may."""
+        inside = (self._bounds.low <= position) & (position <= self._bounds.high)
+        if not inside.all():
+            joint = int(np.argmin(inside))
+            return (
+                f"joint {joint} is at {position[joint]:.4f}, outside its limits "
+                f"[{self._bounds.low[joint]}, {self._bounds.high[joint]}]"
+            )
+        if self.workspace is not None and not self.workspace.clearance(position[None])[0] >= 0:
+            return f"the tool is outside the workspace at joint positions {position}"
+        return ""
+
+    def brake(self, motion: Motion) -> Motion:
+        """The next step of the quickest stop."""
+        return self._brake(motion).step(self.dt)
+
+    def step(self, motion: Motion, target: Vector, velocity: Vector, speed: float = 1.0) -> Limited:
+        """Move towards a target.
+
+        Args:
+            motion: The previous command.
+            target: Position to reach, shape (D,); finite.
+            velocity: Velocity to reach it with, shape (D,); finite.
+            speed: Share of the velocity limits that may be used, in (0, 1].
+        """
+        inside = np.minimum(np.maximum(target, self._target_low), self._target_high)
+        clipped = inside != target
+        target, moved = self._into_workspace(motion.position, inside)
+        if moved:
+            velocity = np.zeros_like(velocity)
+        velocity = self._safe_velocity(target, velocity, self._bounds.velocity * speed)
+        proposal = self._profile(motion, target, velocity, speed)
+        if proposal is None:
+            everything = np.ones(len(target), bool)
+            return Limited(self.brake(motion), clipped, everything, moved)
+        stop = self._brake(proposal)
+        extent = stop.extent()
+        guarded = ~self._joints_safe(stop, *extent)
+        if guarded.any():
+            retreat = self.brake(motion)
+            proposal = Motion(
+                *(np.where(guarded, b, p) for b, p in zip(retreat, proposal, strict=True))
+            )
+            stop = self._brake(proposal)
+            extent = stop.extent()
+        if not self._workspace_safe(stop, *extent):
+            return Limited(self.brake(motion), clipped, guarded, True)
+        return Limited(proposal, clipped, guarded, moved)
+
+    def _brake(self, motion: Motion) -> Brake:
+        return brake(motion, self._bounds.acceleration, self._bounds.jerk)
+
+    def _profile(
+        self, motion: Motion, target: Vector, velocity: Vector, speed: float
+    ) -> Motion | None:
+        """First step of Ruckig's profile, None if it finds none."""
+        request = self._input
+        request.current_position, request.current_velocity = motion.position, motion.velocity
+        request.current_acceleration = motion.acceleration
+        request.target_position, request.target_velocity = target, velocity
+        request.max_velocity = self._bounds.velocity * speed
+        try:
+            result = self._otg.calculate(request, self._trajectory)
+        except self._ruckig.RuckigError:
+            return None
+        if result not in (self._ruckig.Result.Working, self._ruckig.Result.Finished):
+            return None
+        return Motion(*map(np.asarray, self._trajectory.at_time(self.dt)))
+
+    def _safe_velocity(self, target: Vector, velocity: Vector, largest: Vector) -> Vector:
+        """Target velocity within the limits; none where the robot could not stop after it."""
+        largest = 0.999 * largest
+        velocity = np.minimum(np.maximum(velocity, -largest), largest)
+        if not velocity.any():
+            return velocity
+        stop = self._brake(Motion(target, velocity, np.zeros_like(target)))
+        end = stop.at(np.inf).position
+        return np.where((self._target_low <= end) & (end <= self._target_high), velocity, 0.0)
+
+    def _joints_safe(self, stop: Brake, low: Vector, high: Vector) -> Flags:
+        """Joints whose stop, between `low` and `high`, keeps every limit, shape (D,)."""
+        bounds = self._bounds
+        return (
+            (bounds.low <= low)
+            & (high <= bounds.high)
+            & (stop.peak_speed() <= bounds.velocity * SLACK)
+            & (np.abs(stop.start.acceleration) <= bounds.acceleration * SLACK)
+        )
+
+    def _workspace_safe(self, stop: Brake, low: Vector, high: Vector) -> bool:
+        """Whether the tool stays inside the workspace all along a stop from `low` to `high`."""
+        if self.workspace is None:
+            return True
+        # Far from the edge a bound on how far the tool can get is enough.
+        start = stop.start.position
+        farthest = self.workspace.path_length(np.maximum(high - start, start - low))
+        if self.workspace.clearance(start[None])[0] >= farthest:
+            return True
+        interval = stop.duration / (NUM_SAMPLES - 1)
+        times: Vector = np.linspace(0.0, stop.duration, NUM_SAMPLES)[:, None]
+        motion = stop.at(times)
+        clearance = self.workspace.clearance(motion.position)
+        # Between two samples a joint is nowhere faster than at the faster end plus what its
+        # acceleration limit allows until the middle; a point in between is at most half the way
+        # from a sample.
+        speed = np.abs(motion.velocity)
+        fastest = np.maximum(speed[1:], speed[:-1]) + self._bounds.acceleration * interval / 2
+        slip = self.workspace.path_length(fastest * interval) / 2
+        needed = np.maximum(np.append(slip, 0.0), np.insert(slip, 0, 0.0))
+        return bool((clearance >= needed).all())
+
+    def _into_workspace(self, position: Vector, target: Vector) -> tuple[Vector, bool]:
+        """The farthest point towards `target` before the tool would leave the workspace."""
+        if self.workspace is None or self.workspace.clearance(target[None])[0] >= 0:
+            return target, False
+        share = np.linspace(0.0, 1.0, 17)[:, None]
+        line = position + share * (target - position)
+        outside = self.workspace.clearance(line) < 0
+        last = max(int(np.argmax(outside)) - 1, 0)
+        return line[last], True

@@ -1,0 +1,157 @@
+"""One reference out of many chunks: the newest one, a cross-fade, or an ensemble."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from .limits import Vector
+from .trajectory import Chunk, Curve
+
+Blend = Literal["replace", "cross-fade", "ensemble"]
+
+
+@dataclass(frozen=True)
+class StitchConfig:
+    """How chunks follow each other.
+
+    Attributes:
+        blend: ``"replace"`` takes the newest chunk from its first time on; ``"cross-fade"`` moves
+            over to it smoothly; ``"ensemble"`` averages all chunks that cover a time, as ACT does.
+        fade: Duration of the cross-fade [s].
+        decay: Ensemble weights are exp(-decay * i) for chunk i, the oldest being 0.
+        max_chunks: Chunks that are kept.
+    """
+
+    blend: Blend = "replace"
+    fade: float = 0.1
+    decay: float = 0.01
+    max_chunks: int = 8
+
+    def __post_init__(self) -> None:
+        """Reject settings without meaning."""
+        if self.blend not in ("replace", "cross-fade", "ensemble"):
+            raise ValueError(f"blend must be replace, cross-fade or ensemble, got {self.blend!r}")
+        if not self.fade > 0 or self.max_chunks < 2:
+            raise ValueError(
+                f"fade must be positive and max_chunks at least 2, got {self.fade} and "
+                f"{self.max_chunks}"
+            )
+
+
+class Segment(NamedTuple):
+    """A chunk's curve and when it takes over [s]."""
+
+    curve: Curve
+    start: float
+
+
+class Stitcher:
+    """Buffer of chunks in absolute time; answers where the robot should be.
+
+    A chunk takes over at its first waypoint, or at once if that has passed; until then the chunk
+    before it stays in charge. It replaces every chunk that would take over later than itself.
+    """
+
+    def __init__(self, config: StitchConfig) -> None:
+        self.config = config
+        self._segments: list[Segment] = []
+
+    def __len__(self) -> int:
+        """Number of chunks in the buffer."""
+        return len(self._segments)
+
+    def clear(self) -> None:
+        """Forget all chunks."""
+        self._segments.clear()
+
+    def add(self, chunk: Chunk, now: float, origin: Vector | None = None) -> None:
+        """Insert a valid chunk.
+
+        Args:
+            chunk: Waypoints that passed `chunk_problem`.
+            now: Time of the insertion [s].
+            origin: Where the robot is, shape (D,); without a plan to follow until the first
+                waypoint, the way there starts from it at once.
+        """
+        times, waypoints = chunk.times, chunk.waypoints
+        if origin is not None and times[0] > now and not self.covers(now):
+            times, waypoints = np.insert(times, 0, now), np.vstack([origin, waypoints])
+        start = max(float(times[0]), now)
+        if self.config.blend != "ensemble":
+            while self._segments and self._segments[-1].start >= start:
+                self._segments.pop()
+        self._segments.append(Segment(Curve(times, waypoints), start))
+        while len(self._segments) > self.config.max_chunks:
+            # The oldest goes, but not the one in charge while all others are still to come.
+            del self._segments[1 if self._segments[1].start > now else 0]
+
+    @property
+    def end(self) -> float:
+        """Time of the last waypoint [s], minus infinity without chunks."""
+        return max((segment.curve.end for segment in self._segments), default=-np.inf)
+
+    def covers(self, time: float) -> bool:
+        """Whether any chunk has taken over by `time`."""
+        return any(segment.start <= time for segment in self._segments)
+
+    def at(self, time: float) -> tuple[Vector, Vector]:
+        """Position and velocity of the reference.
+
+        Raises:
+            LookupError: If no chunk has taken over by `time`.
+        """
+        active = [segment for segment in self._segments if segment.start <= time]
+        if not active:
+            raise LookupError(f"no chunk covers time {time}")
+        if self.config.blend == "ensemble":
+            return self._ensemble(active, time)
+        newest = active[-1].curve.at(time)
+        if self.config.blend == "replace" or len(active) == 1:
+            return newest
+        s = (time - active[-1].start) / self.config.fade
+        if s >= 1:
+            return newest
+        previous = active[-2].curve.at(time)
+        weight, rate = s * s * (3 - 2 * s), 6 * s * (1 - s) / self.config.fade
+        position = (1 - weight) * previous[0] + weight * newest[0]
+        velocity = (1 - weight) * previous[1] + weight * newest[1]
+        return position, velocity + rate * (newest[0] - previous[0])
+
+    def _ensemble(self, active: list[Segment], time: float) -> tuple[Vector, Vector]:
+        covering = [segment for segment in active if segment.curve.end >= time] or active[-1:]
+        weights = np.exp(-self.config.decay * np.arange(len(covering)))
+        weights /= weights.sum()
+        return _weighted(weights, (segment.curve.at(time) for segment in covering))
+
+    # Hooks for real-time chunking (arXiv 2506.07339): what will be executed while a policy thinks,
+    # and what of the plan is left after that.
+
+    def prefix(self, start: float, delay: float, dt: float) -> Vector:
+        """Waypoints that will run during an inference of `delay` [s], shape (d, D).
+
+        Args:
+            start: Time of the observation [s].
+            delay: How long the inference is expected to take [s].
+            dt: Spacing of the policy's waypoints [s].
+        """
+        times = start + dt * np.arange(int(np.ceil(delay / dt - 1e-9)))
+        return np.stack([self.at(time)[0] for time in times]) if len(times) else np.empty((0, 0))
+
+    def leftover(self, start: float, dt: float) -> Vector:
+        """Waypoints from `start` to the end of the plan, `dt` apart, shape (n, D)."""
+        count = max(int(np.floor((self.end - start) / dt + 1e-9)) + 1, 0) if self._segments else 0
+        times = start + dt * np.arange(count)
+        return np.stack([self.at(time)[0] for time in times]) if count else np.empty((0, 0))
+
+    def predicted_state(self, time: float) -> tuple[Vector, Vector]:
+        """Where the robot will be at a later `time` if it follows the plan: position, velocity."""
+        return self.at(time)
+
+
+def _weighted(weights: Vector, values: Iterable[tuple[Vector, Vector]]) -> tuple[Vector, Vector]:
+    positions, velocities = zip(*values, strict=True)
+    return weights @ np.stack(positions), weights @ np.stack(velocities)

@@ -1,0 +1,116 @@
+"""Chunks of timestamped waypoints, and the smooth curve through them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .limits import LimitArrays, Vector
+
+# A waypoint this far outside the position limits, as a share of the joint's range, is a fault of
+# the policy; nearer ones are an overshoot that the limiter clips.
+OVERSHOOT = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Waypoints from a policy, on the clock of the control loop.
+
+    Attributes:
+        sequence: Number of the chunk, rising.
+        observed_at: Time of the observation that the chunk was computed from [s].
+        times: When the robot should be at each waypoint [s], shape (H,).
+        waypoints: Joint positions, shape (H, D).
+    """
+
+    sequence: int
+    observed_at: float
+    times: Vector
+    waypoints: Vector
+
+
+@dataclass(frozen=True)
+class ChunkRules:
+    """What a chunk has to satisfy to be executed.
+
+    Attributes:
+        max_ahead: How far in the future its first waypoint may be [s].
+        max_duration: How long it may last [s].
+        max_age: How old its observation may be [s].
+    """
+
+    max_ahead: float = 1.0
+    max_duration: float = 30.0
+    max_age: float = 0.5
+
+
+def chunk_problem(chunk: Chunk, now: float, limits: LimitArrays, rules: ChunkRules) -> str:
+    """Why a chunk must not be executed, empty if it may be; NaN never passes."""
+    times, waypoints = chunk.times, chunk.waypoints
+    if times.ndim != 1 or len(times) == 0 or waypoints.shape != (len(times), len(limits.low)):
+        return (
+            f"shape: expected times (H,) and waypoints (H, {len(limits.low)}), got {times.shape} "
+            f"and {waypoints.shape}"
+        )
+    if times.dtype.kind != "f" or waypoints.dtype.kind != "f":
+        return f"type: expected floats, got {times.dtype} and {waypoints.dtype}"
+    if not (np.isfinite(times).all() and np.isfinite(waypoints).all()):
+        return "not finite: NaN or infinity in times or waypoints"
+    if not (np.diff(times) > 0).all():
+        return "time order: times do not rise"
+    if not 0 <= now - chunk.observed_at <= rules.max_age:
+        return f"age: observed {now - chunk.observed_at:.3f} s ago, at most {rules.max_age} s"
+    if not times[0] <= now + rules.max_ahead:
+        return f"far future: starts in {times[0] - now:.3f} s, at most {rules.max_ahead} s"
+    if not times[-1] - times[0] <= rules.max_duration:
+        return f"duration: {times[-1] - times[0]:.3f} s, at most {rules.max_duration} s"
+    if not times[-1] > now:
+        return f"late: ended {now - times[-1]:.3f} s ago"
+    slack = OVERSHOOT * (limits.high - limits.low)
+    if not ((limits.low - slack <= waypoints) & (waypoints <= limits.high + slack)).all():
+        return "jump: a waypoint is far outside the position limits"
+    return ""
+
+
+class Curve:
+    """Cubic Hermite curve through waypoints, continuous in position and velocity.
+
+    The slopes are those of the parabola through three neighbours, zero at the end: after the last
+    waypoint the curve stays there.
+
+    Args:
+        times: Rising times [s], shape (H,).
+        waypoints: Shape (H, D).
+    """
+
+    def __init__(self, times: Vector, waypoints: Vector) -> None:
+        self.times, self.waypoints = times, waypoints
+        self.slopes = np.zeros_like(waypoints)
+        if len(times) > 1:
+            gaps = np.diff(times)[:, None]
+            secants = np.diff(waypoints, axis=0) / gaps
+            self.slopes[0] = secants[0]
+            self.slopes[1:-1] = (gaps[1:] * secants[:-1] + gaps[:-1] * secants[1:]) / (
+                gaps[1:] + gaps[:-1]
+            )
+
+    @property
+    def end(self) -> float:
+        """Time of the last waypoint [s]."""
+        return float(self.times[-1])
+
+    def at(self, time: float) -> tuple[Vector, Vector]:
+        """Position and velocity at `time`; the first or last waypoint, at rest, outside."""
+        index = int(np.searchsorted(self.times, time, side="right")) - 1
+        if index < 0 or index >= len(self.times) - 1:
+            waypoint = self.waypoints[min(max(index, 0), len(self.times) - 1)]
+            return np.array(waypoint), np.zeros_like(waypoint)
+        gap = self.times[index + 1] - self.times[index]
+        s = (time - self.times[index]) / gap
+        p, q = self.waypoints[index], self.waypoints[index + 1]
+        m, n = gap * self.slopes[index], gap * self.slopes[index + 1]
+        # p + s m + s2 (3 (q - p) - 2 m - n) + s3 (2 (p - q) + m + n)
+        second, third = 3 * (q - p) - 2 * m - n, 2 * (p - q) + m + n
+        position = p + s * (m + s * (second + s * third))
+        return position, (m + s * (2 * second + s * 3 * third)) / gap

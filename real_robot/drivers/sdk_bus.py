@@ -1,0 +1,195 @@
+"""What a servo bus has to offer, and what the makers' SDKs have in common."""
+
+from __future__ import annotations
+
+import fcntl
+import select
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from ..extras import require
+from .driver import BusError
+
+ATTEMPTS = 3
+
+
+class ServoProtocol(Protocol):
+    """What a servo bus can do; every method but `close` raises BusError if it fails."""
+
+    is_open: bool
+
+    def open(self) -> None:
+        """Open the port for this program alone."""
+        ...
+
+    def prepare(self) -> None:
+        """Check that all servos are there and healthy, and set them up for streaming."""
+        ...
+
+    def torque(self, on: bool) -> None:
+        """Switch all servos on or off."""
+        ...
+
+    def watchdog(self, seconds: float) -> None:
+        """Let the servos stop when nobody talks to them for so long; 0 switches it off."""
+        ...
+
+    def read(self) -> tuple[list[int], list[float]]:
+        """Positions in encoder counts and velocities [rad/s] of all servos."""
+        ...
+
+    def write(self, ticks: Sequence[int]) -> None:
+        """Send a goal to each servo."""
+        ...
+
+    def fault(self) -> str:
+        """What the servos' last answers complained about, empty if nothing."""
+        ...
+
+    def close(self) -> None:
+        """Close the port."""
+        ...
+
+
+class SdkBus:
+    """What both SDKs share: they have the same structure.
+
+    Their ports poll without sleeping, which starves the very driver they wait for when the
+    process has a real-time priority, they wait tens of milliseconds for an answer, they measure
+    time with the wall clock, and their group reads drop the servos' error bytes. The port and the
+    packet handler are corrected here for this instance, without touching the SDK.
+
+    Args:
+        sdk: The imported SDK.
+        port: Serial port.
+        ids: Servos.
+        baud: Bits per second.
+        reply_timeout: How long to wait for an answer [s].
+    """
+
+    # Bits of an answer's error byte that say that the instruction was not carried out; the others
+    # tell of the servo's health.
+    refusal = 0
+
+    def __init__(
+        self, sdk: Any, port: str, ids: Sequence[int], baud: int, reply_timeout: float
+    ) -> None:
+        self.sdk, self.ids, self.is_open = sdk, list(ids), False
+        self._name, self._baud, self._timeout = port, baud, reply_timeout
+        self.port: Any = sdk.PortHandler(port)
+        if self.port.getCFlagBaud(baud) <= 0:
+            raise ValueError(f"{sdk.__name__} cannot set {baud} baud; 1000000 is usual")
+        self.packets: Any = None
+        self._errors: dict[int, int] = {}
+
+    def adopt(self, packets: Any) -> None:
+        """Use a packet handler, keeping the error byte of every answer."""
+        self.packets, read = packets, packets.readRx
+
+        def remembering(port: Any, number: int, length: int) -> Any:
+            data, result, error = read(port, number, length)
+            if result == self.sdk.COMM_SUCCESS:
+                self._errors[number] = error
+            return data, result, error
+
+        packets.readRx = remembering
+
+    def open(self) -> None:
+        """Open the port for this program alone."""
+        port, serial = self.port, require("serial", "servo")
+        port.baudrate = self._baud
+        try:
+            port.setupPort(self._baud)
+        except serial.SerialException as error:
+            raise ConnectionError(f"{self._name} cannot be opened: {error}") from error
+        try:
+            fcntl.flock(port.ser.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            port.closePort()
+            raise ConnectionError(
+                f"{self._name} is in use by another program; two controllers on one bus would "
+                "fight over the servos"
+            ) from error
+        self.is_open = True
+        port.readPort = self._read_port
+        port.getCurrentTime = lambda: 1e3 * time.monotonic()
+        port.setPacketTimeout = self._set_timeout
+
+    def _set_timeout(self, length: int) -> None:
+        duration = 1e3 * self._timeout + self.port.tx_time_per_byte * length
+        self.port.setPacketTimeoutMillis(duration)
+
+    def _read_port(self, length: int) -> bytes:
+        """Bytes that are there, after sleeping until there are some or a millisecond is over."""
+        serial = self.port.ser
+        try:
+            if select.select([serial.fileno()], [], [], 1e-3)[0]:
+                return serial.read(length)
+        except OSError as error:
+            raise BusError(f"{self._name}: {error}") from error
+        return b""
+
+    def close(self) -> None:
+        """Close the port."""
+        if self.is_open:
+            self.is_open = False
+            self.port.closePort()
+
+    def fault(self) -> str:
+        """What the servos' last answers complained about, empty if nothing."""
+        for number, error in self._errors.items():
+            if error:
+                return f"servo {number} reports error 0x{error:02x}"
+        return ""
+
+    def check(self, result: int, what: str) -> None:
+        """Raise BusError unless the SDK says that it went well."""
+        if result != self.sdk.COMM_SUCCESS:
+            raise BusError(f"{what}: {self.packets.getTxRxResult(result)}")
+
+    def set(self, address: int, value: int) -> None:
+        """Write a register of one byte of all servos, each with its confirmation.
+
+        A servo that fails does not keep the others from being written.
+        """
+        problems: list[str] = []
+        for number in self.ids:
+            result, error = self._insist(self.packets.write1ByteTxRx, number, address, value)
+            if result != self.sdk.COMM_SUCCESS:
+                problems.append(f"servo {number}: {self.packets.getTxRxResult(result)}")
+            elif error & self.refusal:
+                problems.append(f"servo {number} refuses: error 0x{error:02x}")
+        if problems:
+            raise BusError(f"register {address}: {'; '.join(problems)}")
+
+    def get(self, number: int, address: int) -> int:
+        """Read a register of one byte."""
+        value, result, _ = self._insist(self.packets.read1ByteTxRx, number, address)
+        self.check(result, f"servo {number}, register {address}")
+        return value
+
+    def _insist(self, call: Callable[..., tuple[int, ...]], *arguments: int) -> tuple[int, ...]:
+        """Repeat what is done once, before the loop starts, until it works or has failed often.
+
+        The result is the last value but one of the SDK's answer.
+        """
+        answer = call(self.port, *arguments)
+        for _ in range(ATTEMPTS - 1):
+            if answer[-2] == self.sdk.COMM_SUCCESS:
+                break
+            answer = call(self.port, *arguments)
+        return answer
+
+    def find(self) -> None:
+        """Raise ConnectionError unless all servos answer."""
+        missing = [
+            number
+            for number in self.ids
+            if self._insist(self.packets.ping, number)[-2] != self.sdk.COMM_SUCCESS
+        ]
+        if missing:
+            raise ConnectionError(
+                f"{self._name}: servos {missing} do not answer at {self._baud} baud; check power, "
+                "IDs and baud rate"
+            )

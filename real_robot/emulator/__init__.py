@@ -1,0 +1,1 @@
+"""Robots in software, for tests and for trying things out without hardware."""

@@ -1,0 +1,1 @@
+"""MuJoCo models of our own, free of meshes."""

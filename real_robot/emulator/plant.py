@@ -1,0 +1,108 @@
+"""A MuJoCo model with position-controlled joints that keeps up with a clock."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.limits import Vector
+from ..extras import require
+
+# After a longer gap, e.g. a suspended process, simulated time does not catch up.
+LONGEST_GAP = 0.5  # [s]
+
+
+def find_model(name: str) -> Path:
+    """Path of a model: one that comes with hotloop by name, or a file.
+
+    Raises:
+        FileNotFoundError: If there is neither.
+    """
+    folder = Path(str(resources.files(f"{__package__}.models")))
+    included = folder / f"{name}.xml"
+    path = included if included.is_file() else Path(name)
+    if not path.is_file():
+        names = sorted(model.stem for model in folder.glob("*.xml"))
+        raise FileNotFoundError(f"no MuJoCo model {name!r}; a file, or one of {names}")
+    return path
+
+
+class Plant:
+    """Simulated joints behind position actuators.
+
+    The model's actuators, in order, are the robot's joints; every other joint of the model is
+    part of the scene, and its positions are what `sensors` tells.
+
+    Args:
+        model: Name or path of the MJCF model.
+        position: Joint positions at the start; the model's own by default.
+        scene: Positions of the scene's joints at the start; the model's own by default.
+    """
+
+    def __init__(
+        self, model: str, position: Vector | None = None, scene: Vector | None = None
+    ) -> None:
+        self._mujoco: Any = require("mujoco", "mujoco")
+        self._model = self._mujoco.MjModel.from_xml_path(str(find_model(model)))
+        self._data = self._mujoco.MjData(self._model)
+        driven = self._model.actuator_trnid[:, 0]
+        others = [joint for joint in range(self._model.njnt) if joint not in driven]
+        self._positions = self._model.jnt_qposadr[driven]
+        self._velocities = self._model.jnt_dofadr[driven]
+        self._scene = self._model.jnt_qposadr[others]
+        self.stiffness: Vector = np.array(self._model.actuator_gainprm[:, 0])
+        self.torque = np.ones(len(driven), bool)
+        self._time: float | None = None
+        self._place(self._positions, position)
+        self._place(self._scene, scene)
+        self.target: Vector = self.position
+        self._mujoco.mj_forward(self._model, self._data)
+
+    def _place(self, addresses: Any, values: Vector | None) -> None:
+        if values is None:
+            return
+        if values.shape != (len(addresses),):
+            raise ValueError(f"expected {len(addresses)} positions, got {values.shape}")
+        self._data.qpos[addresses] = values
+
+    @property
+    def num_joints(self) -> int:
+        """Driven joints D."""
+        return len(self._positions)
+
+    @property
+    def num_sensors(self) -> int:
+        """Joints of the scene."""
+        return len(self._scene)
+
+    @property
+    def position(self) -> Vector:
+        """Joint positions [rad or m], shape (D,)."""
+        return np.array(self._data.qpos[self._positions])
+
+    @property
+    def velocity(self) -> Vector:
+        """Joint velocities [rad/s or m/s], shape (D,)."""
+        return np.array(self._data.qvel[self._velocities])
+
+    @property
+    def sensors(self) -> Vector:
+        """Positions of the scene's joints."""
+        return np.array(self._data.qpos[self._scene])
+
+    def catch_up(self, now: float) -> None:
+        """Simulate until `now` [s]; a joint without torque moves freely."""
+        if self._time is None or now - self._time > LONGEST_GAP:
+            self._time = now
+        step = self._model.opt.timestep
+        gain = np.where(self.torque, self.stiffness, 0.0)
+        self._model.actuator_gainprm[:, 0] = gain
+        self._model.actuator_biasprm[:, 1] = -gain
+        self._data.ctrl[:] = self.target
+        count = int((now - self._time) / step)
+        if count > 0:
+            self._mujoco.mj_step(self._model, self._data, count)
+            self._time += count * step

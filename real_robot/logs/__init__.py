@@ -1,0 +1,1 @@
+"""Logs of the control loop: written as MCAP, read back, replayed, exported and plotted."""

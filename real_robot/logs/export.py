@@ -1,0 +1,98 @@
+"""A log as text, table or picture."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.check import NAMES
+from ..core.events import EventKind, Mode
+from ..core.limits import Vector
+from ..extras import require
+from .reader import RunLog
+
+JOINT_COLUMNS = ("state.position", "state.velocity", "reference", "command")
+COLUMNS = ("now", "wake", "sent", "mode", "chunk", "age")
+
+
+def summary_lines(log: RunLog) -> Iterator[str]:
+    """What happened, for reading."""
+    if not log.cycles:
+        yield "the log holds no cycle"
+        return
+    now, wake, sent = log.column("now"), log.column("wake"), log.column("sent")
+    late, busy = 1e6 * (wake - now), 1e6 * (sent - wake)
+    yield (
+        f"{log.robot.name}: {len(now)} cycles in {now[-1] - now[0]:.2f} s, "
+        f"period {1e3 * log.robot.control.dt:g} ms, "
+        + {0: "complete", -1: "cut off"}.get(log.dropped, f"{log.dropped} records missing")
+    )
+    for name, values in (("wake error", late), ("computation", busy)):
+        p50, p99 = np.quantile(values, (0.5, 0.99))
+        yield f"{name}: p50 {p50:.0f} us, p99 {p99:.0f} us, max {values.max():.0f} us"
+    modes, counts = np.unique(log.column("mode").astype(int), return_counts=True)
+    shares = ", ".join(f"{Mode(m).name} {c}" for m, c in zip(modes, counts, strict=True))
+    yield f"cycles by state: {shares}"
+    peaks = peak_shares(log)
+    yield "largest share of a limit: " + ", ".join(
+        f"{name} {share:.1%}" for name, share in zip(NAMES, peaks, strict=True)
+    )
+    for event in log.events:
+        yield f"{event['time']:12.3f}  {EventKind(event['kind']).name}  {event['text']}"
+
+
+def peak_shares(log: RunLog) -> list[float]:
+    """Largest commanded velocity, acceleration and jerk as shares of their limits."""
+    sent = log.column("has_command").astype(bool)
+    commands = log.column("command")[sent]
+    bounds, dt = log.robot.control.limits.arrays, log.robot.control.dt
+    shares: list[float] = []
+    for order, name in enumerate(NAMES, start=1):
+        difference = np.abs(np.diff(commands, order, axis=0)) / dt**order
+        shares.append(float((difference / getattr(bounds, name)).max(initial=0.0)))
+    return shares
+
+
+def write_csv(log: RunLog, path: Path) -> None:
+    """Write one row per cycle; the file appears when it is complete."""
+    columns: dict[str, Vector] = {name: log.column(name) for name in COLUMNS}
+    for name in JOINT_COLUMNS:
+        rows = log.column(name)
+        for joint in range(rows.shape[1]):
+            columns[f"{name}.{joint}"] = rows[:, joint]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(np.stack(list(columns.values()), axis=1).tolist())
+    partial.replace(path)
+
+
+def plot_log(log: RunLog, path: Path) -> None:
+    """Draw each joint's measurement, reference and command, and the wake error below."""
+    require("matplotlib", "plot").use("Agg")
+    pyplot: Any = require("matplotlib.pyplot", "plot")
+    time = log.column("now") - log.column("now")[0]
+    joints = log.column("command").shape[1]
+    figure, axes = pyplot.subplots(
+        joints + 1, 1, sharex=True, figsize=(10, 1.6 * (joints + 1)), layout="constrained"
+    )
+    sent = log.column("has_command").astype(bool)
+    for joint, axis in enumerate(axes[:-1]):
+        axis.plot(time, log.column("reference")[:, joint], lw=0.8, label="reference")
+        axis.plot(time[sent], log.column("command")[sent, joint], lw=1.2, label="command")
+        axis.plot(time, log.column("state.position")[:, joint], lw=0.8, label="measured")
+        axis.set_ylabel(f"joint {joint}")
+    axes[0].legend(loc="upper right", ncols=3, fontsize="small")
+    axes[-1].plot(time, 1e6 * (log.column("wake") - log.column("now")), lw=0.5)
+    axes[-1].set_ylabel("wake error [us]")
+    axes[-1].set_xlabel("time [s]")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)

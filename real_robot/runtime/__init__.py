@@ -1,0 +1,1 @@
+"""Processes around the control loop: control, policy, log, and what they share."""

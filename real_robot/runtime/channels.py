@@ -1,0 +1,184 @@
+"""The records that processes exchange, and all channels of one run together."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..core.events import Event, EventKind, Request, RobotState
+from ..core.trajectory import Chunk
+from .shared import Record, Ring, Slot
+
+MAX_WAYPOINTS = 128
+RING_SECONDS = 4.0
+TEXT = "S160"
+
+REQUEST = np.dtype([("request", "i8")])
+EVENT = np.dtype([("time", "f8"), ("kind", "i8"), ("text", TEXT)])
+STATUS = np.dtype(
+    [
+        ("time", "f8"), ("mode", "i8"), ("resting", "i8"), ("cycles", "i8"), ("late", "i8"),
+        ("skipped", "i8"), ("wake_p50", "f8"), ("wake_p99", "f8"), ("wake_max", "f8"),
+        ("compute_p50", "f8"), ("compute_p99", "f8"), ("rejected", "i8"), ("accepted", "i8"),
+        ("limit_hits", "i8"), ("violations", "i8"), ("bus_failures", "i8"), ("age", "f8"),
+        ("velocity", "f8"), ("acceleration", "f8"), ("jerk", "f8"), ("torch", "i8"),
+        ("log_dropped", "i8"), ("finished", "i8"), ("realtime", "S200"), ("failure", TEXT),
+    ]
+)  # fmt: skip
+
+
+class Sizes(NamedTuple):
+    """What the layout of the channels depends on.
+
+    Attributes:
+        num_joints: Joints D.
+        num_sensors: Further numbers per measurement.
+        dt: Control period [s].
+    """
+
+    num_joints: int
+    num_sensors: int
+    dt: float
+
+
+def state_dtype(sizes: Sizes) -> np.dtype[Any]:
+    """A measurement."""
+    return np.dtype(
+        [
+            ("time", "f8"), ("position", "f8", (sizes.num_joints,)),
+            ("velocity", "f8", (sizes.num_joints,)), ("fault", TEXT),
+            ("sensors", "f8", (sizes.num_sensors,)),
+        ]
+    )  # fmt: skip
+
+
+def chunk_dtype(sizes: Sizes) -> np.dtype[Any]:
+    """A chunk on its way to the loop; `received_at` is filled in by the loop."""
+    return np.dtype(
+        [
+            ("sequence", "i8"), ("observed_at", "f8"), ("received_at", "f8"), ("count", "i8"),
+            ("times", "f8", (MAX_WAYPOINTS,)),
+            ("waypoints", "f8", (MAX_WAYPOINTS, sizes.num_joints)),
+        ]
+    )  # fmt: skip
+
+
+def cycle_dtype(sizes: Sizes) -> np.dtype[Any]:
+    """One control cycle as the log has it."""
+    joints = (sizes.num_joints,)
+    return np.dtype(
+        [
+            ("now", "f8"), ("wake", "f8"), ("sent", "f8"), ("mode", "i8"), ("request", "i8"),
+            ("chunk", "i8"), ("age", "f8"), ("state", state_dtype(sizes)), ("has_command", "i8"),
+            ("command", "f8", joints), ("command_velocity", "f8", joints),
+            ("command_acceleration", "f8", joints), ("reference", "f8", joints),
+        ]
+    )  # fmt: skip
+
+
+def read_text(record: Record, name: str) -> str:
+    """The text in a field."""
+    return record[name].item().decode(errors="replace")
+
+
+def pack_state(state: RobotState, dtype: np.dtype[Any]) -> Record:
+    """Write a measurement as a record."""
+    record = np.zeros((), dtype)
+    record["time"], record["fault"] = state.time, state.fault.encode()[:160]
+    record["position"], record["velocity"] = state.position, state.velocity
+    record["sensors"] = state.sensors
+    return record
+
+
+def unpack_state(record: Record) -> RobotState:
+    """Read a measurement."""
+    return RobotState(
+        float(record["time"]),
+        np.array(record["position"]),
+        np.array(record["velocity"]),
+        read_text(record, "fault"),
+        np.array(record["sensors"]),
+    )
+
+
+def pack_chunk(chunk: Chunk, dtype: np.dtype[Any]) -> Record:
+    """Write a chunk as a record; NaN and disorder pass, the loop judges them.
+
+    Raises:
+        ValueError: If the shapes do not fit the record.
+    """
+    count = len(chunk.times)
+    expected = (count, dtype["waypoints"].shape[1])
+    if count > MAX_WAYPOINTS or chunk.waypoints.shape != expected:
+        raise ValueError(
+            f"a chunk has at most {MAX_WAYPOINTS} waypoints of {expected[1]} joints, got times "
+            f"{chunk.times.shape} and waypoints {chunk.waypoints.shape}"
+        )
+    record = np.zeros((), dtype)
+    record["sequence"], record["observed_at"] = chunk.sequence, chunk.observed_at
+    record["count"] = count
+    record["times"][:count], record["waypoints"][:count] = chunk.times, chunk.waypoints
+    return record
+
+
+def unpack_chunk(record: Record) -> Chunk:
+    """Read a chunk."""
+    count = min(max(int(record["count"]), 0), MAX_WAYPOINTS)
+    return Chunk(
+        int(record["sequence"]),
+        float(record["observed_at"]),
+        np.array(record["times"][:count]),
+        np.array(record["waypoints"][:count]),
+    )
+
+
+def unpack_event(record: Record) -> tuple[float, Event]:
+    """Read when an event happened, and the event."""
+    event = Event(EventKind(int(record["kind"])), read_text(record, "text"))
+    return float(record["time"]), event
+
+
+class Channels:
+    """All channels of one run.
+
+    Args:
+        sizes: Layout.
+        descriptors: Of existing channels, in the order of `descriptors`; new ones without.
+    """
+
+    def __init__(self, sizes: Sizes, descriptors: list[int] | None = None) -> None:
+        self.sizes = sizes
+        rows = max(int(RING_SECONDS / sizes.dt), 256)
+        given = iter(descriptors or [None] * 8)
+        self.state = Slot(state_dtype(sizes), next(given))
+        self.chunk = Slot(chunk_dtype(sizes), next(given))
+        self.request = Slot(REQUEST, next(given))
+        self.status = Slot(STATUS, next(given))
+        self.log_cycles = Ring(cycle_dtype(sizes), rows, next(given))
+        self.log_chunks = Ring(chunk_dtype(sizes), 256, next(given))
+        self.log_events = Ring(EVENT, 1024, next(given))
+        self.events = Ring(EVENT, 1024, next(given))
+
+    @property
+    def descriptors(self) -> list[int]:
+        """What to pass on to another process."""
+        return [
+            channel.descriptor
+            for channel in (
+                self.state, self.chunk, self.request, self.status, self.log_cycles,
+                self.log_chunks, self.log_events, self.events,
+            )
+        ]  # fmt: skip
+
+    def close(self) -> None:
+        """Close the descriptors; attached memory stays until nobody uses it."""
+        for number in self.descriptors:
+            os.close(number)
+
+    def ask(self, request: Request) -> None:
+        """Send an operator's request to the loop."""
+        record = np.zeros((), REQUEST)
+        record["request"] = request
+        self.request.write(record)

@@ -1,0 +1,29 @@
+"""The control process: no torch, no garbage collection, real-time scheduling if permitted."""
+
+from __future__ import annotations
+
+import sys
+
+from ..drivers import make_driver
+from .loop import ControlLoop
+from .realtime import follow_parent, on_signals, request_realtime
+from .start import receive
+
+
+def main() -> int:
+    """Run the loop of this process's task; 1 if the robot could not be connected."""
+    task = receive()
+    driver = make_driver(task.robot)
+    loop = ControlLoop(task.robot, driver, task.channels())
+    on_signals(loop.end)
+    follow_parent()
+    loop.realtime = request_realtime() if task.robot.realtime else "not requested"
+    try:
+        loop.run()
+    except OSError:
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

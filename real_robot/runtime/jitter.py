@@ -1,0 +1,36 @@
+"""How punctually this machine wakes a process: ``python -m … RATE SECONDS`` prints JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+from .realtime import request_realtime
+from .tally import Durations
+
+
+def measure(rate: float, seconds: float) -> dict[str, float | int]:
+    """Sleep to absolute deadlines and count how late the waking is."""
+    dt, durations, late = 1 / rate, Durations(), 0
+    cycles = max(int(rate * seconds), 1)
+    start = time.monotonic() + 0.05
+    for cycle in range(cycles):
+        deadline = start + cycle * dt
+        time.sleep(max(deadline - time.monotonic(), 0.0))
+        error = time.monotonic() - deadline
+        durations.add(error)
+        late += error > dt / 2
+    p50, p99 = durations.quantiles(0.5, 0.99)
+    return {
+        "cycles": cycles,
+        "late": late,
+        "p50_us": 1e6 * p50,
+        "p99_us": 1e6 * p99,
+        "max_us": 1e6 * durations.largest,
+    }
+
+
+if __name__ == "__main__":
+    granted = request_realtime()
+    print(json.dumps({"realtime": granted, **measure(float(sys.argv[1]), float(sys.argv[2]))}))

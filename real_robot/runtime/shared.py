@@ -1,0 +1,141 @@
+"""Shared memory between processes: a slot that holds the newest record, a ring that holds many.
+
+The memory has no name. It is passed on as a file descriptor, because on Python before 3.13 a
+process that merely attached to a named block deletes it for everybody when it exits.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+import zlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+HEADER = 64  # bytes; a cache line of counters before the records
+# A structured array of numpy; its type stubs know nothing of fields.
+Record = Any
+
+
+class SharedBlock:
+    """Zeroed memory behind a file descriptor.
+
+    Args:
+        size: Size [bytes].
+        descriptor: Descriptor of an existing block; a new one is made without it.
+    """
+
+    def __init__(self, size: int, descriptor: int | None = None) -> None:
+        if descriptor is None:
+            descriptor = _anonymous_file()
+            os.ftruncate(descriptor, size)
+        self.descriptor = descriptor
+        self.memory = mmap.mmap(descriptor, size)
+
+    def counters(self) -> NDArray[np.int64]:
+        """The header as eight integers."""
+        return np.frombuffer(self.memory, np.int64, HEADER // 8)
+
+    def records(self, dtype: np.dtype[Any], count: int) -> Record:
+        """The rest as records."""
+        return np.frombuffer(self.memory, dtype, count, offset=HEADER)
+
+
+def _anonymous_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("hotloop", os.MFD_CLOEXEC)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+class Slot:
+    """The newest record of one writer for any number of readers: a sequence lock.
+
+    The writer never waits. A reader that meets a write in progress tries again and gives up after
+    a few attempts; the checksum makes torn reads impossible on processors that reorder stores too.
+
+    Args:
+        dtype: Type of the record.
+        descriptor: Descriptor of an existing slot; a new one is made without it.
+    """
+
+    def __init__(self, dtype: np.dtype[Any], descriptor: int | None = None) -> None:
+        self.dtype = dtype
+        self._block = SharedBlock(HEADER + dtype.itemsize, descriptor)
+        self.descriptor = self._block.descriptor
+        self._counters = self._block.counters()  # sequence, checksum
+        self._bytes = self._block.records(np.dtype(np.uint8), dtype.itemsize)
+        self._seen = 0
+
+    def write(self, record: Record) -> None:
+        """Publish a record of shape ()."""
+        content = record.tobytes()
+        sequence = int(self._counters[0])
+        self._counters[0] = sequence + 1
+        self._bytes[:] = np.frombuffer(content, np.uint8)
+        self._counters[1] = zlib.crc32(content)
+        self._counters[0] = sequence + 2
+
+    def read(self, attempts: int = 5) -> Record | None:
+        """The newest record, shape (); None before the first or if a writer keeps interfering."""
+        for _ in range(attempts):
+            before = int(self._counters[0])
+            if before == 0:
+                return None
+            if before % 2:
+                continue
+            content, checksum = self._bytes.tobytes(), int(self._counters[1])
+            if int(self._counters[0]) == before and zlib.crc32(content) == checksum:
+                self._seen = before
+                record: Record = np.zeros((), self.dtype)
+                record[...] = np.frombuffer(content, self.dtype)[0]
+                return record
+        return None
+
+    def read_new(self) -> Record | None:
+        """The newest record if it was not read before."""
+        return self.read() if int(self._counters[0]) != self._seen else None
+
+
+class Ring:
+    """Records from one writer to one reader, in order. A full ring drops new records.
+
+    Neither side ever waits for the other, so a dead reader costs the writer nothing.
+
+    Args:
+        dtype: Type of a record.
+        capacity: Records that fit.
+        descriptor: Descriptor of an existing ring; a new one is made without it.
+    """
+
+    def __init__(self, dtype: np.dtype[Any], capacity: int, descriptor: int | None = None) -> None:
+        self.dtype, self.capacity = dtype, capacity
+        self._block = SharedBlock(HEADER + capacity * dtype.itemsize, descriptor)
+        self.descriptor = self._block.descriptor
+        self._counters = self._block.counters()  # written, read, dropped
+        self._rows = self._block.records(dtype, capacity)
+
+    def push(self, record: Record) -> bool:
+        """Append a record; False, and one more dropped, if there is no room."""
+        written = int(self._counters[0])
+        if written - int(self._counters[1]) >= self.capacity:
+            self._counters[2] += 1
+            return False
+        self._rows[written % self.capacity] = record
+        self._counters[0] = written + 1
+        return True
+
+    def pop(self) -> Record:
+        """All records that wait, oldest first, shape (n,)."""
+        written, read = int(self._counters[0]), int(self._counters[1])
+        rows = self._rows[np.arange(read, written) % self.capacity]
+        self._counters[1] = written
+        return rows
+
+    @property
+    def num_dropped(self) -> int:
+        """Records that found no room so far."""
+        return int(self._counters[2])

@@ -1,0 +1,147 @@
+"""Timing and safety of the control loop on this machine; writes results/control.json.
+
+    python tests/benchmarks/benchmark_control.py --seconds 60
+
+Three parts: a Push-T checkpoint that drives emulated Dynamixel servos at 500 Hz through the maker's
+SDK; a 1 kHz loop in its own process while torch computes in another one; the same loop as a thread
+of the process that computes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hotloop.real_robot.config import ControlConfig, RobotConfig
+from hotloop.real_robot.core.events import Mode
+from hotloop.real_robot.drivers import make_driver
+from hotloop.real_robot.runtime.channels import Channels, Sizes
+from hotloop.real_robot.runtime.loop import ControlLoop
+from hotloop.real_robot.runtime.realtime import request_realtime
+from hotloop.real_robot.runtime.supervisor import RunConfig, counts, supervise
+from hotloop.train.compose import compose
+from hotloop.train.files import write_text
+from hotloop.train.provenance import measurement_header
+
+RESULTS = Path(__file__).parent / "results" / "control.json"
+REACH = "hotloop.real_robot.inference:make_reach_policy"
+HOTLOOP = [sys.executable, "-m", "hotloop.train.cli"]
+# A policy of many small operations: worse for a loop in the same process than one large product.
+BURN = """
+import torch
+torch.set_num_threads(1)
+layer = torch.nn.TransformerEncoderLayer(64, 4, 128, batch_first=True).eval()
+x = torch.randn(1, 16, 64)
+with torch.inference_mode():
+    while True:
+        layer(x)
+"""
+
+
+def end_to_end(seconds: float, realtime: bool) -> dict[str, Any]:
+    """Checkpoint, control loop, dynamixel-sdk, pseudo-terminal, MuJoCo arm, at 500 Hz."""
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = ["servo-bus", "--model", "table", "--position", "0.13", "2.17", "--seed", "1"]
+        arguments += ["--tracker", "5005", "--baud", "4000000"]
+        arguments += ["--realtime"] if realtime else []
+        emulator = subprocess.Popen(
+            [*HOTLOOP, "emulate", *arguments], stdout=subprocess.PIPE, text=True
+        )
+        assert emulator.stdout is not None
+        port = next(line for line in emulator.stdout if line.startswith("port: ")).split()[1]
+        try:
+            subprocess.run(
+                [*HOTLOOP, "control", "robot=dynamixel-table", f"robot.options.port={port}",
+                 f"duration={seconds}", "seed=1", f"output_dir={folder}",
+                 f"robot.realtime={str(realtime).lower()}"],
+                check=False,  # a run that was stopped is a result too
+                stdout=subprocess.DEVNULL,
+            )  # fmt: skip
+        finally:
+            emulator.terminate()
+            emulator.wait()
+        return json.loads((Path(folder) / "summary.json").read_text())
+
+
+def thousand_hertz() -> RobotConfig:
+    """The six-joint arm without a device, at 1 kHz."""
+    config: ControlConfig = compose("control", ["robot=mujoco-arm"], ControlConfig)
+    control = replace(config.robot.control, dt=0.001, tracking_error=())
+    return RobotConfig("dry", "dry-run", control)
+
+
+def own_process(seconds: float, realtime: bool) -> dict[str, Any]:
+    """The loop in a process of its own, torch in another one."""
+    burner = subprocess.Popen([sys.executable, "-c", BURN])
+    try:
+        robot = replace(thousand_hertz(), realtime=realtime)
+        return supervise(robot, RunConfig(REACH, duration=seconds), lambda line: None)
+    finally:
+        burner.kill()
+        burner.wait()
+
+
+def one_process(seconds: float) -> dict[str, Any]:
+    """The loop as a thread beside torch: what the split into processes is for."""
+    robot = thousand_hertz()
+    channels = Channels(Sizes(robot.control.limits.num_joints, 0, robot.control.dt))
+    loop = ControlLoop(robot, make_driver(robot), channels)
+
+    def control() -> None:
+        loop.realtime = request_realtime()
+        loop.run()
+
+    thread = threading.Thread(target=control)
+    thread.start()
+    threading.Timer(seconds, loop.end).start()
+    import torch
+
+    torch.set_num_threads(1)
+    layer = torch.nn.TransformerEncoderLayer(64, 4, 128, batch_first=True).eval()
+    x = torch.randn(1, 16, 64)
+    with torch.inference_mode():
+        while thread.is_alive():
+            layer(x)
+    status = channels.status.read()
+    assert status is not None and Mode(int(status["mode"])) in (Mode.IDLE, Mode.STOP)
+    return counts(status)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    parts = {
+        "end to end, 500 Hz, SCHED_FIFO": lambda: end_to_end(args.seconds, True),
+        "end to end, 500 Hz, normal scheduling": lambda: end_to_end(args.seconds, False),
+        "1 kHz, own process, SCHED_FIFO": lambda: own_process(args.seconds, True),
+        "1 kHz, own process, normal scheduling": lambda: own_process(args.seconds, False),
+        "1 kHz, one process, SCHED_FIFO": lambda: one_process(args.seconds),
+    }
+    result: dict[str, Any] = measurement_header(" ".join(sys.argv))
+    result |= {"seconds": args.seconds, "load_before": os.getloadavg(), "parts": {}}
+    for name, part in parts.items():
+        found = part()
+        result["parts"][name] = found | {"load": os.getloadavg()}
+        wake = found["wake_us"]
+        print(
+            f"{name:40} wake p50 {wake['p50']:5} p99 {wake['p99']:6} max {wake['max']:6} us  late "
+            f"{found['late_cycles']} skipped {found['skipped_cycles']} of {found['cycles']}  "
+            f"violations {found['limit_violations']}  bus failures {found['bus_failures']}  "
+            f"ended by {found.get('ended_by', 'duration')}",
+            flush=True,
+        )
+        write_text(args.output, json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

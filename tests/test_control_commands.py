@@ -1,0 +1,253 @@
+"""`hotloop control`, `emulate`, `log` and `doctor`, and Push-T on a table in front of an arm."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from hotloop.envs.pusht import PushT
+from hotloop.policies.checkpoint import load_checkpoint
+from hotloop.real_robot.config import ControlConfig, RobotConfig, from_plain
+from hotloop.real_robot.doctor import check_jitter, check_robot
+from hotloop.real_robot.drivers import make_driver
+from hotloop.real_robot.emulator.bus import ServoBus
+from hotloop.real_robot.emulator.dynamixel import DynamixelServos
+from hotloop.real_robot.emulator.plant import Plant
+from hotloop.real_robot.logs.reader import logged_chunk, read_log
+from hotloop.real_robot.logs.replay import replay
+from hotloop.train.cli import main
+from hotloop.train.commands import ExitCode
+from hotloop.train.commands.control import exit_code, prepare
+from hotloop.train.compose import choices, compose
+from hotloop.train.table import block_poses, coverage, random_scene
+from hotloop.train.table_policy import TablePolicy, make_table_policy
+
+PORTS = {"dynamixel": "port", "dynamixel-table": "port", "feetech": "port", "franka": "address"}
+
+
+def config(*overrides: str) -> ControlConfig:
+    return compose("control", list(overrides), ControlConfig)
+
+
+@pytest.fixture(scope="module")
+def policy() -> TablePolicy:
+    robot = config().robot
+    return make_table_policy(robot, {"checkpoint": "pusht-sdp", "sampling": {}})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """Folder of a short run of the command that the README names, with another duration."""
+    folder = tmp_path_factory.mktemp("control")
+    arguments = ["robot=mujoco", "duration=1.5", "inject=nan", f"output_dir={folder}"]
+    process = subprocess.run(
+        [sys.executable, "-m", "hotloop.train.cli", "control", *arguments],
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == ExitCode.SUCCESS, process.stderr
+    assert "Hz  wake" in process.stdout and "limit violations 0" in process.stdout
+    return folder
+
+
+def test_a_checkpoint_runs_on_the_simulated_arm_and_bad_chunks_do_nothing(finished) -> None:
+    summary = json.loads((finished / "summary.json").read_text())
+    assert summary["limit_violations"] == 0 and summary["rejected_chunks"] >= 1
+    assert summary["accepted_chunks"] >= 5 and summary["ended_by"] == "duration"
+    assert max(summary["peak_share_of_limit"].values()) <= 1 + 1e-6
+    assert 0 <= summary["score"] <= 1
+    assert {"wake_us", "late_cycles", "skipped_cycles", "processor", "command"} <= set(summary)
+
+
+def test_a_log_is_summarised_exported_drawn_and_replayed(finished, tmp_path, capsys) -> None:
+    log, table, picture = finished / "log.mcap", tmp_path / "a/run.csv", tmp_path / "b/run.png"
+    arguments = ["log", str(log), "--replay", "--csv", str(table), "--plot", str(picture)]
+    assert main(arguments) == ExitCode.SUCCESS
+    text = capsys.readouterr().out
+    assert "period 2 ms, complete" in text and "CHUNK_REJECTED" in text
+    cycles = len(read_log(log).cycles)
+    assert f"replay: {cycles} of {cycles} commands are the same" in text
+    assert len(table.read_text().splitlines()) == cycles + 1
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_replay_notices_a_change_of_the_smallest_bit(finished) -> None:
+    log = read_log(finished / "log.mcap")
+    moving = next(i for i, c in enumerate(log.cycles) if c["mode"] == 2 and i > 100)
+    log.cycles[moving]["command"][0] = np.nextafter(log.cycles[moving]["command"][0], 9)
+    result = replay(log)
+    assert (result.different, result.first) == (1, log.cycles[moving]["now"])
+    with pytest.raises(ValueError, match="3 records never reached the file"):
+        replay(replace(log, dropped=3))
+    with pytest.raises(ValueError, match="its end never reached the file"):
+        replay(replace(log, dropped=-1))
+
+
+def test_a_log_that_was_cut_off_can_be_read_as_far_as_it_goes(finished, tmp_path) -> None:
+    whole = (finished / "log.mcap").read_bytes()
+    cut = tmp_path / "cut.mcap"
+    cut.write_bytes(whole[: len(whole) // 2])
+    log = read_log(cut)
+    assert log.dropped == -1 and log.robot.name == "mujoco"
+    cut.write_bytes(b"something else entirely")
+    with pytest.raises(ValueError, match="not a log of the control loop"):
+        read_log(cut)
+    with pytest.raises(ValueError, match="cycles have no 'torque'"):
+        read_log(finished / "log.mcap").column("torque")
+
+
+def test_numbers_that_json_does_not_know_come_back_from_a_log(finished) -> None:
+    log = read_log(finished / "log.mcap")
+    chunks = [logged_chunk(record) for record in log.chunks]
+    assert [np.isnan(made.waypoints).sum() for made in chunks if made.sequence % 10 == 9] == [1]
+    # Before the first chunk its age is infinite.
+    assert log.column("age")[0] == np.inf
+    plain = json.loads(json.dumps(asdict(log.robot)))
+    assert from_plain(RobotConfig, plain) == log.robot
+
+
+@pytest.mark.parametrize("name", choices("robot"))
+def test_every_robot_that_comes_along_is_complete(name) -> None:
+    where = [f"robot.options.{PORTS[name]}=/dev/null"] if name in PORTS else []
+    made = config(f"robot={name}", *where)
+    driver = make_driver(made.robot)
+    assert driver.clock == "host"
+    robot, job = prepare(made, dry_run=True)
+    assert robot.driver == "dry-run" and job.log is None
+    assert make_driver(robot).num_sensors == (3 if made.policy == "table" else 0)
+
+
+def test_a_robot_without_limits_is_refused(tmp_path) -> None:
+    (tmp_path / "control.yaml").write_text("robot: {name: x, driver: dry-run, control: {dt: 0.01}}")
+    with pytest.raises(ValueError, match=r"robot\.control\.limits has no default"):
+        compose("control", [], ControlConfig, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["policy=dance"], r"policy must be one of \['reach', 'table'\]"),
+        (["checkpoint="], "the table policy needs a checkpoint"),
+        (["inject=typo"], "inject must be one of"),
+        (["robot.control.speed=2.0"], "speed must be in"),
+        (["robot.control.limits.jerk=[1.0]"], "limits need one value per joint"),
+    ],
+)
+def test_mistakes_are_explained(overrides, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        prepare(config(*overrides), dry_run=False)
+
+
+@pytest.mark.parametrize(
+    ("ended_by", "change", "expected"),
+    [
+        ("duration", {}, ExitCode.SUCCESS),
+        ("operator", {}, ExitCode.SUCCESS),
+        ("SIGTERM", {}, ExitCode.INTERRUPTED),
+        ("stop", {}, ExitCode.FAILED),
+        ("policy died", {}, ExitCode.FAILED),
+        ("duration", {"limit_violations": 1}, ExitCode.FAILED),
+        ("duration", {"clean_end": False}, ExitCode.FAILED),
+    ],
+)
+def test_the_exit_code_tells_how_a_run_ended(ended_by, change, expected) -> None:
+    summary = {"ended_by": ended_by, "clean_end": True, "limit_violations": 0} | change
+    assert exit_code(summary) == expected
+
+
+def test_the_table_policy_refuses_other_arms_and_other_checkpoints() -> None:
+    with pytest.raises(ValueError, match=r"workspace\.chain has two joints"):
+        make_table_policy(config("robot=mujoco-arm").robot, {})
+    with pytest.raises(ValueError, match="is for 'pointmaze-umaze'"):
+        make_table_policy(config().robot, {"checkpoint": "pointmaze-sdp", "sampling": {}})
+
+
+def test_inverse_kinematics_undo_the_forward_ones_and_stay_on_the_table(policy) -> None:
+    points = np.random.default_rng(0).uniform(0.0, 0.512, (500, 2))
+    joints = policy.inverse(points)
+    np.testing.assert_allclose(policy.forward(joints), points, atol=1e-12)
+    limits = config().robot.control.limits.arrays
+    assert (limits.low < joints).all() and (joints < limits.high).all()
+    chain = config().robot.control.workspace.chain
+    np.testing.assert_allclose(chain.tool_position(joints)[:, :2], points, atol=1e-12)
+    assert np.isfinite(policy.inverse(np.array([[5.0, 5.0]]))).all()
+
+
+def test_the_virtual_agent_moves_as_gym_pushts_does(policy) -> None:
+    env = PushT()
+    start, target = np.array([100.0, 120.0]), np.array([160.0, 60.0])
+    env.set_state([*start, 400.0, 400.0, 0.3])
+    frame, _, _ = env.step(target)
+    twin = TablePolicy(load_checkpoint("pusht-sdp").policy({}), (0.256, -0.15), (0.4, 0.4))
+    twin._agent, twin._velocity = start, np.zeros(2)
+    path = twin._virtual_agent(target)
+    np.testing.assert_allclose(path[9, 0], frame["observation.state"], atol=0.1)
+    env.close()
+
+
+def test_the_first_waypoints_start_at_the_pusher(policy) -> None:
+    policy.reset(0)
+    joints = policy.inverse(np.array([0.2, 0.3]))
+    snapshot = SimpleNamespace(position=joints, sensors=np.array([0.3, 0.3, 0.5]))
+    plan = policy.plan(snapshot)
+    assert plan.times[0] == pytest.approx(0.02) and plan.times[-1] == pytest.approx(0.5)
+    assert np.abs(plan.waypoints[0] - joints).max() < 0.05
+    assert (np.diff(plan.times) > 0).all()
+
+
+def test_coverage_is_push_ts_own() -> None:
+    env, generator = PushT(), np.random.default_rng(1)
+    poses = np.column_stack([generator.uniform(200, 310, (20, 2)), generator.uniform(0, 1.5, 20)])
+    expected = []
+    for pose in poses:
+        env.set_state([20.0, 500.0, *pose])
+        expected.append(env.step(np.array([20.0, 500.0]))[1])
+    found = np.minimum(coverage(poses) / 0.95, 1)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert coverage(np.array([[256.0, 256.0, np.pi / 4]]))[0] == pytest.approx(1)
+    scene = np.array([0.2 - 0.045, 0.3, np.pi / 2])
+    np.testing.assert_allclose(block_poses(scene), [200, 300, np.pi / 2])
+    assert random_scene(3) == random_scene(3) != random_scene(4)
+    env.close()
+
+
+def test_doctor_reports_punctuality_and_the_bus(capsys) -> None:
+    findings = check_jitter(200, 0.2)
+    assert "200 Hz for 0.2 s: wake error p50" in findings[1].text
+    with pytest.raises(ValueError, match="must be positive"):
+        check_jitter(0, 1)
+    going = threading.Event()
+    going.set()
+    with ServoBus(DynamixelServos(Plant("arm6"), range(1, 7))) as bus:
+        thread = threading.Thread(target=bus.serve, args=(going.is_set,))
+        thread.start()
+        robot = config("robot=dynamixel", f"robot.options.port={bus.port}").robot
+        before = bus.servos.plant.position
+        texts = [finding.text for finding in check_robot(robot)]
+        moved = np.abs(bus.servos.plant.position - before).max()
+        going.clear()
+        thread.join()
+    assert any("of 200 reads failed" in text for text in texts)
+    assert any("one read: p50" in text for text in texts)
+    assert any(text.startswith("joints at [") for text in texts)
+    assert moved < 0.1
+    missing = check_robot(config("robot=dynamixel", "robot.options.port=/dev/nothing").robot)
+    assert not missing[-1].good and "/dev/nothing" in missing[-1].text
+
+
+def test_the_emulator_names_its_port_and_ends(capsys) -> None:
+    process = subprocess.run(
+        [sys.executable, "-m", "hotloop.train.cli", "emulate", "servo-bus", "--duration", "0.1"],
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == ExitCode.SUCCESS, process.stderr
+    assert process.stdout.startswith("port: /dev/") and "packets answered" in process.stdout

@@ -1,0 +1,291 @@
+"""The control loop with real processes, and what happens when one of them dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from robots import assert_within_limits
+
+from hotloop.real_robot.config import RobotConfig
+from hotloop.real_robot.core.controller import ControllerConfig
+from hotloop.real_robot.core.events import Mode
+from hotloop.real_robot.core.limits import Limits
+from hotloop.real_robot.drivers.replay import ReplayDriver
+from hotloop.real_robot.emulator.bus import ServoBus
+from hotloop.real_robot.emulator.dynamixel import BUS_WATCHDOG, TRIGGERED, DynamixelServos
+from hotloop.real_robot.emulator.plant import Plant
+from hotloop.real_robot.logs.reader import RunLog, read_log
+from hotloop.real_robot.logs.replay import replay
+from hotloop.real_robot.runtime import supervisor
+from hotloop.real_robot.runtime.keyboard import Keyboard
+from hotloop.real_robot.runtime.supervisor import RunConfig, supervise
+
+LIMITS = Limits((-1.0,) * 6, (1.0,) * 6, (2.0,) * 6, (10.0,) * 6, (400.0,) * 6)
+CONTROL = ControllerConfig(LIMITS, 0.005, stale_timeout=0.3)
+ARM = RobotConfig("arm", "mujoco", CONTROL, {"model": "arm6"})
+DRY = RobotConfig("dry", "dry-run", CONTROL)
+REACH = "hotloop.real_robot.inference:make_reach_policy"
+JOB = RunConfig(REACH, duration=0.8)
+
+
+def commands(log: RunLog) -> list[np.ndarray]:
+    return list(log.column("command")[log.column("has_command").astype(bool)])
+
+
+def run(robot: RobotConfig, job: RunConfig) -> tuple[dict, list[str]]:
+    lines: list[str] = []
+    return supervise(robot, job, lines.append), lines
+
+
+def test_a_run_with_bad_chunks_keeps_all_limits_and_replays_bit_for_bit(tmp_path) -> None:
+    import torch
+
+    assert torch.__version__, "this process has torch, the control process must not"
+    path = tmp_path / "log.mcap"
+    job = replace(JOB, inject="nan", duration=1.2, log=path)
+    summary, lines = run(ARM, job)
+    assert summary["ended_by"] == "duration" and summary["clean_end"]
+    assert summary["mode"] == "STOP"
+    assert not summary["torch_in_control_process"]
+    assert summary["limit_violations"] == 0 and summary["rejected_chunks"] >= 1
+    assert summary["accepted_chunks"] >= 8
+    assert any("CHUNK_REJECTED  chunk 9: not finite" in line for line in lines)
+    assert any(" Hz  wake " in line for line in lines)
+    log = read_log(path)
+    assert log.robot == ARM and log.dropped == 0
+    assert len(log.cycles) == summary["cycles"]
+    result = replay(log)
+    assert (result.cycles, result.different) == (summary["cycles"], 0)
+    assert_within_limits(commands(log), CONTROL)
+    # Beside the record, nothing moves and the loop works all the same.
+    beside = RobotConfig("record", "replay", CONTROL, {"log": str(path)})
+    instants = iter([0.0, 1.0])
+    driver = ReplayDriver(beside, lambda: next(instants))
+    driver.connect()
+    now = [float(cycle["state"]["time"]) for cycle in log.cycles]
+    index = np.searchsorted(np.array(now) - now[0], 1.0, side="right") - 1
+    np.testing.assert_array_equal(driver.read().position, log.cycles[index]["state"]["position"])
+    # The very last command stands still: the run ended with a braked stop.
+    assert not np.any(log.cycles[-1]["command_velocity"])
+    assert np.ptp(np.stack(commands(log)), axis=0).max() > 0.05, "the arm did move"
+
+
+def test_a_record_that_does_not_fit_the_robot_is_refused(tmp_path) -> None:
+    with pytest.raises(ValueError, match="needs the option log"):
+        ReplayDriver(RobotConfig("record", "replay", CONTROL))
+    with pytest.raises(FileNotFoundError):
+        ReplayDriver(RobotConfig("record", "replay", CONTROL, {"log": str(tmp_path / "none")}))
+
+
+def test_after_the_policy_is_killed_the_robot_brakes_in_time(tmp_path) -> None:
+    path = tmp_path / "log.mcap"
+    summary, lines = run(DRY, replace(JOB, inject="kill", duration=20, log=path))
+    assert summary["ended_by"] == "policy died" and summary["clean_end"]
+    assert any("policy process ended: SIGKILL" in line for line in lines)
+    log = read_log(path)
+    last_observation = log.chunks[-1]["observed_at"]
+    speed = np.abs(log.column("command_velocity")).max(axis=1)
+    now, mode = log.column("now"), log.column("mode")
+    resting = (speed == 0) & (mode == Mode.HOLD)
+    assert speed[mode == Mode.RUN].max() > 0.1
+    braking = 2.0 / 10.0 + 10.0 / 400.0
+    assert now[resting][0] - last_observation <= CONTROL.stale_timeout + braking + 2 * CONTROL.dt
+    assert_within_limits(commands(log), CONTROL)
+
+
+def test_a_killed_logger_does_not_disturb_the_loop(tmp_path, monkeypatch) -> None:
+    started: dict[str, subprocess.Popen] = {}
+    start = supervisor.start
+
+    def spy(module, *args):
+        started[module] = start(module, *args)
+        if module == "policy_process":
+            started["log_process"].kill()
+        return started[module]
+
+    monkeypatch.setattr(supervisor, "start", spy)
+    summary, lines = run(DRY, replace(JOB, log=tmp_path / "log.mcap"))
+    assert any("log process ended: SIGKILL" in line for line in lines)
+    assert summary["ended_by"] == "duration" and summary["clean_end"]
+    assert summary["accepted_chunks"] > 4
+
+
+def test_a_full_disk_ends_the_log_and_not_the_run() -> None:
+    summary, lines = run(DRY, replace(JOB, log=Path("/dev/full")))
+    assert any("log process ended: exit code 1" in line for line in lines)
+    assert summary["ended_by"] == "duration" and summary["clean_end"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupting_the_command_ends_in_a_braked_stop(tmp_path, number) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hotloop.train.cli", "control", "robot=mujoco-arm",
+         "robot.control.slow_start=0.0", "duration=60", f"output_dir={tmp_path}"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "ARMED -> RUN" in line:
+            break
+    time.sleep(0.7)
+    process.send_signal(number)
+    process.communicate(timeout=20)
+    assert process.returncode == 130
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["ended_by"] == number.name and summary["clean_end"]
+    log = read_log(tmp_path / "log.mcap")
+    stop = log.column("mode") == Mode.STOP
+    speed = np.abs(log.column("command_velocity")).max(axis=1)
+    assert speed[~stop][-1] > 0.05, "it was moving"
+    assert speed[-1] == 0.0
+    assert_within_limits(commands(log), log.robot.control)
+
+
+def test_a_killed_supervisor_takes_the_loop_along_in_a_braked_stop(tmp_path) -> None:
+    path = tmp_path / "log.mcap"
+    code = (
+        "import json, sys; from pathlib import Path; "
+        "from hotloop.real_robot.config import RobotConfig, from_plain; "
+        "from hotloop.real_robot.runtime.supervisor import RunConfig, supervise; "
+        "robot = from_plain(RobotConfig, json.loads(sys.argv[1])); "
+        f"supervise(robot, RunConfig({REACH!r}, duration=60.0, log=Path(sys.argv[2])))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-uc", code, json.dumps(asdict(DRY)), str(path)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "ARMED -> RUN" in line:
+            break
+    time.sleep(0.5)
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            log = read_log(path)
+        except ValueError:
+            log = None
+        if log is not None and log.dropped == 0:
+            break
+        assert time.monotonic() < deadline, "the log process did not finish its file"
+        time.sleep(0.1)
+    assert log.cycles[-1]["mode"] == Mode.STOP
+    assert np.abs(log.column("command_velocity")).max() > 0.05, "it was moving"
+    assert not np.any(log.cycles[-1]["command_velocity"])
+
+
+def test_after_the_controller_is_killed_the_servos_stop_by_themselves() -> None:
+    plant = Plant("arm6")
+    servos = DynamixelServos(plant, range(1, 7))
+    going = threading.Event()
+    going.set()
+    with ServoBus(servos) as bus:
+        thread = threading.Thread(target=bus.serve, args=(going.is_set,))
+        thread.start()
+        robot = RobotConfig(
+            "bus", "dynamixel", replace(CONTROL, dt=0.02), {"port": bus.port, "watchdog": 0.1}
+        )
+        killed: list[str] = []
+
+        def kill_when_moving(line: str) -> None:
+            if "RUN " in line and not killed and np.abs(plant.velocity).max() > 0.1:
+                os.kill(run.processes["control"].pid, signal.SIGKILL)
+                killed.append(line)
+
+        channels = supervisor.Channels(supervisor.Sizes(6, 0, 0.02))
+        run = supervisor.Run(
+            robot, RunConfig(REACH, duration=20), channels, kill_when_moving, Keyboard()
+        )
+        summary = run.execute()
+        time.sleep(0.5)
+        going.clear()
+        thread.join()
+    assert killed and summary["ended_by"] == "control died" and not summary["clean_end"]
+    assert {table[BUS_WATCHDOG] for table in servos.tables.values()} == {TRIGGERED}
+    assert np.abs(plant.velocity).max() < 0.02
+
+
+def test_a_robot_that_may_not_start_is_an_error_before_anything_moves() -> None:
+    robot = replace(DRY, options={"position": [2.0] + [0.0] * 5})
+    with pytest.raises(ConnectionError, match=r"arm: joint 0 is at 2\.0000, outside its limits"):
+        run(robot, JOB)
+
+
+def test_a_policy_that_cannot_be_built_ends_the_run(capfd) -> None:
+    summary, lines = run(DRY, replace(JOB, options={"share": 7.0}))
+    assert summary["ended_by"] == "policy died" and summary["accepted_chunks"] == 0
+    assert "hotloop: policy: share must be in (0, 1]" in capfd.readouterr().err
+    assert any("policy process ended: exit code 1" in line for line in lines)
+
+
+class Operator(Keyboard):
+    """Presses a key whenever its moment has come."""
+
+    active = True
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.plan = [("-> RUN", " "), ("-> STOP", "r"), ("-> IDLE", "a"), ("STOP -> IDLE", "q")]
+
+    def key(self) -> str:
+        heard = "\n".join(self.lines)
+        if self.plan and self.plan[0][0] in heard:
+            time.sleep(0.4)
+            return self.plan.pop(0)[1]
+        return ""
+
+
+def test_an_operator_can_stop_reset_and_arm_again() -> None:
+    operator = Operator()
+    summary = supervise(DRY, replace(JOB, duration=30), operator.lines.append, operator)
+    text = "\n".join(operator.lines)
+    for change in ("RUN -> STOP: requested", "STOP -> IDLE: reset", "IDLE -> ARMED"):
+        assert change in text
+    assert text.count("IDLE -> ARMED") == 2
+    assert summary["ended_by"] == "operator" and summary["clean_end"]
+
+
+def test_keys_come_from_a_terminal_and_only_from_there(monkeypatch) -> None:
+    master, slave = os.openpty()
+    with os.fdopen(slave) as terminal, Keyboard() as nobody:
+        assert not nobody.active and nobody.key() == ""
+        monkeypatch.setattr(sys, "stdin", terminal)
+        with Keyboard() as keyboard:
+            assert keyboard.active and keyboard.key() == ""
+            os.write(master, b" ")
+            time.sleep(0.05)
+            assert keyboard.key() == " "
+        assert not keyboard.active
+    os.close(master)
+
+
+def test_a_robot_that_does_not_answer_is_an_error() -> None:
+    robot = RobotConfig("gone", "dynamixel", CONTROL, {"port": "/dev/does-not-exist"})
+    with pytest.raises(ConnectionError, match=r"gone: .*/dev/does-not-exist"):
+        run(robot, JOB)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"inject": "typo"}, "inject must be one of"),
+        ({"duration": 0.0}, "duration must be a positive time"),
+    ],
+)
+def test_a_session_that_makes_no_sense_is_refused(change, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(JOB, **change)

@@ -1,0 +1,187 @@
+"""Shared memory between processes: nothing torn, nothing lost silently, nobody waits."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from robots import chunk, state
+
+from hotloop.real_robot.core.events import Event, EventKind, Request
+from hotloop.real_robot.runtime.channels import (
+    MAX_WAYPOINTS,
+    Channels,
+    Sizes,
+    chunk_dtype,
+    pack_chunk,
+    pack_state,
+    state_dtype,
+    unpack_chunk,
+    unpack_state,
+)
+from hotloop.real_robot.runtime.shared import HEADER, Ring, SharedBlock, Slot
+from hotloop.real_robot.runtime.tally import Durations, Tally
+
+WIDE = np.dtype([("values", "f8", (512,))])
+SIZES = Sizes(num_joints=2, num_sensors=3, dt=0.002)
+WRITER = """
+import sys
+import numpy as np
+from hotloop.real_robot.runtime.shared import Slot
+dtype = np.dtype([("values", "f8", (512,))])
+slot, record, value = Slot(dtype, int(sys.argv[1])), np.zeros((), dtype), 0.0
+while True:
+    record["values"] = value
+    slot.write(record)
+    value += 1
+"""
+
+
+@pytest.fixture
+def writer():
+    """A slot that another process writes to as fast as it can: 512 equal numbers each time."""
+    slot = Slot(WIDE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(slot.descriptor)], pass_fds=[slot.descriptor]
+    )
+    while slot.read() is None:
+        time.sleep(0.01)
+    yield slot
+    process.kill()
+    process.wait()
+
+
+def test_no_read_is_torn_while_another_process_writes(writer: Slot) -> None:
+    reads, newest, ends = 0, -1.0, time.monotonic() + 2.0
+    while time.monotonic() < ends:
+        record = writer.read()
+        if record is None:
+            continue
+        values = record["values"]
+        assert (values == values[0]).all()
+        assert values[0] >= newest, "time does not run backwards"
+        newest = values[0]
+        reads += 1
+    assert reads > 5_000 and newest > 1_000
+
+
+def test_the_torn_reads_are_there_without_the_lock(writer: Slot) -> None:
+    """The test above can fail: the same memory read naively is torn now and then."""
+    raw = SharedBlock(HEADER + WIDE.itemsize, writer.descriptor).records(WIDE, 1)
+    ends = time.monotonic() + 20
+    while time.monotonic() < ends:
+        values = raw[0]["values"].copy()
+        if (values != values[0]).any():
+            return
+    pytest.fail("no torn read in 20 s")
+
+
+def test_a_reader_that_dies_does_not_take_the_memory_along() -> None:
+    """Named shared memory is deleted by whoever exits first, on Python before 3.13."""
+    slot = Slot(WIDE)
+    code = WRITER.replace("while True:", "for _ in range(3):")
+    for _ in range(2):
+        subprocess.run(
+            [sys.executable, "-c", code, str(slot.descriptor)],
+            pass_fds=[slot.descriptor],
+            check=True,
+        )
+    record = slot.read()
+    assert record is not None and record["values"][0] == 2
+
+
+def test_a_write_that_never_ends_gives_no_record() -> None:
+    slot = Slot(WIDE)
+    assert slot.read() is None
+    slot.write(np.ones((), WIDE))
+    slot._counters[0] += 1
+    assert slot.read() is None
+
+
+def test_a_record_whose_checksum_is_wrong_is_not_read() -> None:
+    slot = Slot(WIDE)
+    slot.write(np.ones((), WIDE))
+    slot._bytes[5] += 1
+    assert slot.read() is None
+
+
+def test_a_record_is_new_once() -> None:
+    slot = Slot(WIDE)
+    assert slot.read_new() is None
+    slot.write(np.ones((), WIDE))
+    assert slot.read_new() is not None
+    assert slot.read_new() is None
+    assert slot.read() is not None
+
+
+def test_a_ring_keeps_order_and_counts_what_it_drops() -> None:
+    dtype = np.dtype([("n", "i8")])
+    ring = Ring(dtype, 4)
+    reader = Ring(dtype, 4, os.dup(ring.descriptor))
+    taken = []
+    for number in range(10):
+        record = np.zeros((), dtype)
+        record["n"] = number
+        accepted = ring.push(record)
+        assert accepted == (number < 4 or number == 9)
+        if number == 8:
+            taken += reader.pop()["n"].tolist()
+    taken += reader.pop()["n"].tolist()
+    assert taken == [0, 1, 2, 3, 9] and ring.num_dropped == 5
+
+
+def test_states_and_chunks_come_out_as_they_went_in() -> None:
+    sent = state(1.5, np.array([0.1, np.nan]), "servo 3 is hot")
+    sent = type(sent)(sent.time, sent.position, sent.velocity, sent.fault, np.arange(3.0))
+    got = unpack_state(pack_state(sent, state_dtype(SIZES)))
+    np.testing.assert_equal(
+        (got.time, got.position, got.fault, got.sensors),
+        (sent.time, sent.position, sent.fault, sent.sensors),
+    )
+    made = chunk(7, 3.0, [(0.1, 0.2), (np.nan, np.inf)])
+    back = unpack_chunk(pack_chunk(made, chunk_dtype(SIZES)))
+    assert (back.sequence, back.observed_at) == (7, 3.0)
+    np.testing.assert_equal((back.times, back.waypoints), (made.times, made.waypoints))
+
+
+@pytest.mark.parametrize("waypoints", [np.zeros((3, 5)), np.zeros((MAX_WAYPOINTS + 1, 2))])
+def test_a_chunk_that_does_not_fit_is_refused_where_it_is_made(waypoints) -> None:
+    with pytest.raises(ValueError, match="a chunk has at most 128 waypoints of 2 joints"):
+        pack_chunk(chunk(1, 0.0, waypoints), chunk_dtype(SIZES))
+
+
+def test_a_hostile_count_cannot_read_beyond_the_record() -> None:
+    record = pack_chunk(chunk(1, 0.0, np.zeros((3, 2))), chunk_dtype(SIZES))
+    for count, length in ((10**6, MAX_WAYPOINTS), (-5, 0)):
+        record["count"] = count
+        assert len(unpack_chunk(record).times) == length
+
+
+def test_all_channels_can_be_attached_by_their_descriptors() -> None:
+    channels = Channels(SIZES)
+    other = Channels(SIZES, [os.dup(number) for number in channels.descriptors])
+    channels.ask(Request.STOP)
+    record = other.request.read_new()
+    assert record is not None and record["request"] == Request.STOP
+
+
+def test_durations_know_their_quantiles() -> None:
+    durations = Durations()
+    assert durations.quantiles(0.5) == [0.0]
+    for microseconds in range(1000):
+        durations.add(1e-6 * (microseconds + 0.5))
+    durations.add(0.2)
+    p50, p99 = durations.quantiles(0.5, 0.99)
+    assert p50 == pytest.approx(501e-6, abs=2e-6) and p99 == pytest.approx(991e-6, abs=2e-6)
+    assert durations.largest == 0.2
+
+
+def test_the_tally_counts_events_by_kind() -> None:
+    tally = Tally()
+    for kind in (EventKind.CLIPPED, EventKind.WORKSPACE, EventKind.CHUNK_REJECTED, EventKind.MODE):
+        tally.note(Event(kind, ""))
+    assert (tally.limit_hits, tally.rejected, tally.violations) == (2, 1, 0)

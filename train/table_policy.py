@@ -1,0 +1,146 @@
+"""A Push-T checkpoint on a real arm: from joints to the policy's picture of the table and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..decoding import Executor, Policy
+from ..envs.pusht import block_keypoints
+from ..policies.checkpoint import load_checkpoint
+from .table import PIXELS, block_poses
+
+# Push-T's agent does not jump to its target: gym-pusht moves it by these gains, in steps of 10 ms.
+STIFFNESS, DAMPING, TIME_STEP = 100.0, 20.0, 0.01
+# Waypoints reach this far beyond the control step, for a plan that comes late.
+LOOKAHEAD = 0.4  # [s]
+# A pusher this far from where the agent should be has been held up; plan from where it is [px].
+LOST = 40.0
+
+
+class Waypoints(NamedTuple):
+    """When to be where: times since the observation [s], shape (H,), and positions (H, D)."""
+
+    times: np.ndarray
+    waypoints: np.ndarray
+
+
+class TablePolicy:
+    """Runs a Push-T policy on an arm with two vertical axes.
+
+    The policy sees the pusher as its agent and the block's keypoints, in pixels; its target moves
+    a virtual agent as in Push-T, and the arm follows that agent.
+
+    Args:
+        policy: A Push-T policy.
+        base: Position of the shoulder on the table [m].
+        links: Lengths of upper arm and forearm [m].
+    """
+
+    def __init__(
+        self, policy: Policy, base: tuple[float, float], links: tuple[float, float]
+    ) -> None:
+        self.period = policy.action_spec.dt
+        self._executor = Executor(policy)
+        self._base, self._links = np.asarray(base), links
+        self._agent, self._velocity = np.full(2, np.nan), np.zeros(2)
+
+    def reset(self, seed: int) -> None:
+        """Start an episode."""
+        self._executor.reset([seed])
+        self._agent = np.full(2, np.nan)
+
+    def plan(self, snapshot: Any) -> Waypoints:
+        """Where the arm should be in the next moments.
+
+        Args:
+            snapshot: Has ``position``, the two joint angles [rad], and ``sensors``, the block's
+                centre of gravity x, y [m] and angle [rad].
+        """
+        pusher = PIXELS * self.forward(snapshot.position)
+        block = block_poses(snapshot.sensors[:3])
+        frame = {
+            "observation.state": pusher.astype(np.float32)[None],
+            "observation.environment_state": block_keypoints(block)
+            .ravel()
+            .astype(np.float32)[None],
+        }
+        target = self._executor.act(frame)[0]
+        if not np.linalg.norm(self._agent - pusher) < LOST:
+            self._agent, self._velocity = pusher, np.zeros(2)
+        path = self._virtual_agent(target)
+        now = round(self.period / TIME_STEP) - 1
+        self._agent, self._velocity = path[now, 0], path[now, 1]
+        every = slice(1, None, 2)
+        times = TIME_STEP * np.arange(1, len(path) + 1)
+        return Waypoints(times[every], self.inverse(path[every, 0] / PIXELS))
+
+    def _virtual_agent(self, target: np.ndarray) -> np.ndarray:
+        """Position and velocity of Push-T's agent on its way to a target, shape (n, 2, 2)."""
+        position, velocity, path = self._agent, self._velocity, []
+        for _ in range(round((self.period + LOOKAHEAD) / TIME_STEP)):
+            pull = STIFFNESS * (target - position) - DAMPING * velocity
+            velocity = velocity + TIME_STEP * pull
+            position = position + TIME_STEP * velocity
+            path.append((position, velocity))
+        return np.asarray(path)
+
+    def forward(self, joints: np.ndarray) -> np.ndarray:
+        """Pusher position [m], shape (..., 2), of joint angles of shape (..., 2)."""
+        first, second = joints[..., 0], joints[..., 0] + joints[..., 1]
+        upper, fore = self._links
+        return self._base + np.stack(
+            [
+                upper * np.cos(first) + fore * np.cos(second),
+                upper * np.sin(first) + fore * np.sin(second),
+            ],
+            axis=-1,
+        )
+
+    def inverse(self, positions: np.ndarray) -> np.ndarray:
+        """Joint angles with the elbow bent to the left, of positions [m] of shape (..., 2).
+
+        Positions out of reach become the nearest that the arm's stretched or folded links reach.
+        """
+        away, (upper, fore) = positions - self._base, self._links
+        cosine = ((away**2).sum(axis=-1) - upper**2 - fore**2) / (2 * upper * fore)
+        elbow = np.arccos(np.clip(cosine, -1.0, 1.0))
+        shoulder = np.arctan2(away[..., 1], away[..., 0]) - np.arctan2(
+            fore * np.sin(elbow), upper + fore * np.cos(elbow)
+        )
+        return np.stack([shoulder, elbow], axis=-1)
+
+
+def make_table_policy(robot: Any, options: Mapping[str, Any]) -> TablePolicy:
+    """Build the policy for a robot whose workspace names its kinematics.
+
+    Args:
+        robot: Its ``control.workspace.chain`` has two joints.
+        options: ``checkpoint`` and ``sampling``.
+
+    Raises:
+        ValueError: If the robot is no such arm or the checkpoint is for another task.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    workspace = robot.control.workspace
+    if workspace is None or len(workspace.chain.axes) != 2:
+        raise ValueError(
+            "the table policy needs a robot whose workspace.chain has two joints; "
+            f"{robot.name} has none such"
+        )
+    checkpoint = load_checkpoint(options["checkpoint"])
+    if checkpoint.provenance["task"] != "pusht":
+        raise ValueError(
+            f"the table policy runs checkpoints of the task 'pusht', {options['checkpoint']!r} is "
+            f"for {checkpoint.provenance['task']!r}"
+        )
+    base, elbow = workspace.chain.offsets
+    return TablePolicy(
+        checkpoint.policy(options["sampling"]),
+        (base[0], base[1]),
+        (float(np.linalg.norm(elbow)), float(np.linalg.norm(workspace.chain.tool[:2]))),
+    )
