@@ -3,10 +3,11 @@
 import os
 from pathlib import Path
 
-# Before torch, OpenMP and SDL read them.
+# Before torch, OpenMP, SDL and MuJoCo read them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+os.environ.setdefault("MUJOCO_GL", "egl")
 
 import hypothesis
 import pytest

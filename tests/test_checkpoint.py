@@ -72,7 +72,7 @@ def test_everything_else_comes_back_too(folder: Path) -> None:
 
 def test_single_sampling_choices_can_be_overridden(folder: Path) -> None:
     policy = load_checkpoint(folder).policy({"num_execute": 2, "calls_per_step": 1})
-    assert (policy.num_execute, policy.program.num_calls) == (2, 1)
+    assert (policy.num_execute, policy.program.num_network_calls) == (2, 1)
 
 
 def test_the_files_are_json_and_safetensors_only(folder: Path) -> None:
@@ -105,10 +105,10 @@ def remove(*keys: str) -> Edit:
     [
         (lambda c: c.update(format_version=2), "checkpoint format 2 cannot be read, expected 1"),
         (remove("format_version"), "checkpoint format None cannot be read, expected 1"),
-        (lambda c: c.update(kind="vla"), r"kind must be one of \['dp', 'sdp'\], got 'vla'"),
+        (lambda c: c.update(kind="none"), r"kind must be one of .*'dp'.*'sdp'.*, got 'none'"),
         (remove("sampling"), "'sampling' is missing"),
         (remove("provenance"), "'provenance' is missing"),
-        (remove("model", "network"), "'network' is missing"),
+        (remove("model", "network"), r"ModelConfig keys \['network'\] are missing"),
         (remove("model", "horizon"), "'horizon'.*missing"),
         (remove("action_spec", "dt"), "'dt'.*missing"),
         (remove("sampling", "update"), "'update'.*missing"),
@@ -215,3 +215,22 @@ def test_an_unknown_name_is_answered_by_the_included_ones(
         load_checkpoint("push-sdp")
     with pytest.raises(FileNotFoundError, match="included checkpoints: maze, pusht-dp, pusht-sdp"):
         load_checkpoint("zzzz")
+
+
+def test_an_unknown_sampling_choice_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(
+        ValueError, match=r"kind 'sdp' has no sampling choices \['guidance'\].*start"
+    ):
+        tiny_checkpoint().policy({"guidance": 1.2})
+
+
+def test_the_next_save_removes_what_a_killed_one_has_left(tmp_path: Path) -> None:
+    """Process numbers above the kernel's largest belong to nobody; process 1 is always alive."""
+    leftover, foreign, running = (
+        tmp_path / name for name in (".toy.99999999.tmp", ".toy2.99999999.tmp", ".toy.1.tmp")
+    )
+    for folder in (leftover, foreign, running):
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(b"half")
+    save_checkpoint(tmp_path / "toy", tiny_checkpoint())
+    assert {path.name for path in tmp_path.iterdir()} == {"toy", foreign.name, running.name}

@@ -101,3 +101,32 @@ def test_every_dotted_key_is_known_with_its_type() -> None:
 def test_the_right_name_in_the_wrong_place_is_found() -> None:
     message = unknown_key("lr", ["left", "optim.lr", "model.layers"])
     assert message == "unknown key 'lr'; did you mean optim.lr?"
+
+
+@dataclass(frozen=True)
+class Circle:
+    kind: Literal["circle"]
+    radius: float = 1.0
+
+
+@dataclass(frozen=True)
+class Box:
+    kind: Literal["square", "box"] = "box"
+    side: float = 1.0
+
+
+@dataclass(frozen=True)
+class Drawing:
+    shape: Box | Circle = field(default_factory=Box)
+    line: float | int = 1
+
+
+def test_the_kind_chooses_among_dataclasses() -> None:
+    assert build(Drawing, {"shape": {"kind": "circle", "radius": 2}}).shape == Circle("circle", 2.0)
+    assert build(Drawing, {"shape": {"kind": "square"}}).shape == Box("square")
+    assert build(Drawing, {"line": 2}).line == 2
+    assert {"shape.radius", "shape.side"} <= set(key_types(Drawing))
+    with pytest.raises(ValueError, match=r"unknown key 'shape.radius'; did you mean shape.side"):
+        build(Drawing, {"shape": {"kind": "box", "radius": 2}})
+    with pytest.raises(ValueError, match=r"shape.kind: expected one of .*'box'.*, got 'disc'"):
+        build(Drawing, {"shape": {"kind": "disc"}})

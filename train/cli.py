@@ -27,6 +27,11 @@ examples:
   hotloop bench pusht-dp pusht-sdp          time policies per control step
   hotloop data inspect FILE                 what is in a data set, and what is wrong with it
   hotloop train policy=sdp task=pusht       train a policy of your own
+  hotloop jacobi TEACHER DATA OUT           what a token policy is distilled from
+  hotloop control robot=mujoco duration=10  run a policy on a robot, here a simulated one
+  hotloop emulate servo-bus                 servos in software, for any client
+  hotloop log FILE --replay                 what happened in a run, proven bit by bit
+  hotloop doctor                            is this machine punctual enough for a robot
 
 `hotloop COMMAND --help` explains one command.
 

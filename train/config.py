@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from ..policies.model import ModelConfig
+from ..policies.planners.config import PlannerConfig, PlannerSampling
 from ..policies.sampling import SamplingConfig
+from .data.source import ReadOptions
+from .vla_config import VlaPolicyConfig
 
 
 @dataclass(frozen=True)
 class PolicyConfig:
-    """A policy to train.
+    """A diffusion policy to train.
 
     Attributes:
         kind: ``"dp"`` Diffusion Policy or ``"sdp"`` Streaming Diffusion Policy.
@@ -25,7 +29,7 @@ class PolicyConfig:
         sampling: What the checkpoint does unless it is told otherwise.
     """
 
-    kind: str = "sdp"
+    kind: Literal["dp", "sdp"] = "sdp"
     model: ModelConfig = field(default_factory=ModelConfig)
     chunkwise: float = 0.0
     independent: float = 0.0
@@ -36,18 +40,42 @@ class PolicyConfig:
 
 
 @dataclass(frozen=True)
+class PlannerPolicyConfig:
+    """A trajectory planner to train.
+
+    Attributes:
+        kind: Diffuser, Decision Diffuser or Trajectory Diffuser.
+        model: Parts, networks and horizon.
+        condition_dropout: Share of samples whose return is hidden from the denoiser.
+        drafter_share: Share of each batch that the drafter is trained on.
+        drafter_noise: Standard deviation of the noise on the states that the drafter reads, in
+            units of their usual change in one step.
+        sampling: What the checkpoint does unless it is told otherwise.
+    """
+
+    kind: Literal["diffuser", "decision_diffuser", "trajectory_diffuser"]
+    model: PlannerConfig = field(default_factory=PlannerConfig)
+    condition_dropout: float = 0.25
+    drafter_share: float = 0.25
+    drafter_noise: float = 0.3
+    sampling: PlannerSampling = field(default_factory=PlannerSampling)
+
+
+@dataclass(frozen=True)
 class TaskConfig:
     """Where demonstrations come from and which environment they belong to.
 
     Attributes:
         name: Environment, as `hotloop eval` knows it.
-        dataset: Path of the demonstrations.
+        dataset: Path or id of the demonstrations, see `read_episodes`.
         keys: hotloop's key for each source column, ``"action"`` included.
+        options: What the dataset does not say itself.
     """
 
     name: str = ""
     dataset: str = ""
     keys: dict[str, str] = field(default_factory=dict)
+    options: ReadOptions = field(default_factory=ReadOptions)
 
 
 @dataclass(frozen=True)
@@ -112,7 +140,9 @@ class TrainConfig:
         num_threads: CPU threads per process.
     """
 
-    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    policy: PolicyConfig | PlannerPolicyConfig | VlaPolicyConfig = field(
+        default_factory=PolicyConfig
+    )
     task: TaskConfig = field(default_factory=TaskConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
@@ -158,6 +188,8 @@ class EvalConfig:
         start: Start buffer of a streaming policy: denoise, zero or constant.
         start_calls: Network calls of the start buffer, 0 for the default.
         start_key: Observation that holds the current position, for start=constant.
+        sampling: Any other sampling choice of the checkpoint's kind, e.g. ``sampling.guidance=1.2``
+            of a planner.
         engine: eager, compile, onnx, openvino or cuda-graph.
         eval: Episodes.
         compare: Another checkpoint, evaluated on the same episodes and compared pair by pair.
@@ -173,16 +205,18 @@ class EvalConfig:
     start: str | None = None
     start_calls: int | None = None
     start_key: str | None = None
+    sampling: dict[str, Any] = field(default_factory=dict)
     engine: str = "eager"
     eval: EvalOptions = field(default_factory=EvalOptions)
     compare: str | None = None
     num_threads: int = 1
     output_dir: str = ""
 
-    def sampling(self) -> dict[str, int | str]:
+    def sampling_choices(self) -> dict[str, Any]:
         """The sampling choices that were given."""
         names = ("num_execute", "calls_per_step", "update", "start", "start_calls", "start_key")
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        return given | self.sampling
 
 
 @dataclass(frozen=True)
@@ -196,6 +230,7 @@ class BenchConfig:
         calls: Network calls per plan of the rows; 0 means every level (N for DP, N / h for SDP).
             By default 100 (DDPM), 10, 4, 2 and 1 for DP, and 0, 2 and 1 for SDP.
         num_execute: Actions executed per plan; the checkpoint's number by default.
+        sampling: Other sampling choices for all rows, e.g. ``sampling.reuse=100`` of a planner.
         output: JSON file to write; printed only when empty.
     """
 
@@ -204,4 +239,5 @@ class BenchConfig:
     steps: int = 400
     calls: tuple[int, ...] = ()
     num_execute: int | None = None
+    sampling: dict[str, Any] = field(default_factory=dict)
     output: str = ""

@@ -19,7 +19,7 @@ from ..envs.video import Video
 from ..policies.checkpoint import load_checkpoint
 from .compose import compose
 from .config import TrainConfig
-from .data.demonstrations import generate_demonstrations
+from .data.demonstrations import Collection, generate_demonstrations
 from .latency import time_control_steps
 from .provenance import processor_name
 from .report import Animation, DemoReport, PolicyRow, write_report
@@ -60,9 +60,8 @@ def run_demo(output_dir: Path, seed: int, num_episodes: int) -> DemoReport:
     output_dir.mkdir(parents=True, exist_ok=True)
     data = output_dir / "demonstrations.hdf5"
     stage(1, f"{NUM_DEMONSTRATIONS} demonstrations of a scripted controller in {TASK}")
-    episodes = generate_demonstrations(
-        data, TASK, NUM_DEMONSTRATIONS, seed=seed, action_noise=0.3, progress=True
-    )
+    collection = Collection(TASK, NUM_DEMONSTRATIONS, seed=seed, action_noise=0.3)
+    episodes = generate_demonstrations(data, collection, progress=True)
     spec = make_task(TASK).action_spec
     for number, kind in enumerate(("dp", "sdp"), start=2):
         stage(number, f"train {kind} for {TRAIN_STEPS} steps")

@@ -15,7 +15,8 @@ def build(schema: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
     """Build the dataclass `schema` from `values`, and nested dataclasses from nested mappings.
 
     A field may be a scalar, dataclass, tuple, list, dict, Literal, union of these, or Any. Types
-    are exact, except that an int is welcome as a float and a list as a tuple.
+    are exact, except that an int is welcome as a float and a list as a tuple. In a union of several
+    dataclasses, each has a Literal field ``kind``, and the value of that key chooses.
 
     Args:
         schema: Dataclass type.
@@ -95,7 +96,8 @@ def _convert(annotation: Any, value: Any, key: str) -> Any:
     if not members:
         got = f"{value!r} ({type(value).__name__})"
         raise ValueError(f"{key}: expected {_show(annotation)}, got {got}")
-    chosen, inner = members[0], get_args(members[0])
+    chosen = members[0] if len(members) == 1 else _choose(members, value, key)
+    inner = get_args(chosen)
     if dataclasses.is_dataclass(chosen) and isinstance(value, Mapping):
         return build(chosen, value, f"{key}.")  # type: ignore[arg-type]
     if get_origin(chosen) is dict:
@@ -105,6 +107,19 @@ def _convert(annotation: Any, value: Any, key: str) -> Any:
     if get_origin(chosen) is tuple:
         return _convert_tuple(inner, value, key)
     return float(value) if chosen is float else value
+
+
+def _choose(members: list[Any], value: Any, key: str) -> Any:
+    """Return the member of a union that is meant: of dataclasses the one of the given ``kind``."""
+    if not isinstance(value, Mapping):
+        return members[0]
+    kinds: dict[Any, Any] = {}
+    for member in members:
+        kinds |= dict.fromkeys(get_args(get_type_hints(member)["kind"]), member)
+    kind = value.get("kind")
+    if kind not in kinds:
+        raise ValueError(f"{key}.kind: expected one of {sorted(kinds)}, got {kind!r}")
+    return kinds[kind]
 
 
 def _convert_tuple(inner: tuple[Any, ...], values: list[Any], key: str) -> tuple[Any, ...]:

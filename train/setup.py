@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from torch import nn
 
 from ..decoding import ActionSpec
 from ..decoding.rolling import LevelMixture
@@ -16,13 +17,20 @@ from ..envs.registry import make_task
 from ..policies.checkpoint import Checkpoint, load_checkpoint
 from ..policies.model import DiffusionModel, ModelConfig
 from ..policies.normalizer import Normalizer
-from .config import PolicyConfig, TrainConfig
+from .config import PlannerPolicyConfig, PolicyConfig, TrainConfig
 from .data.episodes import Episodes
 from .data.formats import read_episodes
+from .data.matching import check_matches_task
+from .data.plan_windows import PlanWindows
 from .data.windows import Windows
 from .distill import JumpObjective
 from .loop import Trainer
 from .objective import DenoisingObjective
+from .planners import PlannerObjective, prepare_planner
+from .vla import prepare_vla, stored_model
+from .vla_config import VlaPolicyConfig
+
+_LOG = logging.getLogger(__name__)
 
 
 def train(config: TrainConfig) -> Path:
@@ -42,58 +50,97 @@ def train(config: TrainConfig) -> Path:
         raise ValueError("task.dataset is not set; name the demonstrations with task.dataset=PATH")
     torch.set_num_threads(config.num_threads)
     task = make_task(config.task.name)
-    episodes = read_episodes(config.task.dataset, config.task.keys or None)
+    episodes = read_episodes(config.task.dataset, config.task.keys or None, config.task.options)
+    check_matches_task(episodes, task)
     return train_on(config, episodes, task.action_spec)
 
 
 def train_on(config: TrainConfig, episodes: Episodes, action_spec: ActionSpec) -> Path:
     """Run one training on demonstrations in memory; return the folder of its last checkpoint."""
-    teacher = load_checkpoint(config.distill.teacher).model if config.distill.teacher else None
-    if teacher is None:
-        model = initial_model(config.policy, episodes, config.seed)
-    else:
-        model = student_of(teacher, config.seed)
-    windows = make_windows(model.config, episodes)
-    mixture = level_mixture(config.policy, model)
-    objective = DenoisingObjective(model, mixture, config.policy.observation_noise)
-    if teacher is not None:
-        if config.save_every % config.distill.refresh_every:
+    facts: dict[str, Any] = {}
+    if isinstance(config.policy, VlaPolicyConfig):
+        objective, windows, facts = prepare_vla(
+            config.policy, config.distill.teacher, episodes, config.seed
+        )
+    elif isinstance(config.policy, PlannerPolicyConfig):
+        if config.distill.teacher:
             raise ValueError(
-                f"save_every {config.save_every} must be a multiple of distill.refresh_every "
-                f"{config.distill.refresh_every}: buffers between refreshes are not saved"
+                f"distill.teacher is for streaming policies, not for {config.policy.kind}; leave "
+                "it empty"
             )
-        objective = JumpObjective(model, teacher, objective, windows, config.distill, config.seed)
+        objective, windows = _planner_objective(config.policy, episodes, config.seed)
+    else:
+        objective, windows = _diffusion_objective(config, config.policy, episodes)
 
-    def wrap(averaged: DiffusionModel, provenance: Mapping[str, Any]) -> Checkpoint:
+    def wrap(averaged: nn.Module, provenance: Mapping[str, Any]) -> Checkpoint:
         distill = {**asdict(config.distill), "teacher": Path(config.distill.teacher).name}
-        facts = {
+        stored = averaged
+        if isinstance(config.policy, VlaPolicyConfig):
+            stored = stored_model(config.policy, averaged)
+        common = {
             "task": config.task.name,
             "dataset": Path(config.task.dataset).name,
             "num_episodes": episodes.num_episodes,
             "seed": config.seed,
             "batch_size": config.batch_size,
             "optim": asdict(config.optim),
-            "distill": distill if teacher is not None else None,
+            "distill": distill if config.distill.teacher else None,
         }
         sampling = config.policy.sampling
         return Checkpoint(
-            config.policy.kind, averaged, action_spec, sampling, {**facts, **provenance}
+            config.policy.kind, stored, action_spec, sampling, {**common, **facts, **provenance}
         )
 
     return Trainer(config, objective, windows, wrap).run()
+
+
+def _planner_objective(
+    policy: PlannerPolicyConfig, episodes: Episodes, seed: int
+) -> tuple[PlannerObjective, PlanWindows]:
+    """What a planner is trained towards, and on."""
+    model, windows = prepare_planner(policy.model, episodes, seed)
+    objective = PlannerObjective(
+        model, policy.condition_dropout, policy.drafter_share, policy.drafter_noise
+    )
+    return objective, windows
+
+
+def _diffusion_objective(
+    config: TrainConfig, policy: PolicyConfig, episodes: Episodes
+) -> tuple[DenoisingObjective | JumpObjective, Windows]:
+    """What a diffusion policy or its student is trained towards, and on."""
+    teacher = load_checkpoint(config.distill.teacher).model if config.distill.teacher else None
+    if teacher is None:
+        model = initial_model(policy, episodes, config.seed)
+    else:
+        model = student_of(teacher, config.seed)
+    windows = make_windows(model.config, episodes)
+    mixture = level_mixture(policy, model)
+    objective = DenoisingObjective(model, mixture, policy.observation_noise)
+    if teacher is None:
+        return objective, windows
+    if config.save_every % config.distill.refresh_every:
+        raise ValueError(
+            f"save_every {config.save_every} must be a multiple of distill.refresh_every "
+            f"{config.distill.refresh_every}: buffers between refreshes are not saved"
+        )
+    student = JumpObjective(model, teacher, objective, windows, config.distill, config.seed)
+    return student, windows
 
 
 def initial_model(config: PolicyConfig, episodes: Episodes, seed: int) -> DiffusionModel:
     """Build a model with random weights and the data's normalisation."""
     shapes = {key: value.shape[1:] for key, value in episodes.observations.items()}
     model = _seeded(config.model, shapes, episodes.actions.shape[1], seed)
-    flat = [array.reshape(len(array), -1) for array in episodes.observations.values()]
-    observations = np.concatenate(flat, axis=1)
-    for normalizer, values, mode in (
+    observations = list(episodes.observations.values())
+    for normalizer, arrays, mode in (
         (model.observation_normalizer, observations, config.observation_normalization),
-        (model.action_normalizer, episodes.actions, config.action_normalization),
+        (model.action_normalizer, [episodes.actions], config.action_normalization),
     ):
-        normalizer.load_state_dict(Normalizer.fit(values, mode).state_dict())
+        # Key by key: side by side, memory-mapped arrays would be read into memory.
+        fits = [Normalizer.fit(array.reshape(len(array), -1), mode) for array in arrays]
+        states = [fit.state_dict() for fit in fits]
+        normalizer.load_state_dict({key: torch.cat([s[key] for s in states]) for key in states[0]})
     return model
 
 
@@ -119,8 +166,18 @@ def level_mixture(config: PolicyConfig, model: DiffusionModel) -> LevelMixture:
 
 
 def make_windows(config: ModelConfig, episodes: Episodes) -> Windows:
-    """Training windows of the model's size."""
-    return Windows(episodes, tuple(episodes.observations), config.num_obs_steps, config.horizon)
+    """Training windows of the model's size; logs how many episodes are shorter than one."""
+    keys = tuple(episodes.observations)
+    windows = Windows(episodes, keys, config.num_obs_steps, config.horizon)
+    if windows.num_short:
+        _LOG.warning(
+            "%d of %d episodes are shorter than the horizon of %d steps; their windows repeat the "
+            "first and last step",
+            windows.num_short,
+            episodes.num_episodes,
+            config.horizon,
+        )
+    return windows
 
 
 def _seeded(

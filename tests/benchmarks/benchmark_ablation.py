@@ -3,7 +3,8 @@
     python tests/benchmarks/benchmark_ablation.py DATASET RUNS_DIR OUTPUT.json [--only NAME ...]
 
 DATASET is ``pusht_lowdim.npz``. Every variant is one training with seed 42 and 50 test episodes per
-setting; a variant whose run folder exists already is continued, not trained again.
+setting; a variant whose run folder exists already is continued, not trained again. Rows of variants
+that are not asked for stay in the file.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from hotloop.train.provenance import measurement_header
 
 SEED = 42
 BASELINE = "baseline"
-# The network of the level-conditioning rows; 20 steps are the first multiple of 4 from 17 on.
+# The small network of the level-conditioning rows, which are compared with each other only.
 UNET = (
+    "steps=2500",
     "policy.model.network.kind=unet",
-    "policy.model.network.width=32",
+    "policy.model.network.width=16",
     "policy.model.horizon=20",
     "policy.model.ladders=[2x8,4x4,8x2]",
 )
@@ -78,6 +80,9 @@ def main() -> None:
     torch.set_num_threads(1)
     header = measurement_header(shlex.join(["python", *sys.argv]))
     rows: list[dict[str, Any]] = []
+    if args.output.exists():
+        rows = json.loads(args.output.read_text())["rows"]
+        rows = [row for row in rows if row["variant"] not in args.only]
     for name in args.only:
         overrides = VARIANTS[name]
         run = train(name, overrides, args.dataset, args.runs_dir)

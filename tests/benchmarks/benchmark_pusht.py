@@ -55,7 +55,7 @@ def evaluate_run(run: Path, setting: dict[str, Any], num_episodes: int) -> dict[
     result = summary(evaluation)
     return {
         "seed": int(run.name.rpartition("-")[2]),
-        "num_calls": policy.program.num_calls,
+        "num_calls": policy.program.num_network_calls,
         "mean_score": result["mean_score"],
         "ci95": result["ci95"],
         "pc_success": result["pc_success"],

@@ -10,7 +10,18 @@ from enum import IntEnum
 
 __all__ = ["COMMANDS", "ExitCode"]
 
-COMMANDS = ("demo", "train", "eval", "bench", "data")
+COMMANDS = (
+    "demo",
+    "train",
+    "eval",
+    "bench",
+    "data",
+    "jacobi",
+    "control",
+    "emulate",
+    "log",
+    "doctor",
+)
 
 
 class ExitCode(IntEnum):

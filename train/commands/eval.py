@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..compose import compose
 
@@ -71,7 +72,7 @@ def evaluate_checkpoint(name_or_path: str, config: EvalConfig) -> Evaluation:
 
     checkpoint = load_checkpoint(name_or_path)
     task = make_task(config.task or str(checkpoint.provenance["task"]))
-    policy = checkpoint.policy(config.sampling(), config.engine)
+    policy = checkpoint.policy(config.sampling_choices(), config.engine)
     options = config.eval
     video = None
     if options.videos:
@@ -92,13 +93,24 @@ def report(name: str, evaluation: Evaluation, config: EvalConfig, file: str) -> 
     from ...envs.statistics import summary, write_json
 
     result = summary(evaluation)
-    low, high = result["ci95"]
     print(
-        f"{name} on {result['task']}: {result['metric']} {result['mean_score']:.3f} (95 % interval "
-        f"{low:.3f} to {high:.3f}), success {result['pc_success']:.0f} %, n {result['n']}, seeds "
-        f"{result['seeds'][0]} to {result['seeds'][-1]}"
+        f"{name} on {result['task']}: {result['metric']} {_score(result)}, success "
+        f"{result['pc_success']:.0f} %, n {result['n']}, seeds {result['seeds'][0]} to "
+        f"{result['seeds'][-1]}"
     )
     if config.output_dir:
         path = Path(config.output_dir) / file
         write_json(evaluation, path)
         print(f"written: {path}")
+
+
+def _score(result: Mapping[str, Any]) -> str:
+    """The mean score with its uncertainty; a normalised return as D4RL prints it, times 100."""
+    from ...envs.registry import make_task
+
+    mean, (low, high) = result["mean_score"], result["ci95"]
+    if make_task(result["task"]).reference is None:
+        return f"{mean:.3f} (95 % interval {low:.3f} to {high:.3f})"
+    error = result["standard_error"]
+    spread = "" if error is None else f" ± {100 * error:.1f} (standard error)"
+    return f"{100 * mean:.1f}{spread}"

@@ -1,0 +1,103 @@
+"""Robots, chunks and virtual time for the tests of the control loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from hotloop.real_robot.core.controller import Controller, ControllerConfig
+from hotloop.real_robot.core.events import (
+    Event,
+    EventKind,
+    Mailbox,
+    Mode,
+    Output,
+    Request,
+    RobotState,
+)
+from hotloop.real_robot.core.limits import Chain, Limits, Workspace
+from hotloop.real_robot.core.trajectory import Chunk, ChunkRules
+
+DT = 0.002
+LIMITS = Limits((-1.0, -2.0), (1.5, 2.0), (2.0, 3.0), (8.0, 12.0), (400.0, 300.0))
+# Two links of 0.4 m and 0.3 m that turn about z.
+CHAIN = Chain(((0.0, 0.0, 0.1), (0.4, 0.0, 0.0)), ((0.0, 0.0, 1.0),) * 2, (0.3, 0.0, 0.0))
+WORKSPACE = Workspace(CHAIN, (0.2, -0.45, None), (0.69, 0.5, None))
+CONFIG = ControllerConfig(LIMITS, DT, rules=ChunkRules(max_age=0.2))
+NO_SENSORS = np.zeros(0)
+
+
+def state(time: float, position: np.ndarray, fault: str = "") -> RobotState:
+    return RobotState(time, position, np.zeros_like(position), fault, NO_SENSORS)
+
+
+def chunk(sequence: int, now: float, waypoints: object, dt: float = 0.05, **changes) -> Chunk:
+    points = np.asarray(waypoints, np.float64)
+    made = Chunk(sequence, now, now + dt * np.arange(1, len(points) + 1), points)
+    return replace(made, **changes)
+
+
+class Bench:
+    """A controller in virtual time whose robot does exactly what it is told."""
+
+    def __init__(
+        self, config: ControllerConfig = CONFIG, position: object = (0.0, 0.0), arm: bool = True
+    ) -> None:
+        self.controller = Controller(config)
+        self.position = np.asarray(position, np.float64)
+        self.now = 100.0
+        self.commands: list[np.ndarray] = []
+        self.events: list[Event] = []
+        self.output: Output | None = None
+        if arm:
+            self.step(Mailbox(request=Request.ARM))
+
+    @property
+    def mode(self) -> Mode:
+        return self.controller.mode
+
+    def step(self, mailbox: Mailbox = Mailbox(), robot: RobotState | None = None) -> Output:  # noqa: B008
+        self.now += self.controller.config.dt
+        measured = robot or state(self.now, self.position)
+        self.output = self.controller.step(self.now, measured, mailbox)
+        self.events += self.output.events
+        if self.output.command is not None:
+            self.position = self.output.command.position
+            self.commands.append(self.position)
+        return self.output
+
+    def run(self, seconds: float, source: Callable[[float], Chunk | None] | None = None) -> None:
+        """Step for some time, with the chunk that `source` returns for each instant."""
+        for _ in range(round(seconds / self.controller.config.dt)):
+            self.step(Mailbox(source(self.now) if source else None))
+
+    def send(self, made: Chunk) -> Output:
+        return self.step(Mailbox(made))
+
+    def kinds(self) -> set[EventKind]:
+        return {event.kind for event in self.events}
+
+    def said(self, kind: EventKind) -> str:
+        return "\n".join(event.text for event in self.events if event.kind is kind)
+
+
+def largest_differences(commands: list[np.ndarray], dt: float) -> list[np.ndarray]:
+    """Largest velocity, acceleration and jerk per joint, from positions alone."""
+    padded = np.stack([*[commands[0]] * 3, *commands])
+    return [np.abs(np.diff(padded, order, axis=0)).max(axis=0) / dt**order for order in (1, 2, 3)]
+
+
+def assert_within_limits(commands: list[np.ndarray], config: ControllerConfig) -> None:
+    """Check a command stream against its limits, independently of the library's own check."""
+    limits, rows = config.limits, np.stack(commands)
+    assert (np.asarray(limits.low) <= rows).all() and (rows <= np.asarray(limits.high)).all()
+    caps = (limits.velocity, limits.acceleration, limits.jerk)
+    for order, (found, cap) in enumerate(
+        zip(largest_differences(commands, config.dt), caps, strict=True), start=1
+    ):
+        rounding = 2e-15 * 2**order / config.dt**order
+        assert (found <= np.asarray(cap) * (1 + 1e-6) + rounding).all(), (order, found, cap)
+    if config.workspace is not None:
+        assert config.workspace.clearance(rows).min() >= -1e-9
