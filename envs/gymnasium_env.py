@@ -72,6 +72,22 @@ class GymnasiumEnvironment:
         """The simulator's state, float64."""
         return self._infos(self.simulator)
 
+    def set_joint_state(self, positions: np.ndarray, velocities: np.ndarray) -> None:
+        """Move the scene to a state that `infos` told; call it after a reset.
+
+        Raises:
+            ValueError: If the simulator has another number of joints.
+        """
+        simulator, data = self.simulator, self.simulator.data
+        if (positions.shape, velocities.shape) != (data.qpos.shape, data.qvel.shape):
+            raise ValueError(
+                f"the simulator has {data.qpos.size} positions and {data.qvel.size} velocities, "
+                f"the recorded state {positions.size} and {velocities.size}: another task?"
+            )
+        for name in ("point_env", "ant_env"):  # mazes are built around the robot's environment
+            simulator = getattr(simulator, name, simulator)
+        simulator.set_state(np.float64(positions), np.float64(velocities))
+
     def reset(self, seed: int) -> Frame:
         """Start the episode that `seed` determines."""
         observation, _ = self._env.reset(seed=seed, options=self._reset_options or None)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,6 +62,16 @@ class RobosuiteArm:
         """The simulator's flat state: time, joint positions, joint velocities."""
         return {"states": self._env.sim.get_state().flatten()}
 
+    @property
+    def model_xml(self) -> str:
+        """The model of this episode, which robomimic's files hold beside the states."""
+        import mujoco
+
+        with tempfile.TemporaryDirectory() as folder:  # robosuite's own get_xml leaves a file open
+            path = Path(folder) / "model.xml"
+            mujoco.mj_saveLastXML(str(path), self._env.sim.model._model)
+            return path.read_text(encoding="utf-8")
+
     def reset(self, seed: int) -> dict[str, np.ndarray]:
         """Start the episode that `seed` determines."""
         self._begin()
@@ -90,6 +102,7 @@ class RobosuiteArm:
             )
         self._env.sim.set_state_from_flattened(np.asarray(states, np.float64))
         self._env.sim.forward()
+        self._restart_controllers()
         return self._frame(self._env._get_observations(force_update=True))
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool]:
@@ -116,6 +129,17 @@ class RobosuiteArm:
         """Release the simulator."""
         self._close_renderer()
         self._env.close()
+
+    def _restart_controllers(self) -> None:
+        """Let goal and rest posture be those of the present state, as after a reset.
+
+        Else the arm first jumps to where the reset before had left the hand.
+        """
+        for robot in self._env.robots:
+            for arm in robot.arms:
+                controller = robot.part_controllers[arm]
+                controller.update(force=True)
+                controller.update_initial_joints(controller.joint_pos)
 
     def _begin(self) -> None:
         self._close_renderer()  # it belongs to the model that a reset replaces
