@@ -2,14 +2,18 @@
 
     python tests/benchmarks/benchmark_environments.py OUTPUT.json [--tasks hopper maze2d-umaze]
 
-Both loops run eight environments in one process with the same random actions and reset them when
-their episode ends: `gymnasium.vector.SyncVectorEnv` of the bare environment, and ours, whose frames
-are stacked as `evaluate` does. They take turns; numbers are medians over the rounds.
+All loops run eight environments in one process and reset them when their episode ends. With the
+same random actions: `gymnasium.vector.SyncVectorEnv` of the bare environment, and our environments,
+whose frames are stacked. With zeros as actions: `evaluate` itself, with executor and tally, of a
+policy that plans 16 steps and executes 8, against the same vector loop. Loops take turns; numbers
+are medians over the rounds.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import itertools
 import json
 import shlex
 import sys
@@ -22,7 +26,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from hotloop.envs import make_task
+from hotloop.decoding import ActionTrajectory, Observation, ObservationSpec
+from hotloop.envs import Task, evaluate, make_task
 from hotloop.train.files import write_text
 from hotloop.train.provenance import measurement_header
 
@@ -57,6 +62,40 @@ def ours(task_name: str) -> Step:
     return step
 
 
+class Still:
+    """Plans zeros, and knows when `evaluate` began to run episodes."""
+
+    num_execute = 8
+
+    def __init__(self, task: Task) -> None:
+        self.action_spec = task.action_spec
+        key = "observation.state"
+        self.observation_spec = ObservationSpec({key: task.observation_shapes[key]}, num_steps=1)
+        self.began = 0.0
+
+    def reset(self, seeds: np.ndarray, rows: np.ndarray | None = None) -> None:
+        self.began = self.began or time.process_time()
+
+    def plan(self, observation: Observation, step: np.ndarray) -> ActionTrajectory:
+        actions = np.zeros((len(step), 2 * self.num_execute, self.action_spec.size))
+        return ActionTrajectory.clean(actions, step, observation.step, self.action_spec.dt)
+
+
+def evaluation(task_name: str) -> Callable[[], tuple[int, float]]:
+    """What evaluates once and returns control steps and seconds, without starting simulators."""
+    task = make_task(task_name)
+    envs = itertools.cycle([task.make() for _ in range(NUM_ENVS)])
+    task = dataclasses.replace(task, make=lambda: next(envs))
+
+    def run() -> tuple[int, float]:
+        policy = Still(task)
+        result = evaluate(policy, task, range(2 * NUM_ENVS), NUM_ENVS)
+        seconds = time.process_time() - policy.began
+        return sum(episode.num_steps for episode in result.episodes), seconds
+
+    return run
+
+
 def measure(task_name: str, num_rounds: int, steps_per_round: int) -> dict[str, Any]:
     spec = make_task(task_name).action_spec
     rng = np.random.default_rng(0)
@@ -70,15 +109,27 @@ def measure(task_name: str, num_rounds: int, steps_per_round: int) -> dict[str, 
             for row in actions:
                 step(row)
             rates[name].append(steps_per_round * NUM_ENVS / (time.process_time() - began))
+    zeros = np.zeros((NUM_ENVS, spec.size), np.float32)
+    run = evaluation(task_name)
+    for _ in range(num_rounds):
+        num_steps, seconds = run()
+        rates.setdefault("evaluate", []).append(num_steps / seconds)
+        began = time.process_time()
+        for _ in range(num_steps // NUM_ENVS):
+            loops["gymnasium"](zeros)
+        rate = num_steps // NUM_ENVS * NUM_ENVS / (time.process_time() - began)
+        rates.setdefault("gymnasium_zeros", []).append(rate)
     medians = {f"{name}_steps_per_s": round(float(np.median(rates[name]))) for name in loops}
     ratio = float(np.median(np.divide(rates["ours"], rates["gymnasium"])))
-    return {"task": task_name, **medians, "ratio": round(ratio, 3), "num_rounds": num_rounds}
+    whole = float(np.median(np.divide(rates["evaluate"], rates["gymnasium_zeros"])))
+    ratios = {"ratio": round(ratio, 3), "evaluate_ratio": round(whole, 3)}
+    return {"task": task_name, **medians, **ratios, "num_rounds": num_rounds}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path)
-    default = ["hopper", "walker2d", "halfcheetah", "maze2d-umaze", "antmaze-umaze", "door"]
+    default = ["hopper", "walker2d", "halfcheetah", "pointmaze-umaze", "maze2d-umaze", "door"]
     parser.add_argument("--tasks", nargs="+", default=default)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=100)
