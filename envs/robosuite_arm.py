@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import tempfile
 from functools import partial
@@ -65,8 +66,7 @@ class RobosuiteArm:
     @property
     def model_xml(self) -> str:
         """The model of this episode, which robomimic's files hold beside the states."""
-        import mujoco
-
+        mujoco: Any = importlib.import_module("mujoco")  # its stubs leave this function out
         with tempfile.TemporaryDirectory() as folder:  # robosuite's own get_xml leaves a file open
             path = Path(folder) / "model.xml"
             mujoco.mj_saveLastXML(str(path), self._env.sim.model._model)

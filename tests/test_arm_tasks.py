@@ -43,6 +43,27 @@ def test_a_recorded_robosuite_state_comes_back_and_a_foreign_one_is_refused():
             env.set_state(state[:-1])
 
 
+def test_an_unsolved_robosuite_episode_ends_in_time(monkeypatch):
+    monkeypatch.setattr("hotloop.envs.robosuite_arm.HORIZON", 3)
+    with closing(make_task("lift").make()) as env:
+        env.reset(0)
+        assert [env.step(np.zeros(7))[2] for _ in range(3)] == [False, False, True]
+        assert not env.terminated
+
+
+@pytest.mark.parametrize(
+    ("name", "missing", "message"),
+    [
+        ("lift", "robosuite", r"pip install 'hotloop\[robosuite\]'"),
+        ("pybullet-reach", "pybullet", r"pip install 'hotloop\[bullet\]' \(Python 3.11 or older\)"),
+    ],
+)
+def test_a_missing_simulator_is_answered_with_what_to_install(name, missing, message, monkeypatch):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ImportError, match=message):
+        make_task(name).make()
+
+
 def test_pushing_frames_tell_where_the_cube_is():
     with closing(make_task("pybullet-push").make()) as env:
         frame = env.reset(0)

@@ -11,7 +11,7 @@ from hotloop.envs import TASKS
 from hotloop.envs.recording import HasInfos
 
 NUM_STEPS = 6
-SECONDS_PER_EPISODE = 3  # whole episodes of slower simulators are left out
+SECONDS_PER_EPISODE = 2  # whole episodes of slower simulators are left out
 # Pictures of these come from the code that those of `lift-image` come from, but take long.
 LIKE_LIFT_IMAGE = ("can-image", "square-image")
 

@@ -27,6 +27,7 @@ def replay_robosuite(path: Path, task_name: str, num_episodes: int) -> Replay | 
     import h5py
 
     with h5py.File(path, "r") as file:
+        # h5py's types leave open whether an item is a group, a dataset or a link.
         data: Any = file.get("data")
         first: Any = next(iter(data.values()), None) if isinstance(data, h5py.Group) else None
         if not isinstance(first, h5py.Group) or "states" not in first or "actions" not in first:
@@ -43,14 +44,15 @@ def replay_robosuite(path: Path, task_name: str, num_episodes: int) -> Replay | 
             )
         version = env_args.get("env_version", data.attrs.get("repository_version"))
         names: list[str] = sorted(data, key=lambda name: int(str(name).rpartition("_")[2]))
-        names = names[: num_episodes or None]
+        demos: dict[str, Any] = {name: data[name] for name in names[: num_episodes or None]}
         task = make_task(task_name)
-        for name in names:
-            check_actions(data[name]["actions"][:], task, f"{path}: data/{name}")
+        for name, demo in demos.items():
+            check_actions(demo["actions"][:], task, f"{path}: data/{name}")
         with closing(task.make()) as env:  # before anything else asks which robosuite there is
             notes = _robosuite_notes(version, env_args.get("env_kwargs", {}))
             episodes = tuple(
-                _replay_demo(env, name, data[name], same_model=_fits(version)) for name in names
+                _replay_demo(env, name, demo, same_model=_fits(version))
+                for name, demo in demos.items()
             )
     return Replay(task_name, episodes, notes, by_success=True)
 
