@@ -27,7 +27,7 @@ def reached(tmp_path_factory):
 
 def test_a_generated_dataset_replays_exactly(reached, capsys):
     assert main(["data", "replay", str(reached)]) == 0
-    assert "2 of 2 solved" in capsys.readouterr().out
+    assert "2 of 2 solved, 2 with the recorded states" in capsys.readouterr().out
 
 
 def test_changed_actions_are_noticed(reached, tmp_path, capsys):
@@ -36,7 +36,9 @@ def test_changed_actions_are_noticed(reached, tmp_path, capsys):
     with h5py.File(changed, "r+") as file:
         file["actions"][0] = -file["actions"][0]
     assert main(["data", "replay", str(changed)]) == 1
-    assert "NOT reproduced" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "1 with the recorded states" in output
+    assert "NOT reproduced" in output
 
 
 @pytest.mark.parametrize("name", ["lift", "maze2d-umaze", "pointmaze-umaze"])

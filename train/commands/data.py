@@ -147,7 +147,10 @@ def _replay(args: argparse.Namespace) -> int:
             line += f", return difference {one.return_error:.3g}"
         print(f"{line}, {'solved' if one.success else 'not solved'}")
     solved = sum(one.success for one in replay.episodes)
-    print(f"{replay.task}: {solved} of {len(replay.episodes)} solved")
+    same = sum(one.reproduced for one in replay.episodes)
+    print(
+        f"{replay.task}: {solved} of {len(replay.episodes)} solved, {same} with the recorded states"
+    )
     for note in replay.notes:
         print(f"note: {note}")
     print("reproduced" if replay.reproduced else "NOT reproduced")
