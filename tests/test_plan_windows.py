@@ -66,7 +66,28 @@ def test_padded_windows_and_short_episodes_are_counted_and_said(
     with caplog.at_level(logging.INFO):
         prepare_planner(tiny_config(horizon=4), episodes(), seed=0)
     assert "6 of 7 windows reach beyond the end of their episode" in caplog.text
-    assert "1 of 2 episodes are shorter than the horizon of 4" in caplog.text
+    assert "1 of 2 episodes have fewer than the 4 steps of a plan" in caplog.text
+
+
+def test_a_stride_looks_farther_ahead() -> None:
+    windows = PlanWindows(episodes(), ("observation.state",), tiny_config(horizon=3, stride=2))
+    batch = windows.gather(torch.tensor([0, 3]))
+    assert batch.states[..., 0].tolist() == [[0, 2, 2], [3, 5, 6]]
+    assert batch.valid.tolist() == [[True, True, False], [True, True, False]]
+    assert windows.displacement_scale(3)[:, 0].tolist() == [1, 2, 2]
+    assert (windows.num_padded, windows.num_short) == (7, 2)
+
+
+def test_windows_end_where_the_goal_changes() -> None:
+    """What led to one goal does not show how to get to another, or back."""
+    data = episodes()
+    goals = np.array([0, 0, 1, 1, 1, 2, 2], np.float32)[:, None]
+    data.observations["observation.goal"] = goals
+    config = tiny_config(horizon=3, goal_key="observation.goal", drafter=None)
+    windows = PlanWindows(data, ("observation.state",), config)
+    batch = windows.gather(torch.arange(7))
+    assert batch.valid.sum(dim=1).tolist() == [2, 1, 1, 2, 1, 2, 1]
+    assert windows.num_episodes == 4
 
 
 def test_displacements_are_measured_inside_episodes() -> None:

@@ -23,6 +23,10 @@ POLICIES: dict[str, tuple[dict[str, Any], PlannerSampling]] = {
     "decision diffuser, warm": ({}, replace(DECISION, reuse=1, draft_level=3, refine_steps=3)),
     "diffuser": ({"joint": True, "value": True, "drafter": None}, DIFFUSER),
     "goal": ({"goal_key": "observation.goal", "drafter": None}, DECISION),
+    "drafted goal, warm": (
+        {"goal_key": "observation.goal", "critic": False, "stride": 3},
+        replace(TRAJECTORY, reuse=2, num_execute=2),
+    ),
 }
 
 
@@ -61,6 +65,20 @@ def test_a_plan_begins_at_the_current_state(name: str) -> None:
     observation = replace(observation, frames={**observation.frames, **goal})
     policy.plan(observation, np.zeros(2, np.int64))
     np.testing.assert_array_equal(policy.states(np.arange(2))[:, 0], state)
+
+
+def test_with_a_stride_an_action_is_held_until_the_next_state() -> None:
+    choices = {"goal_key": "observation.goal", "critic": False, "stride": 3}
+    policy = Planner(tiny_planner(**choices), SPEC, TRAJECTORY)
+    policy.reset(np.array([0]))
+    observation = observe(np.zeros((1, 4)), 0.0, 0)
+    goal = {"observation.goal": np.ones((1, 1, 2), np.float32)}
+    observation = replace(observation, frames={**observation.frames, **goal})
+    actions = policy.plan(observation, np.zeros(1, np.int64)).actions[0]
+    assert actions.shape == (3 * (HORIZON - 1), 2)
+    held = actions.reshape(HORIZON - 1, 3, 2)
+    assert (held == held[:, :1]).all()
+    assert len(np.unique(held[:, 0], axis=0)) == HORIZON - 1
 
 
 def test_the_return_asked_for_falls_with_the_rewards_to_its_floor(model: PlannerModel) -> None:

@@ -16,6 +16,7 @@ from hotloop.decoding.samplers import reverse
 from hotloop.policies.planners.config import PlannerSampling
 from hotloop.policies.planners.decision import Decision
 from hotloop.policies.planners.model import PlannerModel
+from hotloop.policies.planners.stages import shifted
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +49,12 @@ def test_no_refinement_returns_the_draft(model: PlannerModel) -> None:
     assert model.drafter is not None
     sampling = replace(TRAJECTORY, refine_steps=0)
     known = inputs(model, Decision(model, sampling))
-    tokens = model.encode_tokens(known["states"], known["returns"])
+    tokens = model.encode_tokens(known["states"], known["returns"].unsqueeze(-1))
     draft = torch.cat([tokens, rollout_uncached(model.drafter, tokens, HORIZON - 1)], dim=1)
     states, returns = model.decode_tokens(draft)
     plan = decide(model, sampling)
     torch.testing.assert_close(plan[..., :4], states, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(plan[..., 4], returns, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(plan[..., 4:5], returns, rtol=1e-4, atol=1e-5)
 
 
 def test_all_levels_without_a_draft_are_plain_sampling(model: PlannerModel) -> None:
@@ -155,6 +156,26 @@ def test_a_warm_plan_without_a_drafter_is_the_shifted_one() -> None:
     expected[:, 0, :5] = torch.tensor([0.0, 0, 0, 0, 0.5])
     found = torch.cat([drafted, asked.unsqueeze(-1), actions], dim=-1)
     torch.testing.assert_close(found, expected)
+
+
+def test_a_plan_shifted_by_less_than_a_stride_is_interpolated() -> None:
+    plan = torch.tensor([[0.0, 1, 4, 9]]).unsqueeze(-1)
+    assert shifted(plan, 2, 1)[0, :, 0].tolist() == [4, 9, 9, 9]
+    assert shifted(plan, 1, 2)[0, :, 0].tolist() == [0.5, 2.5, 6.5, 9]
+    assert shifted(plan, 6, 4)[0, :, 0].tolist() == [2.5, 6.5, 9, 9]
+    assert torch.equal(shifted(plan, 8, 4), shifted(plan, 2, 1))
+
+
+def test_a_drafter_reads_the_goal_and_the_plan_ends_there_at_rest() -> None:
+    model = tiny_planner(goal_key="observation.goal", critic=False)
+    decision = Decision(model, replace(TRAJECTORY, refine_steps=0))
+    known = inputs(model, decision)
+    goal = torch.tensor([[0.5, -0.5], [1.0, 2.0]])
+    plan, other = run(decision, known, goal=goal), run(decision, known, goal=goal + 1)
+    torch.testing.assert_close(plan[:, -1, :4], torch.tensor([[0.5, -0.5, 0, 0], [1, 2, 0, 0]]))
+    assert not torch.isclose(plan[:, 1, :4], other[:, 1, :4]).any()
+    asked = {**known, "returns": known["returns"] + 1}
+    assert torch.equal(run(decision, asked, goal=goal)[..., :4], plan[..., :4])
 
 
 def test_the_best_candidate_by_the_critic_is_taken(model: PlannerModel) -> None:

@@ -23,6 +23,10 @@ CASES: dict[str, tuple[dict[str, Any], PlannerSampling]] = {
     "drafted, warm, by the critic": ({}, replace(WARM, select="critic")),
     "guided by values": ({"joint": True, "value": True, "drafter": None}, GUIDED),
     "goal": ({"goal_key": "observation.goal", "drafter": None}, TOWARDS_A_GOAL),
+    "drafted goal, warm": (
+        {"goal_key": "observation.goal", "critic": False, "stride": 3},
+        replace(WARM, candidates=1),
+    ),
 }
 
 

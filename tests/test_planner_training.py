@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_planner import SPEC, tiny_config, tiny_planner, walks
+from tiny_planner import HORIZON, SPEC, tiny_config, tiny_planner, walks
 from torch import Tensor
 
 from hotloop.policies.checkpoint import load_checkpoint
@@ -18,7 +18,7 @@ from hotloop.train.compose import compose
 from hotloop.train.config import TrainConfig
 from hotloop.train.data.d4rl import write_d4rl
 from hotloop.train.data.plan_windows import PlanWindows
-from hotloop.train.planners import PlannerObjective, prepare_planner
+from hotloop.train.planners import PlannerObjective, arriving, prepare_planner
 from hotloop.train.setup import train_on
 
 KINDS = ("trajectory_diffuser", "decision_diffuser", "diffuser")
@@ -79,6 +79,31 @@ def test_pinned_positions_are_clean_when_trained_as_when_planning() -> None:
     clean = model.encode_plan(batch.states, batch.actions)
     noised = model.schedule.add_noise(clean, inputs["noise"], inputs["level"])
     assert torch.equal(noised[:, [0, -1]], clean[:, [0, -1]])
+
+
+def test_a_window_stays_at_the_state_that_is_made_its_goal() -> None:
+    model = tiny_planner(goal_key="observation.goal", critic=False, joint=True)
+    windows = PlanWindows(walks(rewards=False), model.state_keys, model.config)
+    batch = windows.gather(torch.arange(3))
+    relabelled, goal = arriving(model, batch, torch.tensor([0, 2, HORIZON - 1]))
+    for row, arrival in enumerate((0, 2, HORIZON - 1)):
+        assert torch.equal(goal[row], batch.states[row, arrival, :2])
+        kept = min(arrival + 1, HORIZON - 1)
+        assert torch.equal(relabelled.states[row, :kept], batch.states[row, :kept])
+        at_rest = torch.tensor([*goal[row].tolist(), 0.0, 0.0])
+        assert torch.equal(relabelled.states[row, kept:], at_rest.expand(HORIZON - kept, 4))
+        assert torch.equal(relabelled.actions[row, :arrival], batch.actions[row, :arrival])
+        idle = model.action_normalizer(relabelled.actions[row, arrival:])
+        torch.testing.assert_close(idle, torch.zeros_like(idle), atol=1e-6, rtol=0)
+
+
+def test_goals_are_states_that_the_window_really_reaches() -> None:
+    model = tiny_planner(goal_key="observation.goal", critic=False)
+    windows = PlanWindows(walks(rewards=False), model.state_keys, model.config)
+    last = torch.tensor([19]).repeat(50)  # nothing follows the last step of an episode
+    inputs = PlannerObjective(model).draw(windows.gather(last), torch.Generator().manual_seed(0))
+    assert torch.equal(inputs["goal"], windows.states[last, :2])
+    assert not inputs["moves"].any(), "inverse dynamics learn from real steps only"
 
 
 def test_dropped_conditions_are_hidden() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..decoding.samplers import prediction_target
 from ..policies.normalizer import Normalizer
 from ..policies.planners.config import PlannerConfig
-from ..policies.planners.model import REWARD_KEY, PlanBatch, PlannerModel
+from ..policies.planners.model import REWARD_KEY, Drafter, PlanBatch, PlannerModel
 from .data.episodes import Episodes
 from .data.plan_windows import PlanWindows
 
@@ -45,23 +45,58 @@ def prepare_planner(
     actions = Normalizer.fit(episodes.actions, "min_max")
     model.action_normalizer.load_state_dict(actions.state_dict())
     model.return_scale.fill_(windows.return_scale)
-    if model.drafter is not None and episodes.rewards is not None:
-        rewards = episodes.rewards.astype(np.float64) / windows.return_scale
-        scales = model.coordinates.normalizer.scale, model.coordinates.slot_scale[1]
-        model.drafter.gain[:-1] = scales[0] / scales[1]
-        model.drafter.gain[-1] = max(float(rewards.std()), 1e-6)
-        model.drafter.drift[-1] = -float(rewards.mean())
+    if model.drafter is not None:
+        fit_drafter(model, model.drafter, episodes, windows.return_scale)
     if windows.num_padded:
         logger.info(
             "%d of %d windows reach beyond the end of their episode and are padded there; %d of %d "
-            "episodes are shorter than the horizon of %d",
+            "episodes have fewer than the %d steps of a plan",
             windows.num_padded,
             len(windows),
             windows.num_short,
-            episodes.num_episodes,
-            config.horizon,
+            windows.num_episodes,
+            windows.span + 1,
         )
     return model, windows
+
+
+def fit_drafter(
+    model: PlannerModel, drafter: Drafter, episodes: Episodes, return_scale: float
+) -> None:
+    """Tell the drafter how much states and returns usually change from one token to the next."""
+    scales = model.coordinates.normalizer.scale, model.coordinates.slot_scale[1]
+    drafter.gain[: model.state_dim] = scales[0] / scales[1]
+    if not model.goal_dim:
+        assert episodes.rewards is not None
+        rewards = model.config.stride * episodes.rewards.astype(np.float64) / return_scale
+        drafter.gain[-1] = max(float(rewards.std()), 1e-6)
+        drafter.drift[-1] = -float(rewards.mean())
+
+
+def arriving(model: PlannerModel, batch: PlanBatch, arrival: Tensor) -> tuple[PlanBatch, Tensor]:
+    """Make a state of each window its goal, at which it stays from then on.
+
+    Every state that was reached shows how to reach it (hindsight, Andrychowicz et al. 2017), and
+    staying is what a plan does that has time left.
+
+    Args:
+        model: Says which features are a goal, and what rest is.
+        batch: Windows.
+        arrival: Position of the goal in each window's plan, shape (B,).
+
+    Returns:
+        Windows that are valid everywhere, and their goals (B, G).
+    """
+    position = torch.arange(1 - model.config.context, model.config.horizon, device=arrival.device)
+    row = torch.arange(len(arrival), device=arrival.device)
+    goal = batch.states[row, arrival + model.config.context - 1, : model.goal_dim]
+    stays = position > arrival[:, None]
+    stays[:, -1] = True
+    states = torch.where(stays.unsqueeze(-1), model.at_goal(goal).unsqueeze(1), batch.states)
+    rests = (position >= arrival[:, None]).unsqueeze(-1)
+    idle = model.action_normalizer.inverse(torch.zeros_like(batch.actions[:1, :1]))
+    actions = torch.where(rests, idle, batch.actions)
+    return PlanBatch(states, actions, batch.returns, torch.ones_like(batch.valid)), goal
 
 
 class PlannerObjective(nn.Module):
@@ -96,7 +131,13 @@ class PlannerObjective(nn.Module):
     def draw(self, batch: PlanBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """Draw noise level, noise, and whose condition is dropped, for each sample."""
         config, device = self.model.config, batch.states.device
-        num = len(batch.states)
+        num, past = len(batch.states), config.context - 1
+        moves, goal = batch.valid[:, past + 1], None
+        if self.model.goal_dim:
+            reachable = batch.valid[:, past:].sum(dim=1).cpu()
+            arrival = (torch.rand(num, generator=generator) * reachable).long().to(device)
+            batch, goal = arriving(self.model, batch, arrival)
+            moves = arrival > 0
         level = torch.randint(1, config.num_levels + 1, (num,), generator=generator)
         levels = level[:, None].repeat(1, config.horizon)
         levels[:, list(self.model.pinned)] = 0
@@ -107,10 +148,13 @@ class PlannerObjective(nn.Module):
             "actions": batch.actions,
             "returns": batch.returns,
             "valid": batch.valid.float(),
+            "moves": moves.float(),
             "level": levels.to(device),
             "noise": torch.randn(shape, generator=generator).to(device),
             "keep": keep.float().to(device),
         }
+        if goal is not None:
+            inputs["goal"] = goal
         if self.model.drafter is not None:
             jitter = torch.randn(batch.states.shape, generator=generator)
             inputs["jitter"] = self.drafter_noise * jitter.to(device)
@@ -136,7 +180,7 @@ class PlannerObjective(nn.Module):
         if model.inverse is not None:
             found = model.inverse(model.coordinates.step(states[:, 0], states[:, 1]))
             error = (found - model.action_normalizer(actions[:, 0])) ** 2
-            loss = loss + (valid[:, 1:2] * error).mean()
+            loss = loss + (inputs["moves"][:, None] * error).mean()
         if model.critic is not None:
             state = model.coordinates.normalizer(states[:, 0])
             action = model.action_normalizer(actions[:, 0])
@@ -147,10 +191,12 @@ class PlannerObjective(nn.Module):
         return loss + self._draft_loss(inputs) if model.drafter is not None else loss
 
     def _draft_loss(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Teacher-forced error of the next state and return at every token but the last."""
+        """Teacher-forced error of what follows every token but the last."""
         assert self.model.drafter is not None
         num = max(1, round(self.drafter_share * len(inputs["states"])))
         drafter, valid = self.model.drafter, inputs["valid"][:num, 1:, None]
-        tokens = self.model.encode_tokens(inputs["states"][:num], inputs["returns"][:num])
+        goal = inputs["goal"][:num] if self.model.goal_dim else None
+        asked = self.model.asked(inputs["returns"][:num], goal)
+        tokens = self.model.encode_tokens(inputs["states"][:num], asked)
         predicted, actual = drafter.change(tokens, inputs["jitter"][:num])
         return (valid * (predicted - actual) ** 2).mean()

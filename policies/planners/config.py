@@ -34,14 +34,16 @@ class PlannerConfig:
 
     Attributes:
         horizon: States of a plan H, the current one included.
+        stride: Control steps from one state of a plan to the next. More than 1 looks farther ahead
+            (jump-step planning, Lu et al. 2025); an action is held until the next state.
         num_levels: Noise levels K.
         prediction: What the denoiser predicts. ``"velocity"`` keeps what it is given where there is
             little noise, as when a draft is refined; a network that predicts the ``"sample"``
             there adds its own error instead.
         joint: Whether a plan holds each state together with the action that led to it, as in
             Diffuser. Otherwise it holds states, and inverse dynamics find the actions.
-        goal_key: Observation that the last state of a plan must reach; its features are the first
-            ones of the state. Empty for tasks with rewards.
+        goal_key: Observation that a plan must reach and stay at; its features are the first ones of
+            the state, and the others, velocities, are 0 there. Empty for tasks with rewards.
         discount: Discount of the returns that plans are conditioned on and valued by.
         termination_penalty: Added to the reward of a step that ends in a terminal state.
         clip: Largest magnitude of a clean plan, in standard deviations.
@@ -53,6 +55,7 @@ class PlannerConfig:
     """
 
     horizon: int = 16
+    stride: int = 1
     num_levels: int = 100
     prediction: str = "velocity"
     joint: bool = False
@@ -76,6 +79,11 @@ class PlannerConfig:
             raise ValueError(f"discount must be in (0, 1], got {self.discount}")
         if self.drafter is not None and self.drafter.context < 1:
             raise ValueError(f"drafter.context must be at least 1, got {self.drafter.context}")
+        if self.stride < 1 or (self.stride > 1 and self.context > 1):
+            raise ValueError(
+                "stride must be at least 1, and just 1 where a drafter reads several frames, as they "
+                f"follow each other; got stride {self.stride} and drafter.context {self.context}"
+            )
 
     @property
     def context(self) -> int:

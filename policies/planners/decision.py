@@ -136,8 +136,6 @@ def check_parts(model: PlannerModel, sampling: PlannerSampling) -> None:
         )
     if sampling.refine_steps == 0 and sampling.draft == "noise":
         raise ValueError("refine_steps 0 returns the draft, so it needs draft 'rollout'")
-    if not 1 <= sampling.num_execute < model.config.horizon:
-        raise ValueError(
-            f"num_execute must be between 1 and {model.config.horizon - 1}, got "
-            f"{sampling.num_execute}"
-        )
+    span = model.config.stride * (model.config.horizon - 1)
+    if not 1 <= sampling.num_execute <= span:
+        raise ValueError(f"num_execute must be between 1 and {span}, got {sampling.num_execute}")

@@ -77,27 +77,30 @@ class Coordinates(nn.Module):
 
 
 class Drafter(nn.Module):
-    """Predicts the next state and the return from there on, token by token.
+    """Predicts the next state and what is asked for from there on, token by token.
 
-    A token is an encoded state, normalised, and a return, as a share of the data's largest. What
-    the network predicts is the change of both in units of their usual change.
+    A token is an encoded state, normalised, and what is asked for there: a return, as a share of
+    the data's largest, or a goal. What the network predicts is the change of both in units of
+    their usual change.
 
     Args:
         config: The planner's configuration.
         state_dim: Features O.
+        asked_dim: Size Q of what is asked for.
 
     Attributes:
-        gain: Usual size of each feature's change, O + 1.
+        gain: Usual size of each feature's change, O + Q.
         drift: Usual change of the return, behind O zeros.
     """
 
     gain: Tensor
     drift: Tensor
 
-    def __init__(self, config: PlannerConfig, state_dim: int) -> None:
+    def __init__(self, config: PlannerConfig, state_dim: int, asked_dim: int) -> None:
         super().__init__()
         assert config.drafter is not None
-        size, choice = state_dim + 1, config.drafter
+        size, choice = state_dim + asked_dim, config.drafter
+        self.asked_dim = asked_dim
         length = choice.context + config.horizon - 1
         self.network = CausalTransformer(
             size, size, length, choice.width, choice.depth, choice.num_heads
@@ -106,27 +109,27 @@ class Drafter(nn.Module):
         self.register_buffer("drift", torch.zeros(size))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """What follows each of the tokens (B, L, O + 1), same shape."""
+        """What follows each of the tokens (B, L, O + Q), same shape."""
         return tokens + self.drift + self.gain * self.network(tokens)
 
     def prefill(self, tokens: Tensor) -> tuple[Tensor, Cache]:
-        """What follows the last of the tokens (B, L, O + 1), shape (B, O + 1), and the cache."""
+        """What follows the last of the tokens (B, L, O + Q), shape (B, O + Q), and the cache."""
         change, cache = self.network.prefill(tokens)
         return tokens[:, -1] + self.drift + self.gain * change[:, -1], cache
 
     def decode(self, token: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
-        """What follows one more token (B, O + 1), same shape, and the cache."""
+        """What follows one more token (B, O + Q), same shape, and the cache."""
         change, cache = self.network.decode(token, cache)
         return token + self.drift + self.gain * change, cache
 
     def change(self, tokens: Tensor, jitter: Tensor) -> tuple[Tensor, Tensor]:
-        """Predicted and actual changes from each token to the next, both (B, L - 1, O + 1).
+        """Predicted and actual changes from each token to the next, both (B, L - 1, O + Q).
 
         Args:
-            tokens: Shape (B, L, O + 1).
+            tokens: Shape (B, L, O + Q).
             jitter: Noise on the states that are read, in units of their usual change, (B, L, O).
         """
-        read = tokens + nn.functional.pad(jitter, (0, 1)) * self.gain
+        read = tokens + nn.functional.pad(jitter, (0, self.asked_dim)) * self.gain
         actual = (tokens[:, 1:] - read[:, :-1] - self.drift) / self.gain
         return self.network(read[:, :-1]), actual
 
@@ -177,7 +180,8 @@ class PlannerModel(nn.Module):
         )
         step_dim, width = 2 * self.state_dim, config.inverse_width
         self.inverse = None if config.joint else Regressor(step_dim, action_dim, width)
-        self.drafter = Drafter(config, self.state_dim) if config.drafter else None
+        asked_dim = self.goal_dim or 1
+        self.drafter = Drafter(config, self.state_dim, asked_dim) if config.drafter else None
         self.critic = Regressor(self.state_dim + action_dim, 1, width) if config.critic else None
         self.value = PlanValue(config.horizon, self.plan_dim, width) if config.value else None
 
@@ -194,25 +198,30 @@ class PlannerModel(nn.Module):
     def encode_plan(self, states: Tensor, actions: Tensor) -> Tensor:
         """Encode states (B, H, O), and in a joint plan actions (B, H, A), as (B, H, D).
 
-        Position k holds the action that led to state k, position 0 none. The last position of a
-        plan with a goal holds the goal's features alone, as that is all that is known when
-        planning.
+        Position k holds the action that led to state k, position 0 none.
         """
         plan = self.coordinates(states)
-        if self.goal_dim:
-            plan = torch.cat([plan[:, :-1], self.goal_slot(states[:, 0], states[:, -1])], dim=1)
         if not self.config.joint:
             return plan
         before = self.action_normalizer(actions[:, :-1])
         before = torch.cat([torch.zeros_like(before[:, :1]), before], dim=1)
         return torch.cat([plan, before], dim=-1)
 
-    def goal_slot(self, current: Tensor, goal: Tensor) -> Tensor:
-        """Encoded last position (B, 1, O) for a goal whose first features count, shape (B, >=G)."""
-        size = self.goal_dim
-        moved = (goal[:, :size] - current[:, :size]) * self.coordinates.slot_scale[-1, :size]
-        rest = torch.zeros_like(current[:, size:])
-        return torch.cat([moved, rest], dim=-1).unsqueeze(1)
+    def at_goal(self, goal: Tensor) -> Tensor:
+        """State (B, O) with the features of a goal (B, G), at rest."""
+        return nn.functional.pad(goal, (0, self.state_dim - self.goal_dim))
+
+    def asked(self, returns: Tensor, goal: Tensor | None) -> Tensor:
+        """What the drafter is asked for at each state, shape (B, L, Q).
+
+        Args:
+            returns: Share of the data's largest return, shape (B, L).
+            goal: Goal in physical units, shape (B, G), of which the returns do not matter.
+        """
+        if goal is None:
+            return returns.unsqueeze(-1)
+        normalised = self.coordinates.normalizer(self.at_goal(goal))[:, : self.goal_dim]
+        return normalised.unsqueeze(1).expand(-1, returns.shape[1], -1)
 
     def actions(self, plan: Tensor, states: Tensor) -> Tensor:
         """Physical actions (B, H - 1, A) along an encoded plan (B, H, D) and its states."""
@@ -221,13 +230,14 @@ class PlannerModel(nn.Module):
         steps = self.coordinates.step(states[:, :-1], states[:, 1:])
         return self.action_normalizer.inverse(self.inverse(steps))
 
-    def encode_tokens(self, states: Tensor, returns: Tensor) -> Tensor:
-        """Tokens of the drafter (B, L, O + 1) for states (B, L, O) and returns (B, L)."""
-        return torch.cat([self.coordinates.normalizer(states), returns.unsqueeze(-1)], dim=-1)
+    def encode_tokens(self, states: Tensor, asked: Tensor) -> Tensor:
+        """Tokens of the drafter (B, L, O + Q) for states (B, L, O) and `asked` (B, L, Q)."""
+        return torch.cat([self.coordinates.normalizer(states), asked], dim=-1)
 
     def decode_tokens(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """States (B, L, O) and returns (B, L) of tokens (B, L, O + 1)."""
-        return self.coordinates.normalizer.inverse(tokens[..., :-1]), tokens[..., -1]
+        """States (B, L, O) and what is asked for, (B, L, Q), of tokens (B, L, O + Q)."""
+        size = self.state_dim
+        return self.coordinates.normalizer.inverse(tokens[..., :size]), tokens[..., size:]
 
     def condition(self, returns: Tensor, keep: Tensor) -> Tensor:
         """Condition (B, 2) of returns (B,); where `keep` (B,) is 0, there is none."""

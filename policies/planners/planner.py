@@ -95,6 +95,8 @@ class Planner:
         self._observed[rows] = observation.step
         actions = self._plans[rows, :-1, self.model.state_dim + 1 :]
         actions = np.clip(actions, *self.action_spec.float32_bounds)
+        if self.model.config.stride > 1:
+            actions = actions.repeat(self.model.config.stride, axis=1)
         dt = self.action_spec.dt
         return ActionTrajectory.clean(actions, observation.step, observation.step, dt)
 

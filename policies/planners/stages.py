@@ -62,43 +62,59 @@ class Draft(nn.Module):
         Returns:
             Encoded plans (R, candidates, H, D) and the return from each state on (R, H).
         """
-        draft, asked, actions = self.tokens(states, returns, previous)
+        draft, asked, actions = self.tokens(states, returns, previous, goal)
         if goal is not None:
-            reached = torch.cat([goal, draft[:, -1, goal.shape[1] :]], dim=-1)
-            draft = torch.cat([draft[:, :-1], reached.unsqueeze(1)], dim=1)
+            reached = self.model.at_goal(goal).unsqueeze(1)
+            draft = torch.cat([draft[:, :-1], reached], dim=1)
         x = self.model.encode_plan(draft, actions).unsqueeze(1)
         if noise is None:
             return x.expand(-1, self.sampling.candidates, -1, -1), asked
         return self.signal * x + self.sigma * self.sampling.temperature * noise, asked
 
     def tokens(
-        self, states: Tensor, returns: Tensor, previous: Tensor | None
+        self,
+        states: Tensor,
+        returns: Tensor,
+        previous: Tensor | None = None,
+        goal: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Drafted states (R, H, O), returns (R, H), and the actions of the last plan (R, H, A)."""
         model, horizon, drafter = self.model, self.model.config.horizon, self.model.drafter
         num_known, size = states.shape[1], model.state_dim
         actions = states.new_zeros(1).expand(states.shape[0], horizon, model.action_dim)
         if previous is not None:
-            executed = self.sampling.num_execute
-            old = torch.cat([previous, previous[:, -1:].expand(-1, executed, -1)], dim=1)
-            old, actions = old[:, executed + 1 :, : size + 1], old[:, executed:, size + 1 :]
-            states = torch.cat([states, old[..., :size]], dim=1)
-            returns = torch.cat([returns, old[..., size]], dim=1)
+            old = shifted(previous, self.sampling.num_execute, model.config.stride)
+            states = torch.cat([states, old[:, 1:, :size]], dim=1)
+            returns = torch.cat([returns, old[:, 1:, size]], dim=1)
+            actions = old[..., size + 1 :]
         if self.sampling.draft == "rollout":
             assert drafter is not None
-            tokens = model.encode_tokens(states, returns)
+            tokens = model.encode_tokens(states, model.asked(returns, goal))
             if previous is not None:
                 tokens = correct(drafter, tokens, num_known, self.sampling.sweeps)
             else:
                 new = rollout(drafter.prefill, drafter.decode, tokens, horizon - 1)
                 tokens = torch.cat([tokens, new], dim=1)
-            new_states, new_returns = model.decode_tokens(tokens[:, num_known:])
+            new_states, asked = model.decode_tokens(tokens[:, num_known:])
             states = torch.cat([states[:, :num_known], new_states], dim=1)
+            new_returns = asked[..., 0] if goal is None else torch.zeros_like(asked[..., 0])
             returns = torch.cat([returns[:, :num_known], new_returns], dim=1)
         elif previous is None:
             states = torch.cat([states, states[:, -1:].expand(-1, horizon - 1, -1)], dim=1)
             returns = torch.cat([returns, returns[:, -1:].expand(-1, horizon - 1)], dim=1)
         return states[:, num_known - 1 :], returns[:, num_known - 1 :], actions
+
+
+def shifted(plan: Tensor, num_steps: int, stride: int) -> Tensor:
+    """What is left of a plan (R, H, F) after some control steps, its end repeated.
+
+    Between two states, `stride` control steps apart, it is interpolated.
+    """
+    whole, part = divmod(num_steps, stride)
+    length = plan.shape[1]
+    longer = torch.cat([plan, plan[:, -1:].expand(-1, whole + 1, -1)], dim=1)
+    rest = longer[:, whole : whole + length]
+    return rest if part == 0 else rest.lerp(longer[:, whole + 1 :], part / stride)
 
 
 class Denoise(nn.Module):

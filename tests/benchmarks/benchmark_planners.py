@@ -1,4 +1,4 @@
-"""Planners on D4RL-style locomotion: scores, where the efficiency comes from, and latency.
+"""Planners on locomotion and mazes: scores, where the efficiency comes from, and latency.
 
     python tests/benchmarks/benchmark_planners.py DATA_DIR RUNS_DIR OUTPUT.json [PART ...]
 
@@ -32,10 +32,15 @@ from hotloop.train.latency import ControlStepTimer, time_interleaved
 from hotloop.train.provenance import measurement_header
 
 PARTS = ("scores", "ablation", "latency")
-DATASETS = tuple(
-    f"{task}-{level}"
-    for level in ("medium-expert", "medium")
-    for task in ("hopper", "walker2d", "halfcheetah")
+# Control steps between two states of a plan: 31 of them span the longest way through the maze.
+MAZES = {"maze2d-umaze": 8, "maze2d-medium": 15, "maze2d-large": 25}
+DATASETS = (
+    *(
+        f"{task}-{level}"
+        for level in ("medium-expert", "medium")
+        for task in ("hopper", "walker2d", "halfcheetah")
+    ),
+    *MAZES,
 )
 KINDS = ("trajectory_diffuser", "decision_diffuser", "diffuser")
 FIRST_SEED = 200_000  # settings were chosen on others
@@ -104,13 +109,39 @@ class Results:
         print(json.dumps({k: v for k, v in row.items() if k != "scores"}), flush=True)
 
 
+def task_of(dataset: str) -> str:
+    """The task that a dataset is from."""
+    return dataset if dataset in MAZES else dataset.split("-")[0]
+
+
+def maze_choices(dataset: str, kind: str) -> list[str]:
+    """Mazes have goals instead of returns, and need no critic or value to choose by."""
+    parts = {
+        "trajectory_diffuser": ["policy.model.critic=false"],
+        "decision_diffuser": [],
+        "diffuser": [
+            "policy.model.value=false",
+            "policy.sampling.value_steps=0",
+            "policy.sampling.select=first",
+            "policy.sampling.candidates=1",
+        ],
+    }
+    return [
+        "policy.model.goal_key=observation.goal",
+        "policy.model.horizon=32",
+        f"policy.model.stride={MAZES[dataset]}",
+        *parts[kind],
+    ]
+
+
 def ensure_run(kind: str, dataset: str, seed: int, args: argparse.Namespace) -> Path:
     """Train if there is no finished run; return the run folder."""
     run = args.runs_dir / f"{dataset}-{kind}-{seed}"
     if (run / "checkpoints" / f"{args.steps:06d}").exists():
         return run
     command = [sys.executable, "-m", "hotloop.train.cli", "train", f"policy={kind}"]
-    command += [f"task={dataset.split('-')[0]}", f"task.dataset={args.data_dir / dataset}.hdf5"]
+    command += [f"task={task_of(dataset)}", f"task.dataset={args.data_dir / dataset}.hdf5"]
+    command += maze_choices(dataset, kind) if dataset in MAZES else []
     command += [f"seed={seed}", f"steps={args.steps}", f"save_every={args.steps // 2}"]
     command += [f"output_dir={run}"]
     if (run / "checkpoints" / "last").exists():
@@ -140,7 +171,7 @@ def score(run: Path, setting: dict[str, Any], args: argparse.Namespace) -> dict[
 def behaviour_score(dataset: str, args: argparse.Namespace) -> float:
     """Mean normalised score, times 100, of the episodes that were trained on."""
     episodes = read_episodes(args.data_dir / f"{dataset}.hdf5", None)
-    reference = make_task(dataset.split("-")[0]).reference
+    reference = make_task(task_of(dataset)).reference
     assert reference is not None and episodes.rewards is not None
     sums = np.add.reduceat(np.asarray(episodes.rewards), episodes.episode_starts)
     return round(100 * float(np.mean([reference.normalized(float(value)) for value in sums])), 2)

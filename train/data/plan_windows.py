@@ -38,12 +38,20 @@ def returns_to_go(episodes: Episodes, discount: float, termination_penalty: floa
     return result.astype(np.float32)
 
 
+def legs(goals: np.ndarray, episode_ends: np.ndarray) -> np.ndarray:
+    """Where episodes end or their goal changes; goals have shape (T, G)."""
+    changes = 1 + np.flatnonzero((goals[1:] != goals[:-1]).any(axis=1))
+    return np.union1d(episode_ends, changes)
+
+
 class PlanWindows:
     """Every step of every episode as the current step of one window.
 
-    A window holds the `context` newest frames up to the current one and the H - 1 frames after
-    it. Frames before the first or after the last of the episode repeat that one; the latter are
-    marked, and no loss looks at them.
+    A window holds the `context` newest frames up to the current one and H - 1 frames after it,
+    each `stride` steps after the one before. Frames before the first or after the last of the
+    episode repeat that one; the latter are marked, and no loss looks at them. Where plans have
+    goals, an episode counts as several if its recorded goal changes: what leads to one goal does
+    not show how to reach another.
 
     Args:
         episodes: Source; T steps.
@@ -56,7 +64,9 @@ class PlanWindows:
         returns: Physical returns to go, shape (T,).
         return_scale: Largest magnitude of a return, the unit of those in a batch.
         num_padded: Windows that reach beyond the end of their episode.
-        num_short: Episodes with fewer steps than the horizon.
+        num_episodes: Episodes, or parts of them with one goal.
+        num_short: How many of them have fewer steps than a plan spans.
+        span: Steps from the first to the last state of a plan.
     """
 
     def __init__(
@@ -68,12 +78,17 @@ class PlanWindows:
         returns = returns_to_go(episodes, config.discount, config.termination_penalty)
         self.returns = torch.from_numpy(returns)
         self.return_scale = float(np.abs(returns).max()) or 1.0
-        lengths = np.diff(episodes.episode_ends, prepend=0)
-        self._first = torch.from_numpy(np.repeat(episodes.episode_starts, lengths))
-        self._last = torch.from_numpy(np.repeat(episodes.episode_ends - 1, lengths))
-        self._offset = torch.arange(1 - config.context, config.horizon)
-        self.num_padded = int(np.minimum(lengths, config.horizon - 1).sum())
-        self.num_short = int((lengths < config.horizon).sum())
+        ends = episodes.episode_ends
+        if config.goal_key:
+            ends = legs(episodes.observations[config.goal_key], ends)
+        lengths = np.diff(ends, prepend=0)
+        self._first = torch.from_numpy(np.repeat(ends - lengths, lengths))
+        self._last = torch.from_numpy(np.repeat(ends - 1, lengths))
+        self._stride = config.stride
+        self._offset = config.stride * torch.arange(1 - config.context, config.horizon)
+        self.span = config.stride * (config.horizon - 1)
+        self.num_padded = int(np.minimum(lengths, self.span).sum())
+        self.num_episodes, self.num_short = len(ends), int((lengths <= self.span).sum())
 
     def __len__(self) -> int:
         """Number of windows, one per step."""
@@ -92,12 +107,12 @@ class PlanWindows:
         )
 
     def displacement_scale(self, horizon: int) -> Tensor:
-        """Standard deviation of how far each feature moves in k steps, shape (H, O).
+        """Standard deviation of how far each feature moves to position k of a plan, shape (H, O).
 
         Row 0 is 1. Features that do not move count as moving by 1.
         """
         rows = [torch.ones(self.states.shape[1])]
-        for offset in range(1, horizon):
+        for offset in range(self._stride, self._stride * horizon, self._stride):
             inside = torch.arange(len(self) - offset) + offset <= self._last[: len(self) - offset]
             if not inside.any():
                 rows.append(rows[-1])
