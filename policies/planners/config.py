@@ -81,8 +81,8 @@ class PlannerConfig:
             raise ValueError(f"drafter.context must be at least 1, got {self.drafter.context}")
         if self.stride < 1 or (self.stride > 1 and self.context > 1):
             raise ValueError(
-                "stride must be at least 1, and just 1 where a drafter reads several frames, as they "
-                f"follow each other; got stride {self.stride} and drafter.context {self.context}"
+                "stride must be at least 1, and 1 where a drafter reads several frames, which are "
+                f"consecutive; got stride {self.stride} and drafter.context {self.context}"
             )
 
     @property
