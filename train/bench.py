@@ -98,6 +98,11 @@ def contenders_of(
 def _timer(policy: Any, engine: str, episodes: Sequence[Frames]) -> ControlStepTimer:
     """Times a policy and, but for planners, what it is measured against."""
     if isinstance(policy, VlaPolicy):
+        if policy.decoding.unverified == "hold":
+            raise ValueError(
+                "with sampling.unverified=hold plans differ in length, and their steps cannot be "
+                "compared; leave it out"
+            )
         forward = fused_forward_call(policy, episodes[0][0])
         return ControlStepTimer(policy, forward, episodes=episodes, calls=_forwards_of(policy))
     forward = None if isinstance(policy, Planner) else forward_call(policy, engine)
@@ -127,7 +132,7 @@ def _decoders(calls: Sequence[int]) -> list[tuple[str, dict[str, Any]]]:
 
     Guesses are the checkpoint's own choice, so ``sampling.guess=random`` starts all of them cold.
     """
-    wait: dict[str, Any] = {"max_forwards": 0, "max_move": -1.0}
+    wait: dict[str, Any] = {"max_forwards": 0, "max_move": -1.0, "unverified": "execute"}
     rows = [] if calls else [(f"vla-{method}", {"method": method, **wait}) for method in METHODS]
     early = {"method": "committed", **wait}
     rows += [(f"vla-exit-{num}", {**early, "max_forwards": num}) for num in calls or (4, 2, 1)]
