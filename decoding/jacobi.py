@@ -179,14 +179,16 @@ def leading_agreement(one: Tensor, other: Tensor) -> Tensor:
     return (one == other).long().cumprod(dim=1).sum(dim=1)
 
 
-def num_fixed_tokens(iterate: Tensor, following: Tensor) -> Tensor:
-    """Tokens that are right for good although a token before them is still wrong, shape (B,).
+def num_fixed_tokens(iterates: Tensor) -> Tensor:
+    """Tokens that were right for good while one in front of them was still wrong, shape (B,).
 
     Args:
-        iterate: A state of the block, shape (B, n).
-        following: Its later states, shape (J, B, n); the last is the fixed point.
+        iterates: All states of the block from the guess to the fixed point, shape (J, B, n). What
+            the guess holds does not count.
     """
-    kept = (following == iterate).all(dim=0)
-    behind = torch.arange(iterate.shape[1], device=iterate.device)
-    first_wrong = leading_agreement(iterate, following[-1])
-    return (kept & (behind > first_wrong[:, None])).sum(dim=1)
+    right = iterates == iterates[-1]
+    # Settled in a state: right in it and in all later ones.
+    settled = right.flip(0).cumprod(dim=0).flip(0).bool()
+    first_wrong = right.long().cumprod(dim=-1).sum(dim=-1, keepdim=True)
+    behind = torch.arange(iterates.shape[-1], device=iterates.device)
+    return (settled & (behind > first_wrong))[1:].any(dim=0).sum(dim=-1)

@@ -272,9 +272,9 @@ def test_an_exit_can_be_made_to_wait_for_verified_tokens(
 
 
 def test_fixed_tokens_are_right_for_good_behind_a_wrong_one() -> None:
-    iterate = torch.tensor([[1, 9, 3, 4, 5], [1, 2, 3, 9, 9]])
-    later = torch.tensor([[[1, 2, 3, 9, 5], [1, 2, 3, 4, 9]], [[1, 2, 3, 4, 5], [1, 2, 3, 4, 5]]])
-    assert num_fixed_tokens(iterate, later).tolist() == [2, 0]
+    one = [[9, 9, 9, 4, 9], [1, 9, 3, 4, 5], [1, 2, 3, 9, 5], [1, 2, 3, 4, 5]]
+    other = [[9, 2, 3, 4, 5], [1, 2, 3, 9, 9], [1, 2, 3, 4, 9], [1, 2, 3, 4, 5]]
+    assert num_fixed_tokens(torch.tensor([one, other]).transpose(0, 1)).tolist() == [2, 0]
 
 
 @pytest.mark.parametrize("sigma", [0, -3])

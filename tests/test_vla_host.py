@@ -77,6 +77,19 @@ def test_every_part_of_the_observation_changes_the_logits() -> None:
         assert not torch.allclose(before, after), key
 
 
+@pytest.mark.parametrize("family", ["idefics3", "smolvlm"])
+def test_pictures_become_the_hosts_own_tokens_and_none_is_taken_for_padding(family: str) -> None:
+    """transformers leaves out a picture whose normalised values are all zero."""
+    model = tiny_model(family, (IMAGE, WRIST))
+    prompt = prompt_of(model, 2)
+    where = (prompt.ids == model.host.image_token_id).flatten()
+    embeddings = model.host.embed(prompt.ids, prompt.pixel_values).flatten(0, 1)
+    features = model.host.model.get_image_features(prompt.pixel_values.contiguous())
+    assert torch.equal(embeddings[where], torch.cat(list(features.pooler_output)))
+    grey = model.host.embed(prompt.ids, torch.zeros_like(prompt.pixel_values))
+    assert grey.isfinite().all()
+
+
 def test_float_pictures_of_whole_numbers_are_bytes() -> None:
     model = tiny_model()
     values = frames(model, 2)

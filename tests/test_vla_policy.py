@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -60,6 +62,16 @@ def test_every_decoder_without_an_exit_plans_what_greedy_decoding_plans(model: V
     expected = planned(VlaPolicy(model, SPEC, DECODINGS["greedy"]))
     for name in ("jacobi", "committed"):
         np.testing.assert_array_equal(planned(VlaPolicy(model, SPEC, DECODINGS[name])), expected)
+
+
+def test_a_decoder_of_one_forward_keeps_no_cache_and_plans_the_same(model: VlaModel) -> None:
+    one = TokenDecodingConfig(3, "jacobi", max_forwards=1)
+    assert not one.needs_cache
+    others = {"fused": False}, {"unverified": "hold"}, {"max_forwards": 2}, {"method": "committed"}
+    needs = [replace(one, **choices).needs_cache for choices in others]
+    assert needs == [True, True, True, False]
+    expected = planned(VlaPolicy(model, SPEC, replace(one, fused=False)))
+    np.testing.assert_array_equal(planned(VlaPolicy(model, SPEC, one)), expected)
 
 
 @pytest.mark.parametrize(("guess", "num_forwards"), [("previous", 1), ("random", 2)])

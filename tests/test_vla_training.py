@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -212,6 +213,32 @@ def test_adapters_train_little_and_vanish_into_the_weights(
     weights = safetensors.torch.load_file(last / "model.safetensors")
     assert set(weights) == plain
     assert load_checkpoint(last).policy().num_execute == 4
+
+
+def test_a_run_with_adapters_goes_on_as_if_it_had_not_stopped(
+    tmp_path: Path, episodes: Episodes
+) -> None:
+    """A checkpoint holds merged weights: what is trained and its average lie beside them."""
+    policy = replace(CONFIG, lora_rank=2)
+    config = TrainConfig(
+        policy=policy, optim=OptimConfig(warmup_steps=1), output_dir=str(tmp_path / "run"),
+        steps=4, batch_size=8, save_every=2, log_every=1,
+    )  # fmt: skip
+    last = train_on(config, episodes, SPEC)
+    files = ("model.safetensors", "training_state/weights.safetensors")
+    expected = [safetensors.torch.load_file(last / file) for file in files]
+    shutil.rmtree(last.resolve())
+    last.unlink()
+    last.symlink_to("000002")
+    config = replace(config, resume=True)
+    train_on(config, episodes, SPEC)
+    assert last.resolve().name == "000004"
+    for file, weights in zip(files, expected, strict=True):
+        resumed = safetensors.torch.load_file(last / file)
+        assert resumed.keys() == weights.keys()
+        assert all(torch.equal(resumed[key], weights[key]) for key in weights), file
+    with pytest.raises(ValueError, match=r"holds another model: .* resume a run with the policy"):
+        train_on(replace(config, policy=CONFIG), episodes, SPEC)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,16 @@ from ..policies.planners.config import PlannerSampling
 from ..policies.planners.planner import Planner
 from ..policies.reverse import bare_forward
 from ..policies.streaming_diffusion import StreamingDiffusionPolicy
+from ..policies.vla.decoding_config import METHODS
+from ..policies.vla.policy import VlaPolicy
+from ..policies.vla.session import block_logits
 from .config import BenchConfig
-from .latency import ControlStepTimer, time_interleaved
+from .latency import ControlStepTimer, Frames, time_interleaved
 from .provenance import measurement_header
+from .recorded_frames import recorded_frames
+
+VLA_ENGINE = "eager"
+ADAPTIVE_EXIT = 0.05  # largest move between two iterates that counts as none, of a range of 2
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ class Contender:
     name: str
     checkpoint: str
     engine: str
-    policy: DiffusionPolicy | StreamingDiffusionPolicy | Planner
+    policy: DiffusionPolicy | StreamingDiffusionPolicy | Planner | VlaPolicy
     timer: ControlStepTimer
 
 
@@ -61,7 +68,8 @@ def bench(names: Sequence[str], config: BenchConfig) -> dict[str, Any]:
             for name, checkpoint in loaded
             for contender in contenders_of(name, checkpoint, engine, config)
         ]
-        time_interleaved([one.timer for one in contenders], config.steps, label=engine)
+        if contenders:
+            time_interleaved([one.timer for one in contenders], config.steps, label=engine)
         rows += [row_of(contender, num_threads) for contender in contenders]
     return {**header, "rows": rows}
 
@@ -70,21 +78,42 @@ def contenders_of(
     name: str, checkpoint: Checkpoint, engine: str, config: BenchConfig
 ) -> list[Contender]:
     """The rows of one checkpoint on one engine."""
+    is_vla = checkpoint.kind == "vla"
+    if is_vla and engine != VLA_ENGINE and not config.engines:
+        return []
+    # Random pictures and words would make the number of forwards meaningless.
+    episodes = recorded_frames(checkpoint) if is_vla else []
     contenders = []
     for row_name, sampling in samplings(checkpoint, config.calls):
         if config.num_execute is not None:
             sampling["num_execute"] = config.num_execute
         policy = checkpoint.policy({**sampling, **config.sampling}, engine)
-        forward = None if isinstance(policy, Planner) else forward_call(policy, engine)
-        scale = 1 / float(checkpoint.model.observation_normalizer.scale.mean())
-        timer = ControlStepTimer(policy, forward, scale)
-        label = row_name.replace("*", str(policy.program.num_network_calls))
+        label, timer = row_name, _timer(policy, engine, episodes)
+        if not is_vla:
+            label = row_name.replace("*", str(policy.program.num_network_calls))
         contenders.append(Contender(label, Path(name).name, engine, policy, timer))
     return contenders
 
 
+def _timer(policy: Any, engine: str, episodes: Sequence[Frames]) -> ControlStepTimer:
+    """Times a policy and, but for planners, what it is measured against."""
+    if isinstance(policy, VlaPolicy):
+        if policy.decoding.unverified == "hold":
+            raise ValueError(
+                "with sampling.unverified=hold plans differ in length, and their steps cannot be "
+                "compared; leave it out"
+            )
+        forward = fused_forward_call(policy, episodes[0][0])
+        return ControlStepTimer(policy, forward, episodes=episodes, calls=_forwards_of(policy))
+    forward = None if isinstance(policy, Planner) else forward_call(policy, engine)
+    scale = 1 / float(policy.model.observation_normalizer.scale.mean())
+    return ControlStepTimer(policy, forward, scale)
+
+
 def samplings(checkpoint: Checkpoint, calls: Sequence[int]) -> list[tuple[str, dict[str, Any]]]:
     """Name and sampling choices of each row; ``*`` stands for the number of calls."""
+    if checkpoint.kind == "vla":
+        return _decoders(calls)
     if isinstance(checkpoint.sampling, PlannerSampling):
         name = checkpoint.kind.replace("_", "-") + "-*"
         return [(name, {"refine_steps": num}) for num in calls] or [(name, {})]
@@ -98,6 +127,18 @@ def samplings(checkpoint: Checkpoint, calls: Sequence[int]) -> list[tuple[str, d
     return [row for row in rows if row[1]["calls_per_step"] <= num_levels]
 
 
+def _decoders(calls: Sequence[int]) -> list[tuple[str, dict[str, Any]]]:
+    """Rows of a vision-language policy: its decoders; `calls` are early exits, sigma.
+
+    Guesses are the checkpoint's own choice, so ``sampling.guess=random`` starts all of them cold.
+    """
+    wait: dict[str, Any] = {"max_forwards": 0, "max_move": -1.0, "unverified": "execute"}
+    rows = [] if calls else [(f"vla-{method}", {"method": method, **wait}) for method in METHODS]
+    early = {"method": "committed", **wait}
+    rows += [(f"vla-exit-{num}", {**early, "max_forwards": num}) for num in calls or (4, 2, 1)]
+    return rows if calls else [*rows, ("vla-adaptive", {**early, "max_move": ADAPTIVE_EXIT})]
+
+
 def forward_call(
     policy: DiffusionPolicy | StreamingDiffusionPolicy, engine: str
 ) -> Callable[[], object]:
@@ -106,45 +147,98 @@ def forward_call(
     return make_engine(engine, bare_forward(policy.model, level)).memory(1).run
 
 
+def fused_forward_call(policy: VlaPolicy, frame: Mapping[str, np.ndarray]) -> Callable[[], object]:
+    """One reading of pictures, prompt and a block of tokens: the least that a chunk can cost."""
+    model = policy.model
+    prompt, begin = model.prompt(frame), model.begin(1)
+    num_guessed = model.action_tokenizer.num_tokens - 1
+    tokens = torch.cat([begin, begin.new_zeros(1, num_guessed)], dim=1)
+
+    @torch.inference_mode()
+    def run() -> torch.Tensor:
+        return block_logits(model.host, prompt, tokens)
+
+    return run
+
+
+def _forwards_of(policy: VlaPolicy) -> Callable[[], int]:
+    """Tells the forwards of the newest plan."""
+
+    def read() -> int:
+        assert policy.decoded is not None
+        return int(policy.decoded.num_forwards[0])
+
+    return read
+
+
 def row_of(contender: Contender, threads: int) -> dict[str, Any]:
     """The numbers of one row, JSON-able."""
     timer, policy = contender.timer, contender.policy
     median = float(np.median(timer.plan_ms))
+    if isinstance(policy, VlaPolicy):
+        # Forwards differ in size, so all time beyond one fused forward counts as overhead.
+        num_calls, num_compared, parity = float(np.mean(timer.num_calls)), 1, None
+        tokens_per_second = 1000 * policy.model.action_tokenizer.num_tokens / median
+    else:
+        num_calls = num_compared = policy.program.num_network_calls
+        parity, tokens_per_second = policy.parity, None
     return {
         "name": contender.name,
         "checkpoint": contender.checkpoint,
         "engine": contender.engine,
         "threads": threads,
-        "num_calls": policy.program.num_network_calls,
+        "num_calls": num_calls,
         "num_execute": policy.num_execute,
         "median_ms": median,
         "p99_ms": float(np.quantile(timer.plan_ms, 0.99)),
         "per_action_ms": float(np.median(timer.action_ms)),
         "forward_ms": float(np.median(timer.forward_ms)) if timer.forward else None,
-        "overhead": timer.overhead(policy.program.num_network_calls) if timer.forward else None,
+        "overhead": timer.overhead(num_compared) if timer.forward else None,
         "control_rate_hz": 1000 / median,
-        "parity_max_abs": policy.parity,
+        "actions_per_second": 1000 * policy.num_execute / median,
+        "tokens_per_second": tokens_per_second,
+        "parity_max_abs": parity,
         "n": len(timer.plan_ms),
     }
 
 
 def format_rows(rows: Sequence[dict[str, Any]]) -> str:
-    """A table, with times relative to one-call streaming on the same engine and threads."""
-    base = {(r["engine"], r["threads"]): r["median_ms"] for r in rows if r["name"] == "sdp-1"}
+    """A table, with speeds relative to what a kind of policy is compared with.
+
+    That is one-call streaming for diffusion policies and planners, and the first checkpoint's
+    greedy decoding for vision-language policies, on the same engine and threads.
+    """
+    base: dict[tuple[Any, ...], float] = {}
+    for row in rows:
+        if row["name"] in ("sdp-1", "vla-greedy"):
+            base.setdefault(_base_of(row), row["median_ms"])
     lines = [
-        f"{'policy':24} {'engine':10} {'threads':>7} {'median ms':>10} {'p99 ms':>9} "
-        f"{'/action ms':>10} {'overhead':>9} {'parity':>8} {'/ sdp-1':>8}"
+        f"{'policy':24} {'checkpoint':16} {'engine':10} {'threads':>7} {'calls':>6} "
+        f"{'median ms':>10} {'p99 ms':>9} {'/action ms':>10} {'actions/s':>9} {'tokens/s':>9} "
+        f"{'overhead':>9} {'parity':>8} {'/ base':>8}"
     ]
     for row in rows:
-        reference = base.get((row["engine"], row["threads"]))
-        ratio = f"{row['median_ms'] / reference:8.1f}" if reference else " " * 8
-        overhead = " " * 9 if row["overhead"] is None else f"{row['overhead']:9.0%}"
+        reference = base.get(_base_of(row))
+        cells = (
+            ("7.0f", row["actions_per_second"], 9),
+            (".0f", row["tokens_per_second"], 9),
+            (".0%", row["overhead"], 9),
+            (".1e", row["parity_max_abs"], 8),
+            (".2f", reference and row["median_ms"] / reference, 8),
+        )
+        texts = ["" if value is None else format(value, style) for style, value, _ in cells]
+        padded = " ".join(text.rjust(width) for text, (*_, width) in zip(texts, cells, strict=True))
         lines.append(
-            f"{row['name']:24} {row['engine']:10} {row['threads']:7} {row['median_ms']:10.4f} "
-            f"{row['p99_ms']:9.4f} {row['per_action_ms']:10.4f} {overhead} "
-            f"{row['parity_max_abs']:8.1e} {ratio}"
+            f"{row['name']:24} {row['checkpoint'][:16]:16} {row['engine']:10} "
+            f"{row['threads']:7} {row['num_calls']:6.4g} {row['median_ms']:10.4f} "
+            f"{row['p99_ms']:9.4f} {row['per_action_ms']:10.4f} {padded}"
         )
     return "\n".join(lines)
+
+
+def _base_of(row: dict[str, Any]) -> tuple[Any, ...]:
+    """Rows with the same key are compared with the same row."""
+    return row["name"].startswith("vla-"), row["engine"], row["threads"]
 
 
 def _in_subprocess(names: Sequence[str], config: BenchConfig, threads: int) -> list[dict[str, Any]]:

@@ -228,7 +228,8 @@ class BenchConfig:
         threads: CPU threads; each number is measured in a process of its own.
         steps: Planning control steps per row, fewer for slow policies.
         calls: Network calls per plan of the rows; 0 means every level (N for DP, N / h for SDP).
-            By default 100 (DDPM), 10, 4, 2 and 1 for DP, and 0, 2 and 1 for SDP.
+            By default 100 (DDPM), 10, 4, 2 and 1 for DP, and 0, 2 and 1 for SDP. Early exits of
+            VLA, by default 4, 2 and 1 beside the other decoders.
         num_execute: Actions executed per plan; the checkpoint's number by default.
         sampling: Other sampling choices for all rows, e.g. ``sampling.reuse=100`` of a planner.
         output: JSON file to write; printed only when empty.

@@ -18,37 +18,54 @@ NUM_BLOCKS = 20
 MAX_BLOCK_SECONDS = 1.0
 _NUM_FRAMES = 64
 
+Frames = Sequence[Mapping[str, np.ndarray]]
+
 
 class ControlStepTimer:
     """Times whole control steps of one policy, and one bare network call beside them.
 
-    Observations are random, different at every step, and made beforehand. The first plan of an
-    episode, which may take more network calls than the others, is not timed.
+    The first plan of an episode, which may take more network calls than the others, is not timed.
 
     Args:
         policy: What to time; it is reset.
         forward: One bare network call, if that is to be timed too.
-        scale: Standard deviation of the observations, in their physical units.
+        scale: Standard deviation of random observations, in their physical units.
+        episodes: Frames to observe instead, with arrays of shape (1, *shape), over and over, each
+            time as a new episode. Random observations are one episode that never ends.
+        calls: The newest plan's number of network calls, where plans differ.
 
     Attributes:
         plan_ms: Duration of each control step that planned [ms].
+        num_calls: Network calls of each of them, if `calls` tells.
         action_ms: Mean duration of the control steps from each plan to the next [ms].
         forward_ms: Per block the durations of bare calls [ms].
         plan_blocks: Per block the durations that are in `plan_ms` [ms].
     """
 
     def __init__(
-        self, policy: Policy, forward: Callable[[], object] | None = None, scale: float = 1.0
+        self,
+        policy: Policy,
+        forward: Callable[[], object] | None = None,
+        scale: float = 1.0,
+        episodes: Sequence[Frames] = (),
+        calls: Callable[[], int] | None = None,
     ) -> None:
         self.forward = forward
+        self.num_calls: list[int] = []
         self.action_ms: list[float] = []
         self.plan_blocks: list[list[float]] = []
         self.forward_blocks: list[list[float]] = []
         self._executor = Executor(policy)
-        self._executor.reset([0])
-        self._frames = _random_frames(policy, scale)
-        self._num_steps = 0
-        self._cycle()
+        self._calls = calls
+        self._endless = not episodes
+        self._episodes = episodes or [_random_frames(policy, scale)]
+        if not self._endless and min(map(len, episodes)) < 2 * self._executor.num_execute:
+            raise ValueError(
+                f"episodes must have at least two plans of {self._executor.num_execute} steps, got "
+                f"one of {min(map(len, episodes))} frames"
+            )
+        self._num_episodes = self._num_steps = 0
+        self._start_episode()
 
     @property
     def plan_ms(self) -> np.ndarray:
@@ -68,6 +85,8 @@ class ControlStepTimer:
         while len(plans) < num_plans and (len(plans) < 2 or time.perf_counter() < end):
             plan_ms, action_ms = self._cycle()
             plans.append(plan_ms)
+            if self._calls is not None:
+                self.num_calls.append(self._calls())
             self.action_ms.append(action_ms)
         self.plan_blocks.append(plans)
         if self.forward is not None:
@@ -84,8 +103,18 @@ class ControlStepTimer:
         ratios = [np.median(plans) / (num_calls * np.median(calls)) for plans, calls in pairs]
         return float(np.median(ratios)) - 1
 
+    def _start_episode(self) -> None:
+        """Reset, and act up to the second plan."""
+        self._frames = self._episodes[self._num_episodes % len(self._episodes)]
+        self._executor.reset([self._num_episodes])
+        self._num_episodes, self._num_steps = self._num_episodes + 1, 0
+        self._cycle()
+
     def _cycle(self) -> tuple[float, float]:
         """Act from one plan to the next; return the plan's and the mean duration [ms]."""
+        end = self._num_steps + self._executor.num_execute
+        if not self._endless and end > len(self._frames):
+            self._start_episode()
         num_plans = self._executor.num_plans
         plan_ms = total_ms = self._act()
         assert self._executor.num_plans == num_plans + 1, "a cycle must begin with a plan"
@@ -94,7 +123,7 @@ class ControlStepTimer:
         return plan_ms, total_ms / self._executor.num_execute
 
     def _act(self) -> float:
-        frame = self._frames[self._num_steps % _NUM_FRAMES]
+        frame = self._frames[self._num_steps % len(self._frames)]
         self._num_steps += 1
         return _milliseconds(lambda: self._executor.act(frame))
 
@@ -142,7 +171,7 @@ def _milliseconds(call: Callable[[], object]) -> float:
     return (time.perf_counter_ns() - start) / 1e6
 
 
-def _random_frames(policy: Policy, scale: float) -> list[Mapping[str, np.ndarray]]:
+def _random_frames(policy: Policy, scale: float) -> Frames:
     generator = np.random.default_rng(0)
     shapes = policy.observation_spec.shapes
     return [

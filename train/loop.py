@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from ..policies.checkpoint import WEIGHTS_FILE, Checkpoint, replacing_folder, write_checkpoint
+from ..policies.checkpoint import Checkpoint, replacing_folder, write_checkpoint
 from .config import OptimConfig, TrainConfig
 from .data.windows import EpochSampler, step_generator
 from .objective import Objective, TrainingWindows
-from .state import load_state, save_state
+from .state import load_average, load_state, save_state
 
 LOG_FIELDS = ("step", "loss", "lr", "samples_per_second")
 
@@ -149,18 +149,17 @@ class Trainer:
         checkpoint = self._make_checkpoint(self.ema.module, {"steps": self.step})
         with replacing_folder(folder) as temporary:
             write_checkpoint(temporary, checkpoint)
-            save_state(temporary, self.step, self.model, self.optimizer)
+            averaged = None if checkpoint.model is self.ema.module else self.ema.module
+            save_state(temporary, self.step, self.model, self.optimizer, averaged)
         link = folder.parent / f".last.{self.step}"
         link.unlink(missing_ok=True)  # of a run that was killed right here
         link.symlink_to(folder.name)
         link.replace(folder.parent / "last")
 
     def _restore(self, optimizer: torch.optim.Optimizer) -> int:
-        import safetensors.torch
-
         last = self.run_dir / "checkpoints" / "last"
         step = load_state(last, self.model, optimizer)
-        self.ema.module.load_state_dict(safetensors.torch.load_file(last / WEIGHTS_FILE))
+        load_average(last, self.ema.module)
         self.ema.n_averaged.fill_(step)
         return step
 

@@ -9,13 +9,33 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-STATE_FOLDER = "training_state"
+from ..policies.checkpoint import WEIGHTS_FILE
+
+STATE_FOLDER, AVERAGE_FILE = "training_state", "average.safetensors"
 
 
-def save_state(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Write raw weights and optimiser moments; batch order and noise are functions of the step."""
+def save_state(
+    folder: Path,
+    step: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    averaged: nn.Module | None = None,
+) -> None:
+    """Write raw weights and optimiser moments; batch order and noise are functions of the step.
+
+    Args:
+        folder: Checkpoint to write beside.
+        step: Steps done.
+        model: What is trained.
+        optimizer: Its optimiser.
+        averaged: The averaged model, where the checkpoint does not hold it as it is: adapters are
+            merged into a checkpoint's weights, and cannot be told from them again.
+    """
     folder = folder / STATE_FOLDER
     folder.mkdir()
+    if averaged is not None:
+        average = {key: value.contiguous() for key, value in averaged.state_dict().items()}
+        safetensors.torch.save_file(average, folder / AVERAGE_FILE)
     weights = {key: value.contiguous() for key, value in model.state_dict().items()}
     safetensors.torch.save_file(weights, folder / "weights.safetensors")
     moments = {
@@ -28,11 +48,16 @@ def save_state(folder: Path, step: int, model: nn.Module, optimizer: torch.optim
 
 
 def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Restore what `save_state` wrote; return the number of steps done."""
+    """Restore what `save_state` wrote but for the average; return the number of steps done.
+
+    Raises:
+        FileNotFoundError: If there is no training state.
+        ValueError: If it belongs to another model.
+    """
     folder = folder / STATE_FOLDER
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder.parent} holds no training state, so it cannot be resumed")
-    model.load_state_dict(safetensors.torch.load_file(folder / "weights.safetensors"))
+    _load_weights(model, folder / "weights.safetensors")
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in safetensors.torch.load_file(folder / "optimizer.safetensors").items():
         index, name = key.split(".", 1)
@@ -40,3 +65,24 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
     return int(json.loads((folder / "state.json").read_text())["step"])
+
+
+def load_average(folder: Path, averaged: nn.Module) -> None:
+    """Restore the averaged model, from the checkpoint itself or from beside it."""
+    beside = folder / STATE_FOLDER / AVERAGE_FILE
+    _load_weights(averaged, beside if beside.exists() else folder / WEIGHTS_FILE)
+
+
+def _load_weights(model: nn.Module, path: Path) -> None:
+    weights, expected = safetensors.torch.load_file(path), model.state_dict()
+    shapes = {key: tuple(value.shape) for key, value in weights.items()}
+    differing = sorted(
+        {key for key, value in expected.items() if shapes.get(key) != tuple(value.shape)}
+        | (shapes.keys() - expected.keys())
+    )
+    if differing:
+        raise ValueError(
+            f"{path} holds another model: {len(differing)} weights differ in name or shape, first "
+            f"{differing[0]!r}; resume a run with the policy that began it"
+        )
+    model.load_state_dict(weights)

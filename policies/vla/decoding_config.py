@@ -64,6 +64,12 @@ class TokenDecodingConfig:
             )
 
     @property
+    def needs_cache(self) -> bool:
+        """Whether keys and values are kept: a decoder of a single forward has no use for them."""
+        single = self.fused and self.max_forwards == 1 and self.unverified == "execute"
+        return self.cached and not single
+
+    @property
     def exit_rule(self) -> ExitRule:
         """The rule for `decoding.jacobi`."""
         return ExitRule(self.max_forwards or None, self.max_move if self.max_move >= 0 else None)

@@ -112,7 +112,7 @@ class VlaModel(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.host.parameters()).device
+        return self.host.weight.device
 
     @property
     def state_size(self) -> int:
@@ -183,16 +183,17 @@ class VlaModel(nn.Module):
                 f"{key!r}: images must have shape (rows, {size}, {size}, 3), got {image.shape}"
             )
         if check and image.dtype != np.uint8:
-            valid = ((image >= 0) & (image <= 255)).all() and (image == np.rint(image)).all()
+            # NaN is neither above nor below: it fails.
+            valid = image.min() >= 0 and image.max() <= 255 and (image == np.rint(image)).all()
             if not valid:
                 raise ValueError(
                     f"{key!r}: images must hold whole numbers from 0 to 255, found values from "
                     f"{image.min()} to {image.max()}; do not scale them"
                 )
-        weight = next(self.host.parameters())
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).to(weight.dtype)
+        weight = self.host.weight
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(weight.device).to(weight.dtype)
         mean, std = (buffer.to(weight.dtype) for buffer in (self._image_mean, self._image_std))
-        return (pixels.permute(0, 3, 1, 2) / 255 - mean) / std
+        return pixels.permute(0, 3, 1, 2).contiguous().div(255).sub_(mean).div_(std)
 
     def config_dict(self) -> dict[str, Any]:
         """Configuration as JSON-able values."""

@@ -103,7 +103,7 @@ class VlaPolicy:
         needed: np.ndarray,
     ) -> DecodedTokens:
         prompt = self.model.prompt(frames)
-        token_model = self.model.token_model(prompt, self.decoding.cached)
+        token_model = self.model.token_model(prompt, self.decoding.needs_cache)
         if not self.decoding.fused and isinstance(token_model, CachedModel):
             token_model.read_prompt()
         begin = self.model.begin(len(rows))

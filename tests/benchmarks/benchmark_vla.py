@@ -1,78 +1,75 @@
-"""Decoders of a vision-language policy on recorded observations: forwards, times, agreement.
+"""Vision-language policies: success and speed of every decoder, and speed against chunk length.
 
-    python tests/benchmarks/benchmark_vla.py chunks OUT.json DATASET TEACHER [STUDENT ...]
-    python tests/benchmarks/benchmark_vla.py smolvlm OUT.json
+    python tests/benchmarks/benchmark_vla.py success OUT.json TEACHER [STUDENT ...]
+    python tests/benchmarks/benchmark_vla.py chunks OUT.json TEACHER [STUDENT ...] --dataset DATASET
+    python tests/benchmarks/benchmark_vla.py length OUT.json STUDENT --dataset DATASET
 
-`chunks` decodes the same observations, of the dataset's last episodes, with every decoder of every
-checkpoint, in turns within one process, so that a machine's drift meets all of them alike. Warm
-starts take the chunk that the same decoder gave out one chunk earlier in the episode. `smolvlm`
-times the configuration of SmolVLM-256M with random weights.
+`success` runs the same episodes, 20 per instruction, with every decoder of every checkpoint, and
+the first one's greedy decoder also with shuffled instructions. `chunks` decodes the same
+observations, of the dataset's last episodes, with every decoder of every checkpoint, in turns
+within one process per thread count, so that a machine's drift meets all of them alike. Warm starts
+take the chunk that the same decoder gave out one chunk earlier in the episode. `length` decodes the
+first 1, 3, 5 and 8 actions of a chunk: under the causal mask they do not depend on those behind
+them, so a model of long chunks decodes short ones as if it had no others. A plot is written beside
+its rows.
+
+Rows are written as they are measured, and rows that OUT.json has already are not measured again.
 """
 
 from __future__ import annotations
 
-import json
-import shlex
+import argparse
+import os
+import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from result_rows import Results
+from vla_chunk_length import run_length
+from vla_decoders import DECODINGS, LIMIT, fused_forward, observations
+from vla_success import run_success
 
-from hotloop.decoding import Observation
-from hotloop.decoding.jacobi import ExitRule, jacobi
-from hotloop.decoding.token_model import greedy_tokens
+from hotloop.decoding.jacobi import jacobi, num_fixed_tokens
+from hotloop.decoding.token_guesses import random_tokens
 from hotloop.policies.checkpoint import load_checkpoint
-from hotloop.policies.vla import BinStatistics, VlaConfig, VlaModel
-from hotloop.policies.vla.session import CachedModel
-from hotloop.policies.vla.text import train_text_tokenizer
-from hotloop.train.data.formats import read_episodes
-from hotloop.train.files import write_text
-from hotloop.train.provenance import measurement_header
-
-NUM_EPISODES = 12
-DECODINGS: dict[str, dict[str, Any]] = {
-    "greedy": {"method": "greedy"},
-    "jacobi": {"method": "jacobi", "guess": "random"},
-    "committed": {"method": "committed", "guess": "random"},
-    "committed, warm": {"method": "committed", "guess": "previous"},
-    "sigma 4, warm": {"method": "committed", "guess": "previous", "max_forwards": 4},
-    "sigma 2, warm": {"method": "committed", "guess": "previous", "max_forwards": 2},
-    "sigma 1, warm": {"method": "committed", "guess": "previous", "max_forwards": 1},
-    "epsilon 0.05, warm": {"method": "committed", "guess": "previous", "max_move": 0.05},
-}
 
 
-def observations(dataset: str, model: VlaModel) -> list[list[Observation]]:
-    """Observations of the last episodes, one per chunk."""
-    episodes, found = read_episodes(dataset, everything=True), []
-    for start, end in list(zip(episodes.episode_starts, episodes.episode_ends, strict=True))[
-        -NUM_EPISODES:
-    ]:
-        found.append(
-            [
-                Observation(
-                    {
-                        key: episodes.observations[key][step : step + 1][None]
-                        for key in model.observation_shapes
-                    },
-                    np.array([step - start]),
-                    np.array([0]),
-                )
-                for step in range(start, end, model.config.num_actions)
-            ]
-        )
-    return found
+def run_chunks(results: Results, args: argparse.Namespace) -> None:
+    """One row per checkpoint, decoder and thread count."""
+    keys = {
+        (Path(name).name, label, threads): {
+            "part": "chunks", "checkpoint": Path(name).name, "decoding": label, "threads": threads,
+        }
+        for name in args.checkpoints
+        for label in (*DECODINGS, LIMIT)
+        for threads in args.threads
+    }  # fmt: skip
+    missing = [threads for (*_, threads), key in keys.items() if not results.has(key)]
+    if len(args.threads) > 1:
+        for threads in sorted(set(missing)):
+            # Thread counts are fixed when the libraries are loaded.
+            environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+            command = [*sys.orig_argv, "--threads", str(threads)]
+            subprocess.run(command, env=environment, check=True)
+    elif missing:
+        measured = measure_chunks(args.dataset, args.checkpoints, args.episodes)
+        for (name, label), values in measured.items():
+            key = keys[name, label, args.threads[0]]
+            if not results.has(key):
+                results.add(key, values)
 
 
-def measure_chunks(dataset: str, names: list[str]) -> list[dict[str, Any]]:
-    """One row per checkpoint and decoder."""
+def measure_chunks(
+    dataset: str, names: list[str], num_episodes: int
+) -> dict[tuple[str, str], dict[str, Any]]:
+    """What each decoder of each checkpoint does with the same observations."""
     rows: dict[tuple[str, str], dict[str, list[Any]]] = {}
-    checkpoints = {name: load_checkpoint(name) for name in names}
-    episodes = observations(dataset, checkpoints[names[0]].model)
+    checkpoints = {Path(name).name: load_checkpoint(name) for name in names}
+    episodes = observations(dataset, next(iter(checkpoints.values())).model, num_episodes)
     policies = {
         (name, label): checkpoint.policy(choices)
         for name, checkpoint in checkpoints.items()
@@ -90,108 +87,84 @@ def measure_chunks(dataset: str, names: list[str]) -> list[dict[str, Any]]:
                 row["ms"].append(1e3 * seconds)
                 row["forwards"].append(int(policy.decoded.num_forwards[0]))
                 row["actions"].append(plan.actions[0])
-    return [summary(name, label, row, rows[name, "greedy"]) for (name, label), row in rows.items()]
+            for name, checkpoint in checkpoints.items():
+                seconds = fused_forward(checkpoint.model, observation)
+                rows.setdefault((name, LIMIT), {"ms": []})["ms"].append(1e3 * seconds)
+    found = {}
+    for (name, label), row in rows.items():
+        if label == LIMIT:
+            found[name, label] = times(row, rows[name, "greedy"]["ms"], row["ms"])
+        else:
+            found[name, label] = decoder_row(row, rows[name, "greedy"], rows[name, LIMIT]["ms"])
+    for name, checkpoint in checkpoints.items():
+        found[name, "jacobi"]["mean_fixed_tokens"] = mean_fixed_tokens(checkpoint.model, episodes)
+    return found
 
 
-def summary(
-    name: str, label: str, row: dict[str, list[Any]], greedy: dict[str, list[Any]]
-) -> dict[str, Any]:
-    actions, reference = np.stack(row["actions"]), np.stack(greedy["actions"])
+def times(row: dict[str, list[Any]], greedy: list[float], limit: list[float]) -> dict[str, Any]:
     median = float(np.median(row["ms"]))
     return {
-        "checkpoint": Path(name).name,
-        "decoding": label,
         "n": len(row["ms"]),
-        "mean_forwards": float(np.mean(row["forwards"])),
         "median_ms": median,
         "p99_ms": float(np.quantile(row["ms"], 0.99)),
-        "speed_up": float(np.median(greedy["ms"])) / median,
-        "tokens_per_second": 1e3 * actions[0].size / median,
-        "actions_per_second": 1e3 * actions.shape[1] / median,
+        "speed_up": float(np.median(greedy)) / median,
+        "ratio_to_one_fused_forward": median / float(np.median(limit)),
+    }
+
+
+def decoder_row(
+    row: dict[str, list[Any]], greedy: dict[str, list[Any]], limit: list[float]
+) -> dict[str, Any]:
+    actions, reference = np.stack(row["actions"]), np.stack(greedy["actions"])
+    timed = times(row, greedy["ms"], limit)
+    return {
+        **timed,
+        "mean_forwards": float(np.mean(row["forwards"])),
+        "tokens_per_second": 1e3 * actions[0].size / timed["median_ms"],
+        "actions_per_second": 1e3 * actions.shape[1] / timed["median_ms"],
         "chunks_equal_to_greedy": float((actions == reference).all(axis=(1, 2)).mean()),
         "mean_distance_to_greedy": float(np.abs(actions - reference).mean()),
     }
 
 
-def smolvlm_256m() -> VlaModel:
-    """SmolVLM-256M's published configuration with random weights and an action block."""
-    vision = {
-        "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
-        "num_attention_heads": 12, "image_size": 512, "patch_size": 16,
-    }  # fmt: skip
-    text = {
-        "model_type": "llama", "vocab_size": 49280 + 320, "hidden_size": 576,
-        "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9,
-        "num_key_value_heads": 3, "max_position_embeddings": 8192, "pad_token_id": 2,
-        "rope_theta": 100000.0, "tie_word_embeddings": False,
-    }  # fmt: skip
-    host = {
-        "model_type": "idefics3", "image_token_id": 49190, "scale_factor": 4,
-        "pad_token_id": 2, "tie_word_embeddings": False, "vision_config": vision,
-        "text_config": text,
-    }  # fmt: skip
-    bins = BinStatistics((-1.0,) * 7, (1.0,) * 7, (False,) * 7)
-    config = VlaConfig(
-        host=host, text_tokenizer=train_text_tokenizer(["open the drawer"]), num_actions=5,
-        actions=bins, cameras=("observation.images.front",), state_key="", state=None,
-        max_text_tokens=64, first_action_id=49280,
-    )  # fmt: skip
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return VlaModel(config).eval().requires_grad_(False)
-
-
 @torch.inference_mode()
-def measure_smolvlm(repeats: int = 3) -> dict[str, Any]:
-    """One chunk of 35 tokens: greedy, and two Jacobi forwards after the prompt."""
-    from hotloop.decoding.instruction import INSTRUCTION_KEY, encode_instruction
-
-    model = smolvlm_256m()
-    frames = {
-        "observation.images.front": np.random.default_rng(0).integers(
-            256, size=(1, 512, 512, 3), dtype=np.uint8
-        ),
-        INSTRUCTION_KEY: encode_instruction("open the drawer")[None],
-    }
-    prompt, begin = model.prompt(frames), model.begin(1)
-    guess = torch.randint(256, (1, 35), generator=torch.Generator().manual_seed(0))
-    times: dict[str, list[float]] = {"prompt": [], "greedy": [], "two forwards": [], "fused": []}
-    for _ in range(repeats):
-        warm = CachedModel(model.host, prompt)
-        times["prompt"].append(seconds(warm.read_prompt))
-        times["greedy"].append(seconds(partial(greedy_tokens, warm, begin, 35)))
-        times["two forwards"].append(seconds(partial(jacobi, warm, begin, guess, ExitRule(2))))
-        fused = CachedModel(model.host, prompt)
-        times["fused"].append(seconds(partial(jacobi, fused, begin, guess, ExitRule(1))))
-    best = {name: 1e3 * min(values) for name, values in times.items()}
-    greedy, two = best["prompt"] + best["greedy"], best["prompt"] + best["two forwards"]
-    return {
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "prompt_tokens": prompt.ids.shape[1],
-        "n": repeats,
-        "best_ms": best,
-        "speed_up_with_prompt": greedy / two,
-        "speed_up_of_decoding": best["greedy"] / best["two forwards"],
-        "speed_up_of_one_fused_forward": greedy / best["fused"],
-    }
-
-
-def seconds(call: Any) -> float:
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
+def mean_fixed_tokens(model: Any, episodes: list[list[Any]]) -> float:
+    """Tokens per chunk that Jacobi decoding settles before those in front of them."""
+    generator, counts = np.random.default_rng(0), []
+    for observation in (one for episode in episodes for one in episode):
+        prompt = model.prompt({key: values[:, 0] for key, values in observation.frames.items()})
+        tokenizer = model.action_tokenizer
+        guess = random_tokens(generator, tokenizer.num_tokens, tokenizer.vocabulary_size)
+        decoded = jacobi(
+            model.token_model(prompt), model.begin(1), torch.from_numpy(guess)[None], record=True
+        )
+        counts.append(int(num_fixed_tokens(torch.stack(decoded.iterates))))
+    return float(np.mean(counts))
 
 
 def main() -> None:
-    torch.set_num_threads(1)
-    what, output, *names = sys.argv[1:]
-    header = measurement_header(shlex.join(sys.argv))
-    if what == "smolvlm":
-        result: Any = measure_smolvlm()
-    else:
-        result = measure_chunks(names[0], names[1:])
-    write_text(Path(output), json.dumps({**header, "threads": 1, "rows": result}, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", choices=PARTS)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("checkpoints", nargs="+")
+    parser.add_argument("--dataset", default="", help="demonstrations, for chunks and length")
+    parser.add_argument("--episodes", type=int, default=None, help="120; 12 for chunks and length")
+    parser.add_argument("--first-seed", type=int, default=100_000)
+    parser.add_argument("--batch-size", type=int, default=12, help="environments side by side")
+    parser.add_argument("--decodings", nargs="+", default=list(DECODINGS), choices=list(DECODINGS))
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    args = parser.parse_args()
+    if args.part != "chunks":
+        args.threads = args.threads[:1]
+    if args.part != "success" and not args.dataset:
+        parser.error(f"{args.part} needs --dataset")
+    if args.episodes is None:
+        args.episodes = 120 if args.part == "success" else 12
+    torch.set_num_threads(args.threads[0])
+    PARTS[args.part](Results(args.output, silent=("successes",)), args)
+
+
+PARTS = {"success": run_success, "chunks": run_chunks, "length": run_length}
 
 
 if __name__ == "__main__":

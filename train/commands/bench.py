@@ -11,6 +11,13 @@ EPILOG = """\
 examples:
   hotloop bench pusht-dp pusht-sdp
   hotloop bench pusht-sdp engines=[eager,onnx] threads=[1,2] output=latency.json
+  hotloop bench outputs/teacher outputs/student threads=[1,2]   decoders of action tokens
+  hotloop bench outputs/student calls=[1,2,4] sampling.guess=random
+
+Vision-language policies are timed on frames of their own task, whose simulator must be installed:
+episodes in which the checkpoint acts by its own choices. Their overhead is the time beyond one
+forward that reads pictures, instruction and a block of tokens. "/ base" is the time relative to
+one-call streaming, or to the first checkpoint's greedy decoding.
 """
 
 
