@@ -11,8 +11,6 @@ has already are not measured again: an interrupted or extended benchmark is star
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,15 +19,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from results_file import Results
 
 from hotloop.envs.registry import make_task
 from hotloop.envs.rollout import evaluate
 from hotloop.envs.statistics import summary
 from hotloop.policies.checkpoint import load_checkpoint
 from hotloop.train.data.formats import read_episodes
-from hotloop.train.files import write_text
 from hotloop.train.latency import ControlStepTimer, time_interleaved
-from hotloop.train.provenance import measurement_header
 
 PARTS = ("scores", "ablation", "latency")
 DATASETS = tuple(
@@ -75,33 +72,6 @@ def ablation_settings() -> Iterator[dict[str, Any]]:
         {"num_execute": 2},
     ):
         yield {"draft": "rollout", "reuse": 1000, "refine_steps": 1, **others}
-
-
-class Results:
-    """Rows of a result file, by what they measure.
-
-    Args:
-        path: The file; rows that it has already are kept.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows: list[dict[str, Any]] = []
-        if path.exists():
-            self.rows = json.loads(path.read_text())["rows"]
-        self._header = measurement_header(shlex.join(["python", *sys.argv]))
-
-    def has(self, key: dict[str, Any]) -> bool:
-        """Whether a row with these facts exists."""
-        plain = json.loads(json.dumps(key))
-        return any(plain.items() <= {k: row.get(k) for k in plain}.items() for row in self.rows)
-
-    def add(self, key: dict[str, Any], values: dict[str, Any]) -> None:
-        """Append a row and write the file."""
-        row = {**key, **values, "commit": self._header["commit"]}
-        self.rows.append(row)
-        write_text(self.path, json.dumps({**self._header, "rows": self.rows}, indent=1) + "\n")
-        print(json.dumps({k: v for k, v in row.items() if k != "scores"}), flush=True)
 
 
 def ensure_run(kind: str, dataset: str, seed: int, args: argparse.Namespace) -> Path:
