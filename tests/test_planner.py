@@ -70,7 +70,7 @@ def test_the_return_asked_for_falls_with_the_rewards_to_its_floor(model: Planner
     asked = []
     for step in range(7):
         policy.plan(observe(state, 0.0 if step == 0 else share, step), np.array([step]))
-        asked.append(float(policy._returns[0, -1]))
+        asked.append(policy._rows[0].asked[-1])
     np.testing.assert_allclose(asked, [0.9, 0.8, 0.7, 0.6, 0.5, 0.45, 0.45], rtol=1e-5)
 
 
@@ -80,7 +80,7 @@ def test_the_return_counts_every_step_between_two_plans(model: PlannerModel) -> 
     share = 0.1 * float(model.return_scale)
     for step in (0, 3):
         policy.plan(observe(np.zeros((1, 4)), share, step, num_steps=3), np.array([step]))
-    np.testing.assert_allclose(policy._returns[0, -1], 0.7, rtol=1e-5)
+    np.testing.assert_allclose(policy._rows[0].asked, [0.7], rtol=1e-5)
 
 
 @pytest.mark.parametrize(
