@@ -143,12 +143,16 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
 
 
 def _build(cls: type[Any], values: Mapping[str, Any]) -> Any:
-    """Build a dataclass, and those inside it, from JSON values that must name every field."""
+    """Build a dataclass, and those inside it, from JSON values that must name every field.
+
+    Checkpoints may be older than fields whose metadata say ``may_be_missing``.
+    """
     hints = get_type_hints(cls)
     known = {field.name for field in fields(cls)}
     if unknown := sorted(set(values) - known):
         raise ValueError(f"unknown {cls.__name__} keys {unknown}; known are {sorted(known)}")
-    if missing := sorted(known - set(values)):
+    optional = {field.name for field in fields(cls) if field.metadata.get("may_be_missing")}
+    if missing := sorted(known - optional - set(values)):
         raise ValueError(f"{cls.__name__} keys {missing} are missing")
     arguments: dict[str, Any] = {}
     for name, value in values.items():

@@ -155,6 +155,12 @@ def check_parts(model: PlannerModel, sampling: PlannerSampling) -> None:
             f"this planner was trained without the part that {' and '.join(lacking)} needs; "
             "train it with policy.model.drafter, critic or value"
         )
+    distilled = model.config.distilled_guidance
+    if distilled is not None and sampling.guidance != distilled:
+        raise ValueError(
+            f"guidance must be {distilled:g}, the weight that was distilled into this planner's "
+            f"network, got {sampling.guidance:g}; use its teacher for other weights"
+        )
     if sampling.refine_steps == 0 and sampling.draft == "noise":
         raise ValueError("refine_steps 0 returns the draft, so it needs draft 'rollout'")
     if not 1 <= sampling.num_execute < model.config.horizon:

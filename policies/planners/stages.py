@@ -169,7 +169,9 @@ class Denoise(nn.Module):
             gradient = partial(model.value.gradient, level_term=value_term)
             result = climb(result, gradient, climb_scale, sampling.value_steps)
         denoise = partial(self._denoise, level_modulation)
-        output = classifier_free(denoise, result, conditional, unconditional, sampling.guidance)
+        # What was distilled into the network takes one pass, as weight 1 does.
+        weight = sampling.guidance if model.config.distilled_guidance is None else 1.0
+        output = classifier_free(denoise, result, conditional, unconditional, weight)
         result = reverse_step(result, output, coefficients[:5], model.config.clip)
         result = result.unflatten(0, (x.shape[0], num))
         return result if noise is None else result + sampling.temperature * coefficients[5] * noise
