@@ -26,14 +26,25 @@ class Results:
             self.rows = json.loads(path.read_text())["rows"]
         self._header = measurement_header(shlex.join(["python", *sys.argv]))
 
+    def find(self, key: dict[str, Any]) -> dict[str, Any] | None:
+        """The row with these facts, if it exists."""
+        plain = json.loads(json.dumps(key))
+        matching = (row for row in self.rows if plain.items() <= row.items())
+        return next(matching, None)
+
     def has(self, key: dict[str, Any]) -> bool:
         """Whether a row with these facts exists."""
-        plain = json.loads(json.dumps(key))
-        return any(plain.items() <= {k: row.get(k) for k in plain}.items() for row in self.rows)
+        return self.find(key) is not None
 
     def add(self, key: dict[str, Any], values: dict[str, Any]) -> None:
         """Append a row and write the file."""
-        row = {**key, **values, "commit": self._header["commit"]}
-        self.rows.append(row)
+        self.rows.append({**key, "commit": self._header["commit"]})
+        self.update(key, values)
+
+    def update(self, key: dict[str, Any], values: dict[str, Any]) -> None:
+        """Add values to the row with these facts and write the file."""
+        row = self.find(key)
+        assert row is not None, f"no row has {key}"
+        row.update(values)
         write_text(self.path, json.dumps({**self._header, "rows": self.rows}, indent=1) + "\n")
         print(json.dumps({k: v for k, v in row.items() if k != "scores"}), flush=True)
