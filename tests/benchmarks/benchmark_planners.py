@@ -80,7 +80,8 @@ def ensure_run(kind: str, dataset: str, seed: int, args: argparse.Namespace) -> 
     run, steps, chosen = args.runs_dir / f"{dataset}-{kind}-{seed}", args.steps, []
     if kind == "distilled":
         kind, steps = "trajectory_diffuser", args.distill_steps
-        chosen = [f"distill.teacher={ensure_run(kind, dataset, seed, args)}"]
+        # The student starts next to what it must learn; larger steps first take it away from there.
+        chosen = [f"distill.teacher={ensure_run(kind, dataset, seed, args)}", "optim.lr=1e-4"]
     if (run / "checkpoints" / f"{steps:06d}").exists():
         return run
     command = [sys.executable, "-m", "hotloop.train.cli", "train", f"policy={kind}", *chosen]
