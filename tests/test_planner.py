@@ -69,16 +69,18 @@ def test_a_plan_begins_at_the_current_state(name: str) -> None:
 
 def test_with_a_stride_an_action_is_held_until_the_next_state() -> None:
     choices = {"goal_key": "observation.goal", "critic": False, "stride": 3}
-    policy = Planner(tiny_planner(**choices), SPEC, TRAJECTORY)
-    policy.reset(np.array([0]))
-    observation = observe(np.zeros((1, 4)), 0.0, 0)
-    goal = {"observation.goal": np.ones((1, 1, 2), np.float32)}
+    policy = Planner(tiny_planner(**choices), SPEC, replace(TRAJECTORY, num_execute=5))
+    observation = observe(np.zeros((1, 4)), 0.0, 0, num_steps=5)
+    goal = {"observation.goal": np.ones((1, 5, 2), np.float32)}
     observation = replace(observation, frames={**observation.frames, **goal})
+    policy.reset(np.array([0]))
     actions = policy.plan(observation, np.zeros(1, np.int64)).actions[0]
-    assert actions.shape == (3 * (HORIZON - 1), 2)
-    held = actions.reshape(HORIZON - 1, 3, 2)
+    policy.reset(np.array([0]))
+    all_actions = policy.plan(observation, np.full(1, 4)).actions[0]
+    held = all_actions.reshape(HORIZON - 1, 3, 2)
     assert (held == held[:, :1]).all()
     assert len(np.unique(held[:, 0], axis=0)) == HORIZON - 1
+    np.testing.assert_allclose(actions, all_actions[:5], rtol=1e-5, atol=1e-6)
 
 
 def test_the_return_asked_for_falls_with_the_rewards_to_its_floor(model: PlannerModel) -> None:
@@ -88,7 +90,7 @@ def test_the_return_asked_for_falls_with_the_rewards_to_its_floor(model: Planner
     asked = []
     for step in range(7):
         policy.plan(observe(state, 0.0 if step == 0 else share, step), np.array([step]))
-        asked.append(float(policy._returns[0, -1]))
+        asked.append(policy._rows[0].asked[-1])
     np.testing.assert_allclose(asked, [0.9, 0.8, 0.7, 0.6, 0.5, 0.45, 0.45], rtol=1e-5)
 
 
@@ -98,7 +100,7 @@ def test_the_return_counts_every_step_between_two_plans(model: PlannerModel) -> 
     share = 0.1 * float(model.return_scale)
     for step in (0, 3):
         policy.plan(observe(np.zeros((1, 4)), share, step, num_steps=3), np.array([step]))
-    np.testing.assert_allclose(policy._returns[0, -1], 0.7, rtol=1e-5)
+    np.testing.assert_allclose(policy._rows[0].asked, [0.7], rtol=1e-5)
 
 
 @pytest.mark.parametrize(

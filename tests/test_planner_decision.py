@@ -16,7 +16,7 @@ from hotloop.decoding.samplers import reverse
 from hotloop.policies.planners.config import PlannerSampling
 from hotloop.policies.planners.decision import Decision
 from hotloop.policies.planners.model import PlannerModel
-from hotloop.policies.planners.stages import shifted
+from hotloop.policies.planners.stages import Draft, shifted, stage
 
 
 @pytest.fixture(scope="module")
@@ -100,10 +100,12 @@ def test_a_draft_enters_clean_or_noised_as_asked_for(model: PlannerModel) -> Non
     assert (clean.noise, noised.noise) == ([], ["start_noise"])
     known = inputs(model, noised)
     states, returns = known["states"], known["returns"]
-    x, _ = clean.draft(states, returns)
+    draft = stage(Draft, model, TRAJECTORY)
+    x, _ = draft(states, returns)
     level = torch.tensor([[0] + [7] * 5])
     expected = model.schedule.add_noise(x[:, 0], known["start_noise"][:, 0], level)
-    entered, _ = noised.draft(states, returns, noise=known["start_noise"])
+    constants = noised.program.calls[0].constants
+    entered, _ = draft(states, returns, noise=known["start_noise"], **constants)
     torch.testing.assert_close(entered[:, 0], expected)
 
 
@@ -148,10 +150,11 @@ def test_enough_sweeps_over_any_guess_are_the_rollout(model: PlannerModel) -> No
 
 def test_a_warm_plan_without_a_drafter_is_the_shifted_one() -> None:
     model = tiny_planner(drafter=None)
-    decision = Decision(model, replace(DECISION, reuse=1, num_execute=2), warm=True)
+    draft = stage(Draft, model, replace(DECISION, reuse=1, num_execute=2))
+    assert isinstance(draft, Draft)
     states, returns = torch.zeros(1, 1, 4), torch.full((1, 1), 0.5)
     previous = torch.arange(HORIZON * 7, dtype=torch.float32).reshape(1, HORIZON, 7)
-    drafted, asked, actions = decision.draft.tokens(states, returns, previous)
+    drafted, asked, actions = draft.tokens(states, returns, previous)
     expected = previous[:, [2, 3, 4, 5, 5, 5]].clone()
     expected[:, 0, :5] = torch.tensor([0.0, 0, 0, 0, 0.5])
     found = torch.cat([drafted, asked.unsqueeze(-1), actions], dim=-1)
@@ -183,21 +186,22 @@ def test_the_best_candidate_by_the_critic_is_taken(model: PlannerModel) -> None:
     sampling = replace(TRAJECTORY, candidates=5, select="critic", draft_level=LEVELS)
     decision = Decision(model, sampling)
     known = inputs(model, decision)
-    chosen = run(decision, known)
+    chosen = decision.program.run(known)
     single = Decision(model, replace(sampling, candidates=1, select="first"))
     state = model.coordinates.normalizer(known["states"][:, 0])
-
-    def score(plan: Tensor) -> Tensor:
-        assert model.critic is not None
-        return model.critic(state, model.action_normalizer(plan[:, 0, 5:]))[:, 0]
-
-    plans = [
-        run(single, {**known, "start_noise": known["start_noise"][:, index : index + 1]})
+    noise = known["start_noise"]
+    candidates = [
+        single.program.run({**known, "start_noise": noise[:, index : index + 1]})
         for index in range(5)
     ]
-    best = torch.stack([score(plan) for plan in plans]).argmax(dim=0)
-    expected = torch.stack([plans[int(index)][row] for row, index in enumerate(best)])
-    torch.testing.assert_close(chosen, expected, rtol=1e-4, atol=1e-5)
+    scores = [
+        model.critic(state, model.action_normalizer(one["actions"][:, 0]))[:, 0]
+        for one in candidates
+    ]
+    best = torch.stack(scores).argmax(dim=0)
+    for name in ("plan", "actions"):
+        rows = [candidates[int(index)][name][row] for row, index in enumerate(best)]
+        torch.testing.assert_close(chosen[name], torch.stack(rows), rtol=1e-4, atol=1e-5)
 
 
 def test_value_guidance_raises_the_value() -> None:
@@ -209,7 +213,7 @@ def test_value_guidance_raises_the_value() -> None:
         decision = Decision(model, sampling)
         plan = run(decision, inputs(model, decision, rows=16))
         x = model.encode_plan(plan[..., :4], plan[..., 5:])
-        values.append(model.value(x, decision.choose.clean).mean())
+        values.append(model.value(x, model.value.embed_level(torch.zeros(1))).mean())
     assert values[1] > values[0]
 
 

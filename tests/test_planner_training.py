@@ -176,11 +176,6 @@ def test_a_goal_must_be_observed() -> None:
         prepare_planner(tiny_config(goal_key="goal"), walks(), seed=0)
 
 
-def test_a_planner_has_no_teacher(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"distill\.teacher is for streaming policies, not for"):
-        train_on(config("diffuser", tmp_path, "distill.teacher=pusht-sdp"), walks(), SPEC)
-
-
 def test_a_planner_is_timed_by_bench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from hotloop.train.cli import main
 

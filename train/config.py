@@ -101,7 +101,9 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """Streaming segment distillation; read when a teacher is given.
+    """Distillation; read when a teacher is given.
+
+    Of a planner's teacher the guidance is distilled, for which only `teacher` is read.
 
     Attributes:
         teacher: Checkpoint to distil, by name or path; empty trains from demonstrations alone.

@@ -24,6 +24,7 @@ from .data.matching import check_matches_task
 from .data.plan_windows import PlanWindows
 from .data.windows import Windows
 from .distill import JumpObjective
+from .distill_guidance import GuidanceObjective, prepare_guidance
 from .loop import Trainer
 from .objective import DenoisingObjective
 from .planners import PlannerObjective, prepare_planner
@@ -63,12 +64,7 @@ def train_on(config: TrainConfig, episodes: Episodes, action_spec: ActionSpec) -
             config.policy, config.distill.teacher, episodes, config.seed
         )
     elif isinstance(config.policy, PlannerPolicyConfig):
-        if config.distill.teacher:
-            raise ValueError(
-                f"distill.teacher is for streaming policies, not for {config.policy.kind}; leave "
-                "it empty"
-            )
-        objective, windows = _planner_objective(config.policy, episodes, config.seed)
+        objective, windows = _planner_objective(config, config.policy, episodes)
     else:
         objective, windows = _diffusion_objective(config, config.policy, episodes)
 
@@ -95,10 +91,17 @@ def train_on(config: TrainConfig, episodes: Episodes, action_spec: ActionSpec) -
 
 
 def _planner_objective(
-    policy: PlannerPolicyConfig, episodes: Episodes, seed: int
-) -> tuple[PlannerObjective, PlanWindows]:
-    """What a planner is trained towards, and on."""
-    model, windows = prepare_planner(policy.model, episodes, seed)
+    config: TrainConfig, policy: PlannerPolicyConfig, episodes: Episodes
+) -> tuple[PlannerObjective | GuidanceObjective, PlanWindows]:
+    """What a planner or its student is trained towards, and on."""
+    if config.distill.teacher:
+        return prepare_guidance(policy, config.distill.teacher, episodes)
+    if policy.model.distilled_guidance is not None:
+        raise ValueError(
+            "policy.model.distilled_guidance is set by distillation; name a trained planner with "
+            "distill.teacher, and the weight with policy.sampling.guidance"
+        )
+    model, windows = prepare_planner(policy.model, episodes, config.seed)
     objective = PlannerObjective(
         model, policy.condition_dropout, policy.drafter_share, policy.drafter_noise
     )

@@ -16,7 +16,8 @@ class CausalBlock(nn.Module):
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
-        self.num_heads, self.scale = num_heads, (width // num_heads) ** -0.5
+        self.num_heads, self.head_dim = num_heads, width // num_heads
+        self.scale = self.head_dim**-0.5
         self.norm = nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
         self.project = nn.Linear(width, width)
@@ -25,17 +26,17 @@ class CausalBlock(nn.Module):
         self.contract = nn.Linear(2 * width, width)
 
     def forward(self, x: Tensor, bias: Tensor) -> tuple[Tensor, LayerCache]:
-        """Map tokens x (B, L, W); `bias` is (heads, L, L), minus infinity where none may look."""
-        heads = self.qkv(self.norm(x)).unflatten(-1, (3, self.num_heads, -1))
+        """Map tokens x (B * L, W); `bias` is (heads, L, L), minus infinity where none may look."""
+        # Matrices instead of batches of them: runtimes fuse their products with the bias.
+        heads = self.qkv(self.norm(x)).view(-1, bias.shape[1], 3, self.num_heads, self.head_dim)
         query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)  # each (b, heads, l, w / heads)
         key = key.transpose(2, 3)
         weights = (query @ key * self.scale + bias).softmax(dim=-1)
-        x = x + self.project((weights @ value).transpose(1, 2).flatten(2))
+        x = x + self.project((weights @ value).transpose(1, 2).flatten(2).flatten(0, 1))
         return self._transform(x), (key, value)
 
     def decode(self, x: Tensor, bias: Tensor, cache: LayerCache) -> tuple[Tensor, LayerCache]:
         """Map one more token x (B, W) that sees L cached ones; `bias` is (heads, 1, L + 1)."""
-        # Matrices instead of sequences of length one: runtimes fuse their products with the bias.
         heads = self.qkv(self.norm(x)).unflatten(-1, (3, self.num_heads, -1))
         query, key, value = heads.unbind(1)  # each (b, heads, w / heads)
         key = torch.cat([cache[0], key.unsqueeze(3)], dim=3)
@@ -105,11 +106,11 @@ class CausalTransformer(nn.Module):
         self._check_length(length)
         distance = self.distance[:length, :length]
         bias = self.distance_bias[:, distance.clamp(min=0)].masked_fill(distance < 0, -torch.inf)
-        x, cache = self.input(tokens), []
+        x, cache = self.input(tokens.flatten(0, 1)), []
         for block in self.blocks:
             x, layer = block(x, bias)
             cache.append(layer)
-        return self.head(self.norm(x)), cache
+        return self.head(self.norm(x)).unflatten(0, (-1, length)), cache
 
     def decode(self, token: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
         """Predict from one token (B, token_dim) that follows the cached ones.

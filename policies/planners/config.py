@@ -52,6 +52,8 @@ class PlannerConfig:
         drafter: Draft generator, if there is one.
         critic: Whether candidates can be ranked by a learned critic Q(s, a).
         value: Whether noisy plans can be guided by a learned value.
+        distilled_guidance: Guidance weight that the denoiser has learned to apply in one pass, set
+            by distillation; None where guidance takes a conditional and an unconditional pass.
     """
 
     horizon: int = 16
@@ -68,6 +70,7 @@ class PlannerConfig:
     drafter: DrafterConfig | None = None
     critic: bool = False
     value: bool = False
+    distilled_guidance: float | None = None
 
     def __post_init__(self) -> None:
         """Reject sizes that make no plan."""
@@ -104,7 +107,8 @@ class PlannerSampling:
         add_noise: Whether a draft is noised to that level, or taken for noisy as it is.
         update: ``"ddim"`` or ``"ddpm"``.
         temperature: Factor of all noise, 0.5 in Decision Diffuser.
-        guidance: Weight w of classifier-free guidance.
+        guidance: Weight w of classifier-free guidance; of a distilled planner the one weight that
+            its network has learned.
         target_return: Return asked for, as a share of the largest in the training data.
         return_floor: Smallest return asked for later in an episode, as a share of the first; 1
             asks for the same return all along, as Decision Diffuser does.

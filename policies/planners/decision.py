@@ -13,7 +13,7 @@ from ...decoding.samplers import spaced_levels, step_coefficients
 from ..program import Call, Port, Program
 from .config import PlannerSampling
 from .model import PlannerModel
-from .stages import Choose, Denoise, Draft
+from .stages import Choose, Condition, Denoise, Draft, modulations, num_found, stage
 
 
 class Decision:
@@ -25,8 +25,8 @@ class Decision:
         warm: Whether plans continue the ones before.
 
     Attributes:
-        program: From ``states``, ``returns``, noise, ``goal`` and ``previous`` to ``plan``, as far
-            as they are needed; see `Draft` and `Choose`.
+        program: From ``states``, ``returns``, noise, ``goal`` and ``previous``, as far as they are
+            needed, to ``plan`` and ``actions``; see `Draft` and `Choose`.
         noise: Names of the program's inputs that are standard normal noise.
 
     Raises:
@@ -38,28 +38,35 @@ class Decision:
         levels = reverse_levels(model, sampling, warm)
         from_noise = sampling.draft == "noise" and not warm
         noised = bool(levels) and (from_noise or sampling.add_noise)
-        self.draft = Draft(model, sampling, levels[0] if noised else None, from_noise)
-        self.choose = Choose(model, sampling)
         inputs = ["states", "returns"]
         inputs += ["goal"] * bool(model.goal_dim) + ["previous"] * warm
         self.noise = ["start_noise"] * noised
-        arguments = {name: name for name in inputs} | ({"noise": "start_noise"} if noised else {})
-        calls = [Call(self.draft, arguments, ("x_0", "asked"))]
-        denoise = Denoise(model, sampling)
+        arguments = {name: name for name in inputs}
+        constants = {}
+        if noised:
+            arguments["noise"] = "start_noise"
+            constants = entry_constants(model, levels[0], from_noise)
+        draft = stage(Draft, model, sampling)
+        calls = [Call(draft, arguments, ("x_0", "asked"), constants)]
+        if levels:
+            condition = stage(Condition, model, sampling)
+            calls.append(Call(condition, {"returns": "returns"}, ("conditional", "unconditional")))
         for index, pair in enumerate(pairwise(levels)):
-            arguments = {"x": f"x_{index}", "returns": "returns"}
+            arguments = {"x": f"x_{index}"} | {name: name for name in modulations(model, sampling)}
             if sampling.update == "ddpm":
                 # The last step adds none, but with the same inputs it is the same function.
                 arguments["noise"] = f"noise_{index}"
                 self.noise.append(f"noise_{index}")
             constants = denoise_constants(model, sampling, *pair)
+            denoise = stage(Denoise, model, sampling)
             calls.append(Call(denoise, arguments, (f"x_{index + 1}",), constants))
-        arguments = {"x": calls[-1].outputs[0], "states": "states", "asked": "asked"}
-        calls.append(Call(self.choose, arguments, ("plan",)))
+        last = f"x_{max(len(levels) - 1, 0)}"
+        arguments = {"x": last, "states": "states", "asked": "asked"}
+        calls.append(Call(stage(Choose, model, sampling), arguments, ("plan", "actions")))
         ports = make_ports(model, sampling)
         self.program = Program(
             {name: ports[name] for name in inputs} | {name: ports["noise"] for name in self.noise},
-            {"plan": ports["plan"]},
+            {name: ports[name] for name in ("plan", "actions")},
             calls,
             num_network_calls=max(len(levels) - 1, 0),
         )
@@ -71,9 +78,11 @@ def make_ports(model: PlannerModel, sampling: PlannerSampling) -> dict[str, Port
     spread = (1 / normalizer.scale).numpy()
     mean = (-normalizer.offset / normalizer.scale).numpy()
     action_spread = (1 / model.action_normalizer.scale).numpy()
-    plan = (config.horizon, model.state_dim + 1 + model.action_dim)
-    centre = np.concatenate([mean, [1.0], 0 * action_spread])
-    unit = np.concatenate([spread, [1.0], action_spread])
+    centre, unit = np.append(mean, 1.0), np.append(spread, 1.0)
+    if config.joint:
+        centre = np.append(centre, 0 * action_spread)
+        unit = np.append(unit, action_spread)
+    plan = (config.horizon, len(centre))
     size = model.goal_dim
     return {
         "states": Port((config.context, model.state_dim), mean, spread),
@@ -82,6 +91,7 @@ def make_ports(model: PlannerModel, sampling: PlannerSampling) -> dict[str, Port
         "previous": Port(plan, centre, 0.1 * unit),
         "noise": Port((sampling.candidates, config.horizon, model.plan_dim)),
         "plan": Port(plan, centre, unit),
+        "actions": Port((num_found(model, sampling), model.action_dim), 0.0, action_spread),
     }
 
 
@@ -96,6 +106,16 @@ def reverse_levels(model: PlannerModel, sampling: PlannerSampling, warm: bool) -
         return []
     levels = spaced_levels(start, 0, num_steps)
     return pinned_levels(list(levels), model.config.horizon, model.pinned)
+
+
+def entry_constants(model: PlannerModel, level: np.ndarray, from_noise: bool) -> dict[str, Tensor]:
+    """How much is kept of a draft that enters at `level`, (H,), and how much noise is added.
+
+    Of a draft that only holds the pinned positions, which are at level 0, the rest is dropped.
+    """
+    alpha_bar = (level == 0).astype(float) if from_noise else model.schedule.alpha_bar[level]
+    parts = {"signal": np.sqrt(alpha_bar), "sigma": np.sqrt(1 - alpha_bar)}
+    return {name: torch.from_numpy(part).float()[:, None] for name, part in parts.items()}
 
 
 @torch.no_grad()
@@ -133,6 +153,12 @@ def check_parts(model: PlannerModel, sampling: PlannerSampling) -> None:
         raise ValueError(
             f"this planner was trained without the part that {' and '.join(lacking)} needs; "
             "train it with policy.model.drafter, critic or value"
+        )
+    distilled = model.config.distilled_guidance
+    if distilled is not None and sampling.guidance != distilled:
+        raise ValueError(
+            f"guidance must be {distilled:g}, the weight that was distilled into this planner's "
+            f"network, got {sampling.guidance:g}; use its teacher for other weights"
         )
     if sampling.refine_steps == 0 and sampling.draft == "noise":
         raise ValueError("refine_steps 0 returns the draft, so it needs draft 'rollout'")

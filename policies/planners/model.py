@@ -61,14 +61,19 @@ class Coordinates(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """Encode states (B, H, O)."""
-        current = states[:, :1]
-        later = (states - current) * self.slot_scale
-        return torch.cat([self.normalizer(current), later[:, 1:]], dim=1)
+        # Written for compiled graphs: three operations on the whole window, the rest constant.
+        later = self._later()
+        gain = torch.where(later > 0, self.slot_scale, self.normalizer.scale)
+        return (states - later * states[:, :1]) * gain + (1 - later) * self.normalizer.offset
 
     def inverse(self, plan: Tensor, current: Tensor) -> Tensor:
         """States (B, H, O) of an encoded plan that begins at `current`, shape (B, O)."""
-        start = current.unsqueeze(1)
-        return torch.cat([start, start + plan[:, 1:] / self.slot_scale[1:]], dim=1)
+        return current.unsqueeze(1) + plan * (self._later() / self.slot_scale)
+
+    def _later(self) -> Tensor:
+        """0 at the current state and 1 at later ones, shape (H, 1)."""
+        later = torch.ones_like(self.slot_scale[:, :1])
+        return torch.cat([torch.zeros_like(later[:1]), later[1:]])
 
     def step(self, state: Tensor, next_state: Tensor) -> Tensor:
         """Encode one step as (..., 2 O): where it begins and how far it goes."""
@@ -153,6 +158,9 @@ class PlannerModel(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.action_dim = config, action_dim
+        # Stages of decisions by kind and choices: programs share them, and with them what engines
+        # compile. Not registered as submodules.
+        self.parts: dict[object, nn.Module] = {}
         self.observation_shapes = dict(observation_shapes)
         self.state_keys = tuple(
             key for key in observation_shapes if key not in (config.goal_key, REWARD_KEY)
@@ -223,11 +231,19 @@ class PlannerModel(nn.Module):
         normalised = self.coordinates.normalizer(self.at_goal(goal))[:, : self.goal_dim]
         return normalised.unsqueeze(1).expand(-1, returns.shape[1], -1)
 
-    def actions(self, plan: Tensor, states: Tensor) -> Tensor:
-        """Physical actions (B, H - 1, A) along an encoded plan (B, H, D) and its states."""
+    def actions(self, plan: Tensor, states: Tensor, num: int) -> Tensor:
+        """First `num` physical actions (B, num, A) along an encoded plan (B, H, D) and its states.
+
+        Inverse dynamics are by far the largest part of what follows the plan, so they are best
+        found for no more steps than are executed.
+        """
         if self.inverse is None:
-            return self.action_normalizer.inverse(plan[:, 1:, self.state_dim :])
-        steps = self.coordinates.step(states[:, :-1], states[:, 1:])
+            return self.action_normalizer.inverse(plan[:, 1 : num + 1, self.state_dim :])
+        if num == 1:
+            # The plan encodes its first step just as inverse dynamics read it.
+            steps = plan[:, :2].flatten(1).unsqueeze(1)
+        else:
+            steps = self.coordinates.step(states[:, :num], states[:, 1 : num + 1])
         return self.action_normalizer.inverse(self.inverse(steps))
 
     def encode_tokens(self, states: Tensor, asked: Tensor) -> Tensor:

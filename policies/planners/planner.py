@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from ...decoding import ActionSpec, ActionTrajectory, Observation, ObservationSpec
+from ..diffusion import write_noise
 from ..engines.engine import Engine, make_engine
 from ..program import Program
-from ..rows import RowNoise
+from ..rows import RowNoise, selection
 from .config import PlannerSampling
 from .decision import Decision
 from .model import REWARD_KEY, PlannerModel
 
 NOT_STARTED = -1
+
+
+class Row:
+    """Where one row stands: plain Python, since numpy costs microseconds for a single number.
+
+    Attributes:
+        observed: Control step of the last plan.
+        num_reused: Plans in a row that started from the one before.
+        asked: Return asked for at each of the newest frames, share of the data's largest.
+    """
+
+    __slots__ = ("asked", "num_reused", "observed")
+
+    def __init__(self) -> None:
+        self.observed = NOT_STARTED
+        self.num_reused = 0
+        self.asked: list[float] = []
 
 
 class Planner:
@@ -35,22 +54,20 @@ class Planner:
         self.action_spec, self.num_execute = action_spec, sampling.num_execute
         self.model, self.sampling = model, sampling
         self._noise = RowNoise()
-        self._scale = float(model.return_scale)
-        width = model.state_dim + 1 + model.action_dim
-        self._plans = np.zeros((0, model.config.horizon, width), np.float32)
+        self._scale, self._context = float(model.return_scale), model.config.context
+        self._low, self._high = action_spec.float32_bounds
         self._fresh, self._warm = Decision(model, sampling), None
         self._engine = make_engine(engine, self._fresh.program)
         self._warm_engine = None
         if sampling.reuse:
             self._warm = Decision(model, sampling, warm=True)
             self._warm_engine = make_engine(engine, self._warm.program)
-        context = model.config.context
         self.observation_spec = ObservationSpec(
-            model.observation_shapes, max(context, self.num_execute)
+            model.observation_shapes, max(self._context, self.num_execute)
         )
-        self._returns = np.zeros((0, context), np.float32)
-        self._observed = np.zeros(0, np.int64)
-        self._num_reused = np.zeros(0, np.int64)
+        self._rows: list[Row] = []
+        self._plans = np.zeros((0, *self.program.outputs["plan"].shape), np.float32)
+        self._templates: dict[tuple[int, ...], ActionTrajectory] = {}
 
     @property
     def program(self) -> Program:
@@ -67,77 +84,113 @@ class Planner:
         """Start an episode in each of `rows`; see `Policy.reset`."""
         self._noise.reset(seeds, rows)
         if rows is None:
-            num = len(seeds)
-            self._plans = np.zeros((num, *self._plans.shape[1:]), np.float32)
-            self._returns = np.zeros((num, self._returns.shape[1]), np.float32)
-            self._observed = np.full(num, NOT_STARTED)
-            self._num_reused = np.zeros(num, np.int64)
+            self._rows = [Row() for _ in seeds]
+            self._plans = np.zeros((len(seeds), *self._plans.shape[1:]), np.float32)
         else:
-            self._observed[rows] = NOT_STARTED
+            for row in rows.tolist():
+                self._rows[row] = Row()
 
     def plan(self, observation: Observation, step: np.ndarray) -> ActionTrajectory:
-        """Plan H - 1 actions from the observed step on; see `Policy.plan`."""
+        """Plan from the observed step on; see `Policy.plan`.
+
+        The trajectory holds the actions that are meant to be executed, or those along all of the
+        plan where the first one that is needed lies behind the observed step.
+        """
         rows = observation.rows
-        moved = observation.step - self._observed[rows]
-        starting = self._observed[rows] == NOT_STARTED
-        self._ask(observation, moved, starting)
-        warm = np.zeros(len(rows), bool)
-        if self._warm is not None:
-            # Only a plan that was executed exactly as far as meant can be continued.
-            warm = ~starting & (moved == self.num_execute)
-            warm &= self._num_reused[rows] < self.sampling.reuse
-        if not warm.all():
-            self._decide(self._fresh, self._engine, observation, ~warm)
-        if warm.any():
-            assert self._warm is not None and self._warm_engine is not None
-            self._decide(self._warm, self._warm_engine, observation, warm)
-        self._num_reused[rows] = np.where(warm, self._num_reused[rows] + 1, 0)
-        self._observed[rows] = observation.step
-        actions = self._plans[rows, :-1, self.model.state_dim + 1 :]
-        actions = np.clip(actions, *self.action_spec.float32_bounds)
+        observed = observation.step.tolist()
+        warm = self._advance(observation, observed)
+        if not any(warm):
+            actions = self._decide(self._fresh, self._engine, observation)
+        elif all(warm):
+            actions = self._continue(observation)
+        else:
+            actions = np.empty((len(rows), *self.program.outputs["actions"].shape), np.float32)
+            mask = np.array(warm)
+            fresh = observation.select(np.flatnonzero(~mask))
+            actions[~mask] = self._decide(self._fresh, self._engine, fresh)
+            actions[mask] = self._continue(observation.select(np.flatnonzero(mask)))
+        late = step.tolist() != observed
+        if late:
+            actions = self.actions(rows)
         if self.model.config.stride > 1:
             actions = actions.repeat(self.model.config.stride, axis=1)
-        dt = self.action_spec.dt
-        return ActionTrajectory.clean(actions, observation.step, observation.step, dt)
+            actions = actions if late else actions[:, : self.num_execute]
+        actions = np.minimum(np.maximum(actions, self._low), self._high)
+        return self._template(actions).following(actions, observation.step, observation.step)
 
     def states(self, rows: np.ndarray) -> np.ndarray:
         """States of the last plan of `rows`, physical, shape (R, H, O)."""
         return self._plans[rows, :, : self.model.state_dim]
 
-    def _ask(self, observation: Observation, moved: np.ndarray, starting: np.ndarray) -> None:
-        """Update the return that is asked for: r <- max(r - reward, floor * r_0)."""
-        rows, target = observation.rows, self.sampling.target_return
-        self._returns[rows[starting]] = target
-        floor = self.sampling.return_floor
-        if floor == 1 or REWARD_KEY not in observation.frames:
-            return
-        rewards = observation.frames[REWARD_KEY][..., 0] / self._scale
-        for index in np.flatnonzero(~starting):
-            history = self._returns[rows[index]]
-            for age in reversed(range(min(int(moved[index]), rewards.shape[1]))):
-                asked = max(history[-1] - rewards[index, -1 - age], floor * target)
-                history[:-1], history[-1] = history[1:], asked
+    def actions(self, rows: np.ndarray) -> np.ndarray:
+        """Actions along the last plan of `rows`, physical, not clipped, shape (R, H - 1, A)."""
+        model, plans = self.model, torch.from_numpy(self._plans[rows])
+        with torch.inference_mode():
+            states = plans[..., : model.state_dim]
+            if model.inverse is None:
+                return plans[:, :-1, model.state_dim + 1 :].numpy()
+            return model.actions(
+                model.coordinates(states), states, model.config.horizon - 1
+            ).numpy()
 
-    def _decide(
-        self, decision: Decision, engine: Engine, observation: Observation, chosen: np.ndarray
-    ) -> None:
-        """Renew the plans of the chosen entries of the observation."""
-        rows, model = observation.rows[chosen], self.model
-        num_rows, context = len(rows), model.config.context
-        memory = engine.memory(num_rows)
-        begin, frames = 0, observation.frames
+    def _template(self, actions: np.ndarray) -> ActionTrajectory:
+        """A plan of the same shape, whose other fields all plans of it share."""
+        if actions.shape not in self._templates:
+            steps = np.zeros(len(actions), np.int64)
+            template = ActionTrajectory.clean(actions, steps, steps, self.action_spec.dt)
+            self._templates[actions.shape] = template
+        return self._templates[actions.shape]
+
+    def _advance(self, observation: Observation, observed: list[int]) -> list[bool]:
+        """Bring the chosen rows to the observed steps; return which can continue their plan."""
+        rewards, warm = None, []
+        if self.sampling.return_floor < 1 and REWARD_KEY in observation.frames:
+            rewards = observation.frames[REWARD_KEY][..., 0].tolist()
+        for index, number in enumerate(observation.rows.tolist()):
+            row = self._rows[number]
+            moved = observed[index] - row.observed
+            starting = row.observed == NOT_STARTED
+            if starting:
+                row.asked = [self.sampling.target_return] * self._context
+            elif rewards is not None:
+                self._ask(row, rewards[index][-moved:] if moved else [])
+            # Only a plan that was executed exactly as far as meant can be continued.
+            continues = not starting and moved == self.num_execute
+            continues = continues and row.num_reused < self.sampling.reuse
+            row.num_reused = row.num_reused + 1 if continues else 0
+            row.observed = observed[index]
+            warm.append(continues)
+        return warm
+
+    def _ask(self, row: Row, rewards: list[float]) -> None:
+        """Update the return that is asked for: r <- max(r - reward, floor * r_0)."""
+        floor = self.sampling.return_floor * self.sampling.target_return
+        for reward in rewards:
+            row.asked.append(max(row.asked[-1] - reward / self._scale, floor))
+        del row.asked[: -self._context]
+
+    def _continue(self, observation: Observation) -> np.ndarray:
+        """Plans that start from the ones before."""
+        assert self._warm is not None and self._warm_engine is not None
+        return self._decide(self._warm, self._warm_engine, observation)
+
+    def _decide(self, decision: Decision, engine: Engine, observation: Observation) -> np.ndarray:
+        """Renew the plans of the observed rows; return their first actions, which are reused."""
+        rows, frames, model = observation.rows, observation.frames, self.model
+        memory = engine.memory(len(rows))
+        inputs, chosen = memory.inputs, selection(rows, len(self._rows))
+        begin, num_rows = 0, len(rows)
         for key in model.state_keys:
-            newest = frames[key][chosen, -context:].reshape(num_rows, context, -1)
+            newest = frames[key][:, -self._context :].reshape(num_rows, self._context, -1)
             end = begin + newest.shape[2]
-            memory.inputs["states"][..., begin:end] = newest
+            inputs["states"][..., begin:end] = newest
             begin = end
-        memory.inputs["returns"][...] = self._returns[rows]
-        for name in decision.noise:
-            self._noise.fill(rows, memory.inputs[name])
+        inputs["returns"][...] = [self._rows[row].asked for row in rows.tolist()]
+        write_noise(self._noise, rows, memory, decision.noise)
         if model.goal_dim:
-            goal = frames[model.config.goal_key][chosen, -1]
-            memory.inputs["goal"][...] = goal.reshape(num_rows, -1)
-        if "previous" in memory.inputs:
-            memory.inputs["previous"][...] = self._plans[rows]
+            inputs["goal"][...] = frames[model.config.goal_key][:, -1].reshape(num_rows, -1)
+        if decision is self._warm:
+            inputs["previous"][...] = self._plans[chosen]
         memory.run()
-        self._plans[rows] = memory.outputs["plan"]
+        self._plans[chosen] = memory.outputs["plan"]
+        return memory.outputs["actions"]

@@ -1,10 +1,11 @@
-"""The three stages of a decision: draft, denoise, choose. No stage branches on data."""
+"""The stages of a decision: draft, condition, denoise, choose. No stage branches on data."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,26 +22,13 @@ class Draft(nn.Module):
     Args:
         model: Trained planner.
         sampling: How it plans.
-        start: Level vector that the draft is noised to, shape (H,); None leaves it clean.
-        from_noise: Whether nothing but the pinned positions is kept of the draft.
     """
 
-    signal: Tensor
-    sigma: Tensor
+    READS = ("draft", "num_execute", "sweeps", "candidates", "temperature")
 
-    def __init__(
-        self,
-        model: PlannerModel,
-        sampling: PlannerSampling,
-        start: np.ndarray | None,
-        from_noise: bool,
-    ) -> None:
+    def __init__(self, model: PlannerModel, sampling: PlannerSampling) -> None:
         super().__init__()
         self.model, self.sampling = model, sampling
-        level = np.zeros(model.config.horizon, np.int64) if start is None else start
-        alpha_bar = (level == 0).astype(float) if from_noise else model.schedule.alpha_bar[level]
-        for name, value in (("signal", np.sqrt(alpha_bar)), ("sigma", np.sqrt(1 - alpha_bar))):
-            self.register_buffer(name, torch.from_numpy(value).float()[:, None], persistent=False)
 
     def forward(
         self,
@@ -49,6 +37,8 @@ class Draft(nn.Module):
         goal: Tensor | None = None,
         previous: Tensor | None = None,
         noise: Tensor | None = None,
+        signal: Tensor | None = None,
+        sigma: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Draft for R rows, once for all candidates, as the drafter draws nothing.
 
@@ -56,8 +46,10 @@ class Draft(nn.Module):
             states: Newest frames in physical units, shape (R, context, O).
             returns: Return asked for at each of them, share of the data's largest, (R, context).
             goal: Goal features in physical units, shape (R, G).
-            previous: Last plan of each row, for a warm decision, shape (R, H, O + 1 + A).
-            noise: Standard normal, shape (R, candidates, H, D).
+            previous: Last plan of each row, for a warm decision; what `Choose` returned.
+            noise: Standard normal, shape (R, candidates, H, D); without it the draft stays clean.
+            signal: What is kept of the draft where there is noise, shape (H, 1).
+            sigma: How much noise there is, shape (H, 1).
 
         Returns:
             Encoded plans (R, candidates, H, D) and the return from each state on (R, H).
@@ -67,9 +59,9 @@ class Draft(nn.Module):
             reached = self.model.at_goal(goal).unsqueeze(1)
             draft = torch.cat([draft[:, :-1], reached], dim=1)
         x = self.model.encode_plan(draft, actions).unsqueeze(1)
-        if noise is None:
+        if noise is None or signal is None or sigma is None:
             return x.expand(-1, self.sampling.candidates, -1, -1), asked
-        return self.signal * x + self.sigma * self.sampling.temperature * noise, asked
+        return signal * x + self.sampling.temperature * sigma * noise, asked
 
     def tokens(
         self,
@@ -78,10 +70,14 @@ class Draft(nn.Module):
         previous: Tensor | None = None,
         goal: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Drafted states (R, H, O), returns (R, H), and the actions of the last plan (R, H, A)."""
+        """Drafted states (R, H, O), returns (R, H), and the actions of the last plan.
+
+        The actions, of shape (R, H, A), are empty unless the plan is joint.
+        """
         model, horizon, drafter = self.model, self.model.config.horizon, self.model.drafter
         num_known, size = states.shape[1], model.state_dim
-        actions = states.new_zeros(1).expand(states.shape[0], horizon, model.action_dim)
+        num_actions = model.action_dim if model.config.joint else 0
+        actions = states.new_zeros(1).expand(states.shape[0], horizon, num_actions)
         if previous is not None:
             old = shifted(previous, self.sampling.num_execute, model.config.stride)
             states = torch.cat([states, old[:, 1:, :size]], dim=1)
@@ -105,6 +101,11 @@ class Draft(nn.Module):
         return states[:, num_known - 1 :], returns[:, num_known - 1 :], actions
 
 
+def num_found(model: PlannerModel, sampling: PlannerSampling) -> int:
+    """Actions that are found per plan: as many as are executed, each held for a stride."""
+    return math.ceil(sampling.num_execute / model.config.stride)
+
+
 def shifted(plan: Tensor, num_steps: int, stride: int) -> Tensor:
     """What is left of a plan (R, H, F) after some control steps, its end repeated.
 
@@ -117,6 +118,44 @@ def shifted(plan: Tensor, num_steps: int, stride: int) -> Tensor:
     return rest if part == 0 else rest.lerp(longer[:, whole + 1 :], part / stride)
 
 
+class Condition(nn.Module):
+    """What the denoiser is conditioned on, once for all of a decision's denoising steps.
+
+    Args:
+        model: Trained planner.
+        sampling: How it plans.
+    """
+
+    READS = ()
+
+    def __init__(self, model: PlannerModel, sampling: PlannerSampling) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, returns: Tensor) -> tuple[Tensor, Tensor]:
+        """Modulations (R, ...) of the return asked for last, (R, context), and of no condition."""
+        model, asked = self.model, returns[:, -1]
+        conditional = model.denoiser.encode(model.condition(asked, torch.ones_like(asked)))
+        return conditional, model.denoiser.encode(model.condition(asked, torch.zeros_like(asked)))
+
+
+def guidance_weight(model: PlannerModel, sampling: PlannerSampling) -> float:
+    """Weight of classifier-free guidance, 0 or 1 where one pass is enough.
+
+    What was distilled into a network needs no second pass, and a goal, which is pinned, no
+    condition.
+    """
+    if model.goal_dim:
+        return 0.0
+    return sampling.guidance if model.config.distilled_guidance is None else 1.0
+
+
+def modulations(model: PlannerModel, sampling: PlannerSampling) -> tuple[str, ...]:
+    """Which of the outputs of `Condition` the denoising steps read."""
+    single = {0.0: ("unconditional",), 1.0: ("conditional",)}
+    return single.get(guidance_weight(model, sampling), ("conditional", "unconditional"))
+
+
 class Denoise(nn.Module):
     """One guided denoising step.
 
@@ -125,6 +164,8 @@ class Denoise(nn.Module):
         sampling: How it plans.
     """
 
+    READS = ("guidance", "candidates", "temperature", "value_steps")
+
     def __init__(self, model: PlannerModel, sampling: PlannerSampling) -> None:
         super().__init__()
         self.model, self.sampling = model, sampling
@@ -132,9 +173,10 @@ class Denoise(nn.Module):
     def forward(
         self,
         x: Tensor,
-        returns: Tensor,
         level_modulation: Tensor,
         coefficients: Tensor,
+        conditional: Tensor | None = None,
+        unconditional: Tensor | None = None,
         noise: Tensor | None = None,
         value_term: Tensor | None = None,
         climb_scale: Tensor | None = None,
@@ -143,25 +185,27 @@ class Denoise(nn.Module):
 
         Args:
             x: Encoded plans.
-            returns: Return asked for, shape (R, context).
             level_modulation: Output of `Denoiser.embed_level`, shape (1, ...).
             coefficients: p_x, p_f, c_0, c_x, c_f and c_z, shape (6, 1, H, 1).
+            conditional: Modulation of the return asked for, shape (R, ...).
+            unconditional: Modulation of no condition, shape (R, ...). Of the two, those that
+                `modulations` names.
             noise: Standard normal, shape (R, candidates, H, D).
             value_term: Output of `PlanValue.embed_level`, shape (1, W).
             climb_scale: Step size of value guidance, shape (1, H, 1).
         """
         model, sampling, num = self.model, self.sampling, self.sampling.candidates
-        asked = returns[:, -1:].expand(-1, num).flatten()
         result = x.flatten(0, 1)
+        given = [one for one in (conditional, unconditional) if one is not None]
+        if num > 1:
+            given = [one.repeat_interleave(num, dim=0) for one in given]
         if value_term is not None and climb_scale is not None:
             assert model.value is not None
             gradient = partial(model.value.gradient, level_term=value_term)
             result = climb(result, gradient, climb_scale, sampling.value_steps)
-        known = torch.zeros_like(asked) if model.goal_dim else torch.ones_like(asked)
-        conditional = model.denoiser.encode(model.condition(asked, known))
-        nothing = model.denoiser.encode(model.condition(asked, torch.zeros_like(asked)))
         denoise = partial(self._denoise, level_modulation)
-        output = classifier_free(denoise, result, conditional, nothing, sampling.guidance)
+        weight = guidance_weight(model, sampling)
+        output = classifier_free(denoise, result, given[0], given[-1], weight)
         result = reverse_step(result, output, coefficients[:5], model.config.clip)
         result = result.unflatten(0, (x.shape[0], num))
         return result if noise is None else result + sampling.temperature * coefficients[5] * noise
@@ -171,25 +215,20 @@ class Denoise(nn.Module):
 
 
 class Choose(nn.Module):
-    """Find the actions along each candidate and take the best one.
+    """Take the best candidate, and find the actions that lead along its beginning.
 
     Args:
         model: Trained planner.
         sampling: How it plans.
     """
 
-    clean: Tensor
+    READS = ("num_execute", "candidates", "select")
 
     def __init__(self, model: PlannerModel, sampling: PlannerSampling) -> None:
         super().__init__()
         self.model, self.sampling = model, sampling
-        with torch.no_grad():
-            clean = (
-                torch.zeros(0) if model.value is None else model.value.embed_level(torch.zeros(1))
-            )
-        self.register_buffer("clean", clean, persistent=False)
 
-    def forward(self, x: Tensor, states: Tensor, asked: Tensor) -> Tensor:
+    def forward(self, x: Tensor, states: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
         """Turn encoded plans (R, candidates, H, D) into one plan per row.
 
         Args:
@@ -198,19 +237,24 @@ class Choose(nn.Module):
             asked: Return from each state on, shape (R, H).
 
         Returns:
-            Shape (R, H, O + 1 + A): states in physical units, the return from each on, and the
-            action after each; the last has none and is 0.
+            Plans, shape (R, H, O + 1): states in physical units and the return from each on; in
+            a joint plan with the action after each, (R, H, O + 1 + A), the last being 0. And the
+            actions that are executed, physical, shape (R, num_found, A).
         """
         model, num, rows = self.model, self.sampling.candidates, x.shape[0]
+        executed = num_found(model, self.sampling)
+        num_actions = model.config.horizon - 1 if model.config.joint else executed
         x = x.flatten(0, 1)
         current = states[:, -1].repeat_interleave(num, dim=0) if num > 1 else states[:, -1]
         planned = model.coordinates.inverse(x[..., : model.state_dim], current)
-        actions = model.actions(x, planned)
+        actions = model.actions(x, planned, num_actions)
         if num > 1:
             best = torch.arange(rows, device=x.device) * num + self._best(x, planned, actions, rows)
             planned, actions = planned[best], actions[best]
-        actions = nn.functional.pad(actions, (0, 0, 0, 1))
-        return torch.cat([planned, asked.unsqueeze(-1), actions], dim=-1)
+        plan = [planned, asked.unsqueeze(-1)]
+        if model.config.joint:
+            plan.append(nn.functional.pad(actions, (0, 0, 0, 1)))
+        return torch.cat(plan, dim=-1), actions[:, :executed]
 
     def _best(self, x: Tensor, planned: Tensor, actions: Tensor, rows: int) -> Tensor:
         """Index of each row's best candidate, shape (R,)."""
@@ -223,5 +267,19 @@ class Choose(nn.Module):
             score = model.critic(state, model.action_normalizer(actions[:, 0]))[:, 0]
         else:
             assert model.value is not None
-            score = model.value(x, self.clean)
+            score = model.value(x, model.value.embed_level(x.new_zeros(1)))
         return score.unflatten(0, (rows, self.sampling.candidates)).argmax(dim=1)
+
+
+Stage = type[Draft] | type[Condition] | type[Denoise] | type[Choose]
+
+
+def stage(kind: Stage, model: PlannerModel, sampling: PlannerSampling) -> nn.Module:
+    """The model's one module of a kind that makes these choices.
+
+    Exporting a rollout takes seconds; programs that share it share what was exported.
+    """
+    read = replace(PlannerSampling(), **{name: getattr(sampling, name) for name in kind.READS})
+    if (kind, read) not in model.parts:
+        model.parts[kind, read] = kind(model, read).eval()
+    return model.parts[kind, read]

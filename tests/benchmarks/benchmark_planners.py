@@ -3,14 +3,17 @@
     python tests/benchmarks/benchmark_planners.py DATA_DIR RUNS_DIR OUTPUT.json [PART ...]
 
 DATA_DIR holds ``hopper-medium-expert.hdf5`` and so on, from ``hotloop data generate``. Parts are
-``scores``, ``ablation`` and ``latency``, by default all. Missing runs are trained with the command
-that a user would type. Every row is written as soon as it is measured, and rows that OUTPUT.json
-has already are not measured again: an interrupted or extended benchmark is started once more.
+``scores``, ``ablation``, ``latency`` and ``ablation-latency``, by default all; the last one fills
+in the ablation's latencies, needs a quiet machine, and draws OUTPUT.png. Missing runs are trained
+with the command that a user would type. Every row is written as soon as it is measured, and rows
+that OUTPUT.json has already are not measured again: an interrupted or extended benchmark is
+started once more.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from planner_plot import plot_scores
 from result_rows import Results
 
 from hotloop.envs.registry import make_task
@@ -28,7 +32,7 @@ from hotloop.policies.checkpoint import load_checkpoint
 from hotloop.train.data.formats import read_episodes
 from hotloop.train.latency import ControlStepTimer, time_interleaved
 
-PARTS = ("scores", "ablation", "latency")
+PARTS = ("scores", "ablation", "latency", "ablation-latency")
 # Control steps between two states of a plan: 31 of them span the longest way through the maze.
 MAZES = {"maze2d-umaze": 8, "maze2d-medium": 15, "maze2d-large": 25}
 DATASETS = (
@@ -45,38 +49,35 @@ FAST = {"reuse": 1000, "refine_steps": 1}
 ROLLOUT = {"reuse": 0, "refine_steps": 2}
 # What is scored on every dataset: the checkpoint's own choices, and others for the same weights.
 SETTINGS: dict[str, tuple[dict[str, Any], ...]] = {
-    "trajectory_diffuser": (FAST, ROLLOUT, {**FAST, "guidance": 1.0}),
-    "decision_diffuser": ({},),
+    "trajectory_diffuser": (FAST, ROLLOUT),
+    "decision_diffuser": ({"guidance": 1.2}, {"guidance": 3.0}),
     "diffuser": ({},),
 }
-NUM_STEPS = (0, 1, 2, 5, 10, 20)
 TIMED: dict[str, tuple[dict[str, Any], ...]] = {
-    "trajectory_diffuser": (*SETTINGS["trajectory_diffuser"], {"reuse": 0, "refine_steps": 0}),
     "decision_diffuser": ({}, {"refine_steps": 100}),
+    "trajectory_diffuser": (
+        *SETTINGS["trajectory_diffuser"],
+        {"reuse": 1000, "refine_steps": 0},
+        {"reuse": 0, "refine_steps": 0},
+    ),
+    "distilled": (FAST,),
     "diffuser": ({}, {"candidates": 1, "select": "first"}),
 }
+NUM_STEPS = (0, 1, 2, 5, 10, 20)
 
 
-def ablation_settings() -> Iterator[dict[str, Any]]:
-    """Refinement steps, how a draft enters them, and whether there is one."""
+def ablation_settings() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Refinement steps, how a draft enters them, whether there is one; and what else is offered."""
+    warm = {"draft": "rollout", "reuse": 1000}
     for num in NUM_STEPS:
-        yield {"draft": "rollout", "reuse": 1000, "refine_steps": num, "add_noise": True}
+        yield "noised", {**warm, "refine_steps": num, "add_noise": True}
         if num:
-            yield {"draft": "rollout", "reuse": 1000, "refine_steps": num, "add_noise": False}
-            yield {"draft": "noise", "refine_steps": num, "reuse": 0}
-    for others in (
-        {"reuse": 0, "refine_steps": 0},
-        {"reuse": 0},
-        {"reuse": 0, "refine_steps": 2},
-        {"sweeps": 2},
-        {"candidates": 16, "select": "critic"},
-        {"guidance": 0.0},
-        {"guidance": 1.0},
-        {"guidance": 3.0},
-        {"return_floor": 1.0},
-        {"num_execute": 2},
-    ):
-        yield {"draft": "rollout", "reuse": 1000, "refine_steps": 1, **others}
+            yield "clean", {**warm, "refine_steps": num, "add_noise": False}
+            yield "no draft", {"draft": "noise", "reuse": 0, "refine_steps": num}
+    for num in (0, 1):
+        yield "rollout", {**warm, "reuse": 0, "refine_steps": num}
+    yield "distilled", {**warm, "refine_steps": 1}
+    yield "critic", {**warm, "refine_steps": 1, "candidates": 16, "select": "critic"}
 
 
 def task_of(dataset: str) -> str:
@@ -106,13 +107,17 @@ def maze_choices(dataset: str, kind: str) -> list[str]:
 
 def ensure_run(kind: str, dataset: str, seed: int, args: argparse.Namespace) -> Path:
     """Train if there is no finished run; return the run folder."""
-    run = args.runs_dir / f"{dataset}-{kind}-{seed}"
-    if (run / "checkpoints" / f"{args.steps:06d}").exists():
+    run, steps, chosen = args.runs_dir / f"{dataset}-{kind}-{seed}", args.steps, []
+    if kind == "distilled":
+        kind, steps = "trajectory_diffuser", args.distill_steps
+        # The student starts next to what it must learn; larger steps first take it away from there.
+        chosen = [f"distill.teacher={ensure_run(kind, dataset, seed, args)}", "optim.lr=1e-4"]
+    if (run / "checkpoints" / f"{steps:06d}").exists():
         return run
-    command = [sys.executable, "-m", "hotloop.train.cli", "train", f"policy={kind}"]
+    command = [sys.executable, "-m", "hotloop.train.cli", "train", f"policy={kind}", *chosen]
     command += [f"task={task_of(dataset)}", f"task.dataset={args.data_dir / dataset}.hdf5"]
     command += maze_choices(dataset, kind) if dataset in MAZES else []
-    command += [f"seed={seed}", f"steps={args.steps}", f"save_every={args.steps // 2}"]
+    command += [f"seed={seed}", f"steps={steps}", f"save_every={steps // 2}"]
     command += [f"output_dir={run}"]
     if (run / "checkpoints" / "last").exists():
         command.append("resume=true")
@@ -163,14 +168,30 @@ def run_scores(results: Results, args: argparse.Namespace) -> None:
                     results.add(key, {**score(run, setting, args), "behaviour_score": data})
 
 
-def run_ablation(results: Results, args: argparse.Namespace) -> None:
-    """One row per setting of the Trajectory Diffuser, on the first dataset and seed."""
+def ablation_rows(args: argparse.Namespace) -> Iterator[tuple[dict[str, Any], Path]]:
+    """What identifies each row of the ablation, on the first dataset and seed, and its run."""
     dataset, seed = args.datasets[0], args.seeds[0]
-    for setting in ablation_settings():
-        key = {"part": "ablation", "dataset": dataset, "seed": seed, "setting": setting}
+    for series, setting in ablation_settings():
+        key = {"part": "ablation", "dataset": dataset, "seed": seed, "series": series}
+        kind = "distilled" if series == "distilled" else "trajectory_diffuser"
+        yield {**key, "setting": setting}, ensure_run(kind, dataset, seed, args)
+
+
+def run_ablation(results: Results, args: argparse.Namespace) -> None:
+    """Scores of the ablation."""
+    for key, run in ablation_rows(args):
         if not results.has(key):
-            run = ensure_run("trajectory_diffuser", dataset, seed, args)
-            results.add(key, {**score(run, setting, args), **timing([(run, setting)], args)[0]})
+            results.add(key, score(run, key["setting"], args))
+
+
+def run_ablation_latency(results: Results, args: argparse.Namespace) -> None:
+    """Latencies of all settings of the ablation, taking turns; then the plot."""
+    chosen = [(key, run) for key, run in ablation_rows(args) if results.has(key)]
+    measured = timing([(run, key["setting"]) for key, run in chosen], args)
+    for (key, _), values in zip(chosen, measured, strict=True):
+        results.update(key, {**values, "engine": args.engine, "threads": args.threads[0]})
+    rows = [row for row in results.rows if row["part"] == "ablation"]
+    plot_scores(rows, args.output.with_suffix(".png"))
 
 
 def run_latency(results: Results, args: argparse.Namespace) -> None:
@@ -178,24 +199,31 @@ def run_latency(results: Results, args: argparse.Namespace) -> None:
     dataset, seed = args.datasets[0], args.seeds[0]
     contenders = [
         (kind, setting, ensure_run(kind, dataset, seed, args))
-        for kind in args.kinds
+        for kind in TIMED
+        if kind == "distilled" or kind in args.kinds
         for setting in TIMED[kind]
     ]
+    common = {"part": "latency", "engine": args.engine, "threads": args.threads[0]}
     keys = [
-        {"part": "latency", "kind": kind, "setting": setting, "engine": args.engine,
-         "threads": args.threads, "dataset": dataset}
+        {**common, "kind": kind, "setting": setting, "dataset": dataset}
         for kind, setting, _ in contenders
-    ]  # fmt: skip
+    ]
     if all(results.has(key) for key in keys):
         return
     measured = timing([(run, setting) for _, setting, run in contenders], args)
+    medians = {kind: values["median_ms"] for (kind, setting, _), values in
+               zip(contenders, measured, strict=True) if not setting}  # fmt: skip
     for key, values in zip(keys, measured, strict=True):
+        if (baseline := medians.get("decision_diffuser")) is not None:
+            values["over_decision_diffuser"] = baseline / values["median_ms"]
         results.add(key, values)
 
 
 def timing(contenders: list[tuple[Path, dict[str, Any]]], args: Any) -> list[dict[str, Any]]:
     """Duration of control steps of one row [ms], interleaved."""
-    policies = [load_checkpoint(run).policy(setting, args.engine) for run, setting in contenders]
+    # One model per run: its policies share what is exported.
+    loaded = {run: load_checkpoint(run) for run, _ in contenders}
+    policies = [loaded[run].policy(setting, args.engine) for run, setting in contenders]
     timers = [ControlStepTimer(policy) for policy in policies]
     time_interleaved(timers, args.num_timed)
     return [
@@ -211,6 +239,15 @@ def timing(contenders: list[tuple[Path, dict[str, Any]]], args: Any) -> list[dic
     ]
 
 
+def in_subprocesses(part: str, args: argparse.Namespace) -> None:
+    """One process per thread count, as runtimes fix theirs when they are loaded."""
+    others = [one for one in sys.argv[1:] if one not in PARTS]
+    for threads in args.threads:
+        command = [sys.executable, *sys.argv[:1], *others[:3], part, *others[3:]]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        subprocess.run([*command, "--threads", str(threads)], check=True, env=environment)
+
+
 def main() -> None:
     """Run the parts that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -224,15 +261,22 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--num-episodes", type=int, default=20)
     parser.add_argument("--num-timed", type=int, default=400)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--distill-steps", type=int, default=1500)
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--engine", default="onnx")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    results = Results(args.output, silent=("scores",))
+    torch.set_num_threads(args.threads[0])
+    measure = {
+        "scores": run_scores,
+        "ablation": run_ablation,
+        "latency": run_latency,
+        "ablation-latency": run_ablation_latency,
+    }
     for part in args.parts:
-        {"scores": run_scores, "ablation": run_ablation, "latency": run_latency}[part](
-            results, args
-        )
+        if part == "latency" and len(args.threads) > 1:
+            in_subprocesses(part, args)
+        else:
+            measure[part](Results(args.output, silent=("scores",)), args)
 
 
 if __name__ == "__main__":

@@ -42,8 +42,14 @@ class Results:
 
     def add(self, key: dict[str, Any], values: dict[str, Any]) -> None:
         """Append a row and write the file."""
-        row = {**key, **values, "commit": self._header["commit"]}
-        self.rows.append(row)
+        self.rows.append({**key, "commit": self._header["commit"]})
+        self.update(key, values)
+
+    def update(self, key: dict[str, Any], values: dict[str, Any]) -> None:
+        """Add values to the row with these facts and write the file."""
+        row = self.find(key)
+        assert row is not None, f"no row has {key}"
+        row.update(values)
         write_text(self.path, json.dumps({**self._header, "rows": self.rows}, indent=1) + "\n")
         shown = {name: value for name, value in row.items() if name not in self._silent}
         print(json.dumps(shown), flush=True)
