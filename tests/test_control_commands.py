@@ -40,7 +40,7 @@ def config(*overrides: str) -> ControlConfig:
 @pytest.fixture(scope="module")
 def policy() -> TablePolicy:
     robot = config().robot
-    return make_table_policy(robot, {"checkpoint": "pusht-sdp", "sampling": {}})
+    return make_table_policy(robot, {"checkpoint": "pusht-sdp", "sampling": {}, "latency": 0})
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +123,7 @@ def test_every_robot_that_comes_along_is_complete(name) -> None:
     robot, job = prepare(made, dry_run=True)
     assert robot.driver == "dry-run" and job.log is None
     assert make_driver(robot).num_sensors == (3 if made.policy == "table" else 0)
+    assert job.policy.endswith(":make_table_policy" if made.policy else ":make_reach_policy")
 
 
 def test_a_robot_without_limits_is_refused(tmp_path) -> None:
@@ -134,8 +135,10 @@ def test_a_robot_without_limits_is_refused(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["policy=dance"], r"policy must be one of \['reach', 'table'\]"),
+        (["policy=dance"], r"policy must be one of \['joints', 'reach', 'table'\]"),
         (["checkpoint="], "the table policy needs a checkpoint"),
+        (["robot=mujoco-arm", "policy=joints"], "the joints policy needs a checkpoint"),
+        (["policy=reach"], "policy reach runs no checkpoint"),
         (["inject=typo"], "inject must be one of"),
         (["robot.control.speed=2.0"], "speed must be in"),
         (["robot.control.limits.jerk=[1.0]"], "limits need one value per joint"),
@@ -167,7 +170,9 @@ def test_the_table_policy_refuses_other_arms_and_other_checkpoints() -> None:
     with pytest.raises(ValueError, match=r"workspace\.chain has two joints"):
         make_table_policy(config("robot=mujoco-arm").robot, {})
     with pytest.raises(ValueError, match="is for 'pointmaze-umaze'"):
-        make_table_policy(config().robot, {"checkpoint": "pointmaze-sdp", "sampling": {}})
+        make_table_policy(
+            config().robot, {"checkpoint": "pointmaze-sdp", "sampling": {}, "latency": 0}
+        )
 
 
 def test_inverse_kinematics_undo_the_forward_ones_and_stay_on_the_table(policy) -> None:
@@ -196,7 +201,7 @@ def test_the_virtual_agent_moves_as_gym_pushts_does(policy) -> None:
 def test_the_first_waypoints_start_at_the_pusher(policy) -> None:
     policy.reset(0)
     joints = policy.inverse(np.array([0.2, 0.3]))
-    snapshot = SimpleNamespace(position=joints, sensors=np.array([0.3, 0.3, 0.5]))
+    snapshot = SimpleNamespace(time=7.0, position=joints, sensors=np.array([0.3, 0.3, 0.5]))
     plan = policy.plan(snapshot)
     assert plan.times[0] == pytest.approx(0.02) and plan.times[-1] == pytest.approx(0.5)
     assert np.abs(plan.waypoints[0] - joints).max() < 0.05
