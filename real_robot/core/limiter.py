@@ -20,6 +20,8 @@ from .limits import Flags, Limits, Motion, Vector, Workspace
 NUM_SAMPLES = 9
 # Ruckig meets limits up to rounding; so does the guard.
 SLACK = 1 + 1e-9
+# Velocity of targets, as a share of the limit: what is left is for catching up with them.
+FASTEST_TARGET = 0.9
 # Distance of targets from a position limit, as a share of the joint's range.
 MARGIN = 1e-6
 
@@ -135,7 +137,8 @@ class Limiter:
         request.max_velocity, request.min_velocity = allowed - velocity, -allowed - velocity
         try:
             result = self._otg.calculate(request, self._trajectory)
-        except self._ruckig.RuckigError:
+        except (self._ruckig.RuckigError, ValueError):
+            # Its binding does not know all of its result codes, e.g. -101, a profile of hours.
             return None
         if result not in (self._ruckig.Result.Working, self._ruckig.Result.Finished):
             return None
@@ -144,7 +147,7 @@ class Limiter:
 
     def _safe_velocity(self, target: Vector, velocity: Vector, largest: Vector) -> Vector:
         """Target velocity within the limits; none where the robot could not stop after it."""
-        largest = 0.999 * largest
+        largest = FASTEST_TARGET * largest
         velocity = np.minimum(np.maximum(velocity, -largest), largest)
         if not velocity.any():
             return velocity

@@ -13,8 +13,9 @@ from ..core.events import EventKind
 from ..extras import require
 from .reader import RunLog
 
-TIMELINE = "log_time"
+TIMELINE = "robot_time"
 SERIES = {"measured": "state.position", "reference": "reference", "command": "command"}
+WAKE = "/wake_error_us"
 GRAVE = ("STOPPED", "LIMIT_VIOLATION")
 
 
@@ -27,6 +28,7 @@ def write_rerun(log: RunLog, path: Path) -> None:
 
     Raises:
         ValueError: If the log holds no cycle.
+        OSError: If the file cannot be written.
         ImportError: If rerun-sdk is not installed.
     """
     rerun: Any = require("rerun", "rerun")
@@ -34,15 +36,32 @@ def write_rerun(log: RunLog, path: Path) -> None:
         raise ValueError("the log holds no cycle, so there is nothing to export")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    failed = OSError(f"{path} could not be written completely; is there space?")
     try:
         with rerun.RecordingStream("hotloop", recording_id=log.robot.name) as recording:
             recording.save(partial)
             _send(rerun, recording, log)
             recording.flush()
             recording.disconnect()
+        # The SDK writes in a thread of its own, whose failures do not always come to us.
+        if not _is_complete(partial, len(log.cycles)):
+            raise failed
         partial.replace(path)
+    except RuntimeError as error:
+        raise failed from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _is_complete(path: Path, num_cycles: int) -> bool:
+    """Whether what is sent last can be read back."""
+    reader: Any = require("rerun.chunk", "rerun").RrdReader
+    try:
+        chunks = reader(path).stream().to_chunks()
+    except (OSError, ValueError, RuntimeError):
+        return False
+    rows = sum(len(chunk.to_record_batch()) for chunk in chunks if chunk.entity_path == WAKE)
+    return rows == num_cycles
 
 
 def _send(rerun: Any, recording: Any, log: RunLog) -> None:
@@ -56,12 +75,17 @@ def _send(rerun: Any, recording: Any, log: RunLog) -> None:
         )
 
     _send_joints(log, now, sent, scalars)
-    scalars("wake_error_us", now, 1e6 * (log.column("wake") - now))
-    for event in log.events:
-        kind = EventKind(event["kind"]).name
-        level = "ERROR" if kind in GRAVE else "INFO"
-        recording.set_time(TIMELINE, duration=float(event["time"]))
-        recording.log("events", rerun.TextLog(f"{kind}: {event['text']}", level=level))
+    if log.events:
+        kinds = [EventKind(event["kind"]).name for event in log.events]
+        texts = [f"{kind}: {event['text']}" for kind, event in zip(kinds, log.events, strict=True)]
+        recording.send_columns(
+            "events",
+            indexes=[rerun.TimeColumn(TIMELINE, duration=[event["time"] for event in log.events])],
+            columns=rerun.TextLog.columns(
+                text=texts, level=["ERROR" if kind in GRAVE else "INFO" for kind in kinds]
+            ),
+        )
+    scalars(WAKE.strip("/"), now, 1e6 * (log.column("wake") - now))
 
 
 def _send_joints(
