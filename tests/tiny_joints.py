@@ -62,7 +62,7 @@ def _planner(kind: str, spec: ActionSpec, sampling: dict):
     rewards = rng.uniform(0, 1, count).astype(np.float32)
     ends = np.arange(1, 9) * 20
     episodes = Episodes({"observation.state": states}, states.copy(), ends, rewards)
-    model, _ = prepare_planner(tiny_planner.tiny_config(), episodes, seed=0)
+    model, _ = prepare_planner(tiny_planner.tiny_config(value=True), episodes, seed=0)
     choices: PlannerSampling = PLANNERS[kind]
     return model, choices
 
