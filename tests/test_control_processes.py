@@ -226,8 +226,7 @@ def test_a_robot_that_may_not_start_is_an_error_before_anything_moves() -> None:
 
 
 def test_a_policy_that_cannot_be_built_is_an_error_before_the_robot_is_touched(monkeypatch) -> None:
-    started: list[str] = []
-    start = supervisor.start
+    started, start = [], supervisor.start
     monkeypatch.setattr(
         supervisor, "start", lambda module, *a: started.append(module) or start(module, *a)
     )
@@ -238,7 +237,7 @@ def test_a_policy_that_cannot_be_built_is_an_error_before_the_robot_is_touched(m
 
 def test_a_policy_that_crashes_while_it_is_built_is_an_error(capfd) -> None:
     with pytest.raises(ValueError, match="the policy cannot be built, see the messages"):
-        run(DRY, replace(JOB, options={"no such option": 1}))
+        run(DRY, replace(JOB, options={"none": 1}))
     assert "TypeError" in capfd.readouterr().err
 
 
