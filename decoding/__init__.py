@@ -4,7 +4,7 @@ Letters, used throughout: R rows (robots or environments), B training batch, H h
 D action size, To observation steps, Ta executed steps, N diffusion levels, h chunks.
 """
 
-from .executor import Executor
+from .executor import Executor, NotReady
 from .interface import ActionSpec, Observation, ObservationSpec, Policy
 from .trajectory import ActionTrajectory
 
@@ -12,6 +12,7 @@ __all__ = [
     "ActionSpec",
     "ActionTrajectory",
     "Executor",
+    "NotReady",
     "Observation",
     "ObservationSpec",
     "Policy",

@@ -10,6 +10,10 @@ import numpy as np
 from .interface import Observation, Policy
 
 
+class NotReady(ValueError):
+    """A plan has no action that may be executed at the step that it was asked for."""
+
+
 class Row:
     """Where one row stands: plain Python, since numpy costs microseconds for a single number.
 
@@ -81,8 +85,8 @@ class Executor:
             Actions of shape (R, D), physical units, inside the action spec's bounds.
 
         Raises:
-            ValueError: On a missing key, a wrong shape, a plan without a ready action, or an
-                action out of bounds.
+            NotReady: If a plan has no ready action; the frame is remembered, no step is taken.
+            ValueError: On a missing key, a wrong shape, or an action out of bounds.
         """
         indices = self._all if rows is None else rows
         acting: list[Row] = self._rows
@@ -99,6 +103,22 @@ class Executor:
             actions[index] = row.queue.popleft()
             row.step += 1
         return self._action_spec.check(actions)
+
+    def skip(self, frame: Mapping[str, np.ndarray]) -> None:
+        """Let a control step of all rows pass that nobody can act in any more.
+
+        Its frame enters the history, its action is dropped; no plan is made.
+        """
+        self._observe(frame, self._all, self._rows, complete=True)
+        for row in self._rows:
+            if row.queue:
+                row.queue.popleft()
+            row.step += 1
+
+    def upcoming(self, row: int = 0) -> np.ndarray:
+        """Actions that are scheduled for a row's next steps, shape (n, D), maybe none."""
+        queue = self._rows[row].queue
+        return np.array(queue) if queue else np.empty((0, self._action_spec.size))
 
     def _observe(
         self, frame: Mapping[str, np.ndarray], rows: np.ndarray, acting: list[Row], complete: bool
@@ -137,7 +157,7 @@ class Executor:
                     f"{self.latency} may exceed it"
                 )
             if num_ready <= offset:
-                raise ValueError(
+                raise NotReady(
                     f"plan has no ready action at step {first[index]} in row {rows[index]}"
                 )
             row.queue.extend(

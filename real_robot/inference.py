@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from .cameras.camera import Picture
 from .config import RobotConfig
 from .core.limits import Vector
 
 
 class Snapshot(NamedTuple):
-    """The robot at one instant.
+    """The robot at one instant, and the newest pictures.
 
     Attributes:
         time: When it was measured [s].
         position: Joint positions, shape (D,).
         velocity: Joint velocities, shape (D,).
         sensors: Further numbers of the robot's back-end, shape (S,).
+        pictures: Newest picture of each camera that the policy reads, by name.
     """
 
     time: float
     position: Vector
     velocity: Vector
     sensors: Vector
+    pictures: Mapping[str, Picture] = MappingProxyType({})
 
 
 class Plan(NamedTuple):
@@ -43,6 +47,11 @@ class RobotPolicy(Protocol):
     """Plans joint waypoints, in a process of its own."""
 
     @property
+    def cameras(self) -> tuple[str, ...]:
+        """Cameras whose pictures it reads, mostly none."""
+        ...
+
+    @property
     def period(self) -> float:
         """Time between two plans [s]."""
         ...
@@ -51,8 +60,8 @@ class RobotPolicy(Protocol):
         """Start an episode."""
         ...
 
-    def plan(self, snapshot: Snapshot) -> Plan:
-        """Plan from what the robot measured."""
+    def plan(self, snapshot: Snapshot) -> Plan | None:
+        """Plan from what the robot measured; None if there is nothing to send."""
         ...
 
 
@@ -66,6 +75,7 @@ class ReachPolicy:
     """
 
     period = 0.1
+    cameras: tuple[str, ...] = ()
 
     def __init__(self, robot: RobotConfig, share: float = 0.4, pause: float = 0.3) -> None:
         if not 0 < share <= 1 or not pause >= 0:

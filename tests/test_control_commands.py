@@ -40,7 +40,7 @@ def config(*overrides: str) -> ControlConfig:
 @pytest.fixture(scope="module")
 def policy() -> TablePolicy:
     robot = config().robot
-    return make_table_policy(robot, {"checkpoint": "pusht-sdp", "sampling": {}})
+    return make_table_policy(robot, {"checkpoint": "pusht-sdp", "sampling": {}, "latency": 0})
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,9 @@ def test_a_checkpoint_runs_on_the_simulated_arm_and_bad_chunks_do_nothing(finish
 
 def test_a_log_is_summarised_exported_drawn_and_replayed(finished, tmp_path, capsys) -> None:
     log, table, picture = finished / "log.mcap", tmp_path / "a/run.csv", tmp_path / "b/run.png"
+    recording = tmp_path / "c/run.rrd"
     arguments = ["log", str(log), "--replay", "--csv", str(table), "--plot", str(picture)]
+    arguments += ["--rerun", str(recording)]
     assert main(arguments) == ExitCode.SUCCESS
     text = capsys.readouterr().out
     assert "period 2 ms, complete" in text and "CHUNK_REJECTED" in text
@@ -77,6 +79,7 @@ def test_a_log_is_summarised_exported_drawn_and_replayed(finished, tmp_path, cap
     assert f"replay: {cycles} of {cycles} commands are the same" in text
     assert len(table.read_text().splitlines()) == cycles + 1
     assert picture.read_bytes().startswith(b"\x89PNG")
+    assert recording.read_bytes().startswith(b"RRF")
 
 
 def test_a_replay_notices_a_change_of_the_smallest_bit(finished) -> None:
@@ -123,6 +126,7 @@ def test_every_robot_that_comes_along_is_complete(name) -> None:
     robot, job = prepare(made, dry_run=True)
     assert robot.driver == "dry-run" and job.log is None
     assert make_driver(robot).num_sensors == (3 if made.policy == "table" else 0)
+    assert job.policy.endswith(":make_table_policy" if made.policy else ":make_reach_policy")
 
 
 def test_a_robot_without_limits_is_refused(tmp_path) -> None:
@@ -134,8 +138,10 @@ def test_a_robot_without_limits_is_refused(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["policy=dance"], r"policy must be one of \['reach', 'table'\]"),
+        (["policy=dance"], r"policy must be one of \['joints', 'reach', 'table'\]"),
         (["checkpoint="], "the table policy needs a checkpoint"),
+        (["robot=mujoco-arm", "policy=joints"], "the joints policy needs a checkpoint"),
+        (["policy=reach"], "policy reach runs no checkpoint"),
         (["inject=typo"], "inject must be one of"),
         (["robot.control.speed=2.0"], "speed must be in"),
         (["robot.control.limits.jerk=[1.0]"], "limits need one value per joint"),
@@ -167,7 +173,9 @@ def test_the_table_policy_refuses_other_arms_and_other_checkpoints() -> None:
     with pytest.raises(ValueError, match=r"workspace\.chain has two joints"):
         make_table_policy(config("robot=mujoco-arm").robot, {})
     with pytest.raises(ValueError, match="is for 'pointmaze-umaze'"):
-        make_table_policy(config().robot, {"checkpoint": "pointmaze-sdp", "sampling": {}})
+        make_table_policy(
+            config().robot, {"checkpoint": "pointmaze-sdp", "sampling": {}, "latency": 0}
+        )
 
 
 def test_inverse_kinematics_undo_the_forward_ones_and_stay_on_the_table(policy) -> None:
@@ -196,7 +204,7 @@ def test_the_virtual_agent_moves_as_gym_pushts_does(policy) -> None:
 def test_the_first_waypoints_start_at_the_pusher(policy) -> None:
     policy.reset(0)
     joints = policy.inverse(np.array([0.2, 0.3]))
-    snapshot = SimpleNamespace(position=joints, sensors=np.array([0.3, 0.3, 0.5]))
+    snapshot = SimpleNamespace(time=7.0, position=joints, sensors=np.array([0.3, 0.3, 0.5]))
     plan = policy.plan(snapshot)
     assert plan.times[0] == pytest.approx(0.02) and plan.times[-1] == pytest.approx(0.5)
     assert np.abs(plan.waypoints[0] - joints).max() < 0.05

@@ -89,6 +89,24 @@ def test_the_guard_holds_the_position_limit_that_ruckig_alone_overshoots() -> No
     assert guarded and reached > 1.0
 
 
+@pytest.mark.parametrize("start", [0.0, -0.2, 0.15])
+def test_a_moving_target_is_caught_up_with_and_then_followed_exactly(start) -> None:
+    """A profile to where the target is now stepped back for its run-up, again at every cycle.
+
+    Following a slow sine the joint was up to 0.1 rad away, at the acceleration limit all the time.
+    """
+    limits = Limits((-1.5,), (1.5,), (2.0,), (10.0,), (400.0,))
+    limiter, omega = Limiter(limits, DT), 2 * np.pi * 0.4
+    motion, errors, speeds = Motion.at_rest(np.array([start])), [], []
+    for time in DT * np.arange(1, 1500):
+        target, velocity = 0.3 * np.sin(omega * time), 0.3 * omega * np.cos(omega * time)
+        motion = limiter.step(motion, np.array([target]), np.array([velocity])).motion
+        errors.append(abs(motion.position[0] - target))
+        speeds.append(motion.velocity[0])
+    assert max(errors[400:]) < 1e-4
+    assert np.abs(np.diff(speeds[400:]) / DT).max() < 1.05 * 0.3 * omega**2
+
+
 @given(velocity=st.floats(-2, 2), acceleration=st.floats(-8, 8), position=st.floats(-3, 3))
 def test_the_closed_form_stop_is_ruckigs_time_optimal_one(velocity, acceleration, position) -> None:
     start = Motion(np.array([position]), np.array([velocity]), np.array([acceleration]))

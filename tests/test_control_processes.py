@@ -225,11 +225,20 @@ def test_a_robot_that_may_not_start_is_an_error_before_anything_moves() -> None:
         run(robot, JOB)
 
 
-def test_a_policy_that_cannot_be_built_ends_the_run(capfd) -> None:
-    summary, lines = run(DRY, replace(JOB, options={"share": 7.0}))
-    assert summary["ended_by"] == "policy died" and summary["accepted_chunks"] == 0
-    assert "hotloop: policy: share must be in (0, 1]" in capfd.readouterr().err
-    assert any("policy process ended: exit code 1" in line for line in lines)
+def test_a_policy_that_cannot_be_built_is_an_error_before_the_robot_is_touched(monkeypatch) -> None:
+    started, start = [], supervisor.start
+    monkeypatch.setattr(
+        supervisor, "start", lambda module, *a: started.append(module) or start(module, *a)
+    )
+    with pytest.raises(ValueError, match=r"policy: share must be in \(0, 1\]"):
+        run(DRY, replace(JOB, options={"share": 7.0}))
+    assert started == ["policy_process"]
+
+
+def test_a_policy_that_crashes_while_it_is_built_is_an_error(capfd) -> None:
+    with pytest.raises(ValueError, match="the policy cannot be built, see the messages"):
+        run(DRY, replace(JOB, options={"none": 1}))
+    assert "TypeError" in capfd.readouterr().err
 
 
 class Operator(Keyboard):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from ..decoding import Executor, Policy
+from ..decoding import Policy
 from ..envs.pusht import block_keypoints
-from ..policies.checkpoint import load_checkpoint
+from .control_steps import ControlSteps, Waypoints, load_for_robot
 from .table import PIXELS, block_poses
 
 # Push-T's agent does not jump to its target: gym-pusht moves it by these gains, in steps of 10 ms.
@@ -18,13 +18,6 @@ STIFFNESS, DAMPING, TIME_STEP = 100.0, 20.0, 0.01
 LOOKAHEAD = 0.4  # [s]
 # A pusher this far from where the agent should be has been held up; plan from where it is [px].
 LOST = 40.0
-
-
-class Waypoints(NamedTuple):
-    """When to be where: times since the observation [s], shape (H,), and positions (H, D)."""
-
-    times: np.ndarray
-    waypoints: np.ndarray
 
 
 class TablePolicy:
@@ -37,37 +30,45 @@ class TablePolicy:
         policy: A Push-T policy.
         base: Position of the shoulder on the table [m].
         links: Lengths of upper arm and forearm [m].
+        latency: Control steps between an observation and the first action planned from it.
     """
 
+    cameras: tuple[str, ...] = ()
+
     def __init__(
-        self, policy: Policy, base: tuple[float, float], links: tuple[float, float]
+        self,
+        policy: Policy,
+        base: tuple[float, float],
+        links: tuple[float, float],
+        latency: int = 0,
     ) -> None:
         self.period = policy.action_spec.dt
-        self._executor = Executor(policy)
+        self._steps = ControlSteps(policy, latency)
         self._base, self._links = np.asarray(base), links
         self._agent, self._velocity = np.full(2, np.nan), np.zeros(2)
 
     def reset(self, seed: int) -> None:
         """Start an episode."""
-        self._executor.reset([seed])
+        self._steps.reset(seed)
         self._agent = np.full(2, np.nan)
 
-    def plan(self, snapshot: Any) -> Waypoints:
-        """Where the arm should be in the next moments.
+    def plan(self, snapshot: Any) -> Waypoints | None:
+        """Where the arm should be in the next moments; None if no control step is due.
 
         Args:
-            snapshot: Has ``position``, the two joint angles [rad], and ``sensors``, the block's
-                centre of gravity x, y [m] and angle [rad].
+            snapshot: Has ``time`` [s], ``position``, the two joint angles [rad], and
+                ``sensors``, the block's centre of gravity x, y [m] and angle [rad].
         """
         pusher = PIXELS * self.forward(snapshot.position)
         block = block_poses(snapshot.sensors[:3])
         frame = {
-            "observation.state": pusher.astype(np.float32)[None],
-            "observation.environment_state": block_keypoints(block)
-            .ravel()
-            .astype(np.float32)[None],
+            "observation.state": pusher.astype(np.float32),
+            "observation.environment_state": block_keypoints(block).ravel().astype(np.float32),
         }
-        target = self._executor.act(frame)[0]
+        schedule = self._steps.act(snapshot.time, frame)
+        if schedule is None:
+            return None
+        target = schedule.actions[schedule.present]
         if not np.linalg.norm(self._agent - pusher) < LOST:
             self._agent, self._velocity = pusher, np.zeros(2)
         path = self._virtual_agent(target)
@@ -118,21 +119,18 @@ def make_table_policy(robot: Any, options: Mapping[str, Any]) -> TablePolicy:
 
     Args:
         robot: Its ``control.workspace.chain`` has two joints.
-        options: ``checkpoint`` and ``sampling``.
+        options: ``checkpoint``, ``sampling`` and ``latency``.
 
     Raises:
         ValueError: If the robot is no such arm or the checkpoint is for another task.
     """
-    import torch
-
-    torch.set_num_threads(1)
     workspace = robot.control.workspace
     if workspace is None or len(workspace.chain.axes) != 2:
         raise ValueError(
             "the table policy needs a robot whose workspace.chain has two joints; "
             f"{robot.name} has none such"
         )
-    checkpoint = load_checkpoint(options["checkpoint"])
+    checkpoint, policy = load_for_robot(options)
     if checkpoint.provenance["task"] != "pusht":
         raise ValueError(
             f"the table policy runs checkpoints of the task 'pusht', {options['checkpoint']!r} is "
@@ -140,7 +138,8 @@ def make_table_policy(robot: Any, options: Mapping[str, Any]) -> TablePolicy:
         )
     base, elbow = workspace.chain.offsets
     return TablePolicy(
-        checkpoint.policy(options["sampling"]),
+        policy,
         (base[0], base[1]),
         (float(np.linalg.norm(elbow)), float(np.linalg.norm(workspace.chain.tool[:2]))),
+        options["latency"],
     )

@@ -20,6 +20,8 @@ from .limits import Flags, Limits, Motion, Vector, Workspace
 NUM_SAMPLES = 9
 # Ruckig meets limits up to rounding; so does the guard.
 SLACK = 1 + 1e-9
+# Velocity of targets, as a share of the limit: what is left is for catching up with them.
+FASTEST_TARGET = 0.9
 # Distance of targets from a position limit, as a share of the joint's range.
 MARGIN = 1e-6
 
@@ -120,23 +122,32 @@ class Limiter:
     def _profile(
         self, motion: Motion, target: Vector, velocity: Vector, speed: float
     ) -> Motion | None:
-        """First step of Ruckig's profile, None if it finds none."""
-        request = self._input
-        request.current_position, request.current_velocity = motion.position, motion.velocity
+        """First step of Ruckig's profile, None if it finds none.
+
+        The profile catches up with a target that goes on at its velocity, so it is computed beside
+        the target, where that stands still. A profile to where the target is now, to be there
+        with its velocity, would begin with a step back whenever the run-up is too short, and
+        never arrive.
+        """
+        request, allowed = self._input, self._bounds.velocity * speed
+        request.current_position = motion.position
+        request.current_velocity = motion.velocity - velocity
         request.current_acceleration = motion.acceleration
-        request.target_position, request.target_velocity = target, velocity
-        request.max_velocity = self._bounds.velocity * speed
+        request.target_position = target - self.dt * velocity
+        request.max_velocity, request.min_velocity = allowed - velocity, -allowed - velocity
         try:
             result = self._otg.calculate(request, self._trajectory)
-        except self._ruckig.RuckigError:
+        except (self._ruckig.RuckigError, ValueError):
+            # Its binding does not know all of its result codes, e.g. -101, a profile of hours.
             return None
         if result not in (self._ruckig.Result.Working, self._ruckig.Result.Finished):
             return None
-        return Motion(*map(np.asarray, self._trajectory.at_time(self.dt)))
+        position, relative, acceleration = map(np.asarray, self._trajectory.at_time(self.dt))
+        return Motion(position + self.dt * velocity, relative + velocity, acceleration)
 
     def _safe_velocity(self, target: Vector, velocity: Vector, largest: Vector) -> Vector:
         """Target velocity within the limits; none where the robot could not stop after it."""
-        largest = 0.999 * largest
+        largest = FASTEST_TARGET * largest
         velocity = np.minimum(np.maximum(velocity, -largest), largest)
         if not velocity.any():
             return velocity

@@ -40,33 +40,37 @@ class Plant:
         model: Name or path of the MJCF model.
         position: Joint positions at the start; the model's own by default.
         scene: Positions of the scene's joints at the start; the model's own by default.
+
+    Attributes:
+        model: MuJoCo's model.
+        data: Its state.
     """
 
     def __init__(
         self, model: str, position: Vector | None = None, scene: Vector | None = None
     ) -> None:
         self._mujoco: Any = require("mujoco", "mujoco")
-        self._model = self._mujoco.MjModel.from_xml_path(str(find_model(model)))
-        self._data = self._mujoco.MjData(self._model)
-        driven = self._model.actuator_trnid[:, 0]
-        others = [joint for joint in range(self._model.njnt) if joint not in driven]
-        self._positions = self._model.jnt_qposadr[driven]
-        self._velocities = self._model.jnt_dofadr[driven]
-        self._scene = self._model.jnt_qposadr[others]
-        self.stiffness: Vector = np.array(self._model.actuator_gainprm[:, 0])
+        self.model: Any = self._mujoco.MjModel.from_xml_path(str(find_model(model)))
+        self.data: Any = self._mujoco.MjData(self.model)
+        driven = self.model.actuator_trnid[:, 0]
+        others = [joint for joint in range(self.model.njnt) if joint not in driven]
+        self._positions = self.model.jnt_qposadr[driven]
+        self._velocities = self.model.jnt_dofadr[driven]
+        self._scene = self.model.jnt_qposadr[others]
+        self.stiffness: Vector = np.array(self.model.actuator_gainprm[:, 0])
         self.torque = np.ones(len(driven), bool)
         self._time: float | None = None
         self._place(self._positions, position)
         self._place(self._scene, scene)
         self.target: Vector = self.position
-        self._mujoco.mj_forward(self._model, self._data)
+        self._mujoco.mj_forward(self.model, self.data)
 
     def _place(self, addresses: Any, values: Vector | None) -> None:
         if values is None:
             return
         if values.shape != (len(addresses),):
             raise ValueError(f"expected {len(addresses)} positions, got {values.shape}")
-        self._data.qpos[addresses] = values
+        self.data.qpos[addresses] = values
 
     @property
     def num_joints(self) -> int:
@@ -81,28 +85,34 @@ class Plant:
     @property
     def position(self) -> Vector:
         """Joint positions [rad or m], shape (D,)."""
-        return np.array(self._data.qpos[self._positions])
+        return np.array(self.data.qpos[self._positions])
 
     @property
     def velocity(self) -> Vector:
         """Joint velocities [rad/s or m/s], shape (D,)."""
-        return np.array(self._data.qvel[self._velocities])
+        return np.array(self.data.qvel[self._velocities])
 
     @property
     def sensors(self) -> Vector:
         """Positions of the scene's joints."""
-        return np.array(self._data.qpos[self._scene])
+        return np.array(self.data.qpos[self._scene])
+
+    def pose(self, position: Vector, scene: Vector) -> None:
+        """Put robot and scene somewhere, at once; an empty scene stays as it is."""
+        self._place(self._positions, position)
+        self._place(self._scene, scene if len(scene) else None)
+        self._mujoco.mj_forward(self.model, self.data)
 
     def catch_up(self, now: float) -> None:
         """Simulate until `now` [s]; a joint without torque moves freely."""
         if self._time is None or now - self._time > LONGEST_GAP:
             self._time = now
-        step = self._model.opt.timestep
+        step = self.model.opt.timestep
         gain = np.where(self.torque, self.stiffness, 0.0)
-        self._model.actuator_gainprm[:, 0] = gain
-        self._model.actuator_biasprm[:, 1] = -gain
-        self._data.ctrl[:] = self.target
+        self.model.actuator_gainprm[:, 0] = gain
+        self.model.actuator_biasprm[:, 1] = -gain
+        self.data.ctrl[:] = self.target
         count = int((now - self._time) / step)
         if count > 0:
-            self._mujoco.mj_step(self._model, self._data, count)
+            self._mujoco.mj_step(self.model, self.data, count)
             self._time += count * step

@@ -139,10 +139,10 @@ class ControlLoop:
         return state
 
     def _seen(self) -> RobotState:
-        """What the policy sees: joints and further sensors as they were at one time."""
+        """What the policy sees: joints, further sensors and pictures as they were at one time."""
         state = self._state
         lag = self.config.sensor_latency - self.config.observation_latency
-        if lag <= 0 or not len(state.sensors):
+        if lag <= 0 or not (len(state.sensors) or self.config.cameras):
             return state
         position, velocity = self._history.at(state.time - lag)
         return replace(state, time=state.time - lag, position=position, velocity=velocity)

@@ -19,6 +19,7 @@ from .channels import Channels, Sizes, read_text, unpack_event
 from .keyboard import Keyboard
 from .shared import Record
 from .start import start
+from .summary import counts, status_line
 
 STATUS_PERIOD = 0.5  # [s]
 POLL = 0.02  # [s]
@@ -73,6 +74,7 @@ def supervise(
         keyboard: The operator's keys, see `KEYS`; without it a stop ends the run.
 
     Raises:
+        ValueError: If the policy could not be built; the robot is not touched then.
         ConnectionError: If the robot could not be connected or may not start.
     """
     sizes = Sizes(robot.control.limits.num_joints, make_driver(robot).num_sensors, robot.control.dt)
@@ -120,6 +122,8 @@ class Run:
             self._start()
             self._watch()
         except Interrupted as interruption:
+            if "control" not in self.processes:
+                raise KeyboardInterrupt from None
             self._ended_by = str(interruption)
             self.say(f"{interruption}: braking")
         finally:
@@ -127,12 +131,40 @@ class Run:
         return self._summary()
 
     def _start(self) -> None:
+        """Log, policy, control: the robot is touched when everything else is ready."""
         job = self.job
         if job.log is not None:
             extra = {"path": str(job.log)}
             self.processes["log"] = start("log_process", self.robot, self.channels, extra)
-        control = start("control_process", self.robot, self.channels)
-        self.processes["control"] = control
+        extra = {
+            "policy": job.policy,
+            "options": dict(job.options),
+            "seed": job.seed,
+            "inject": job.inject,
+        }
+        self.processes["policy"] = start("policy_process", self.robot, self.channels, extra)
+        self._wait_for_policy()
+        self.processes["control"] = start("control_process", self.robot, self.channels)
+        self._wait_for_robot()
+        self.channels.ask(Request.ARM)
+
+    def _wait_for_policy(self) -> None:
+        """Return when it is ready; loading a large model may take as long as it likes."""
+        process = self.processes["policy"]
+        while True:
+            ended = process.poll() is not None
+            record = self.channels.policy.read()
+            if record is not None:
+                if failure := read_text(record, "failure"):
+                    raise ValueError(f"policy: {failure}")
+                return
+            if ended:
+                raise ValueError("the policy cannot be built, see the messages of its process")
+            time.sleep(POLL)
+
+    def _wait_for_robot(self) -> None:
+        """Return when it has measured something."""
+        control = self.processes["control"]
         deadline = time.monotonic() + START_TIMEOUT
         while self.channels.state.read() is None:
             if control.poll() is not None:
@@ -142,14 +174,6 @@ class Run:
             if time.monotonic() > deadline:
                 raise ConnectionError(f"{self.robot.name}: no measurement within {START_TIMEOUT} s")
             time.sleep(POLL)
-        self.channels.ask(Request.ARM)
-        extra = {
-            "policy": job.policy,
-            "options": dict(job.options),
-            "seed": job.seed,
-            "inject": job.inject,
-        }
-        self.processes["policy"] = start("policy_process", self.robot, self.channels, extra)
 
     def _watch(self) -> None:
         """Pass on what happens until the time is over, the robot stops or the policy dies."""
@@ -186,6 +210,8 @@ class Run:
                 continue
             self._reported.add(name)
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            if name == "policy" and (record := self.channels.policy.read()) is not None:
+                how += f" {read_text(record, 'failure')}".rstrip()
             self.say(f"the {name} process ended: {how}")
             if name == "control":
                 self._ended_by = f"{name} died"
@@ -228,49 +254,3 @@ class Run:
         if status is None:
             raise ConnectionError(f"{self.robot.name}: the control loop reported nothing")
         return {"robot": self.robot.name, "ended_by": self._ended_by, **counts(status)}
-
-
-def counts(status: Record) -> dict[str, Any]:
-    """The last status as JSON-able numbers."""
-    cycles = int(status["cycles"])
-    return {
-        "clean_end": bool(status["finished"]),
-        "mode": Mode(int(status["mode"])).name,
-        "cycles": cycles,
-        "late_cycles": int(status["late"]),
-        "skipped_cycles": int(status["skipped"]),
-        "wake_us": {
-            "p50": round(1e6 * float(status["wake_p50"])),
-            "p99": round(1e6 * float(status["wake_p99"])),
-            "max": round(1e6 * float(status["wake_max"])),
-        },
-        "compute_us": {
-            "p50": round(1e6 * float(status["compute_p50"])),
-            "p99": round(1e6 * float(status["compute_p99"])),
-        },
-        "accepted_chunks": int(status["accepted"]),
-        "rejected_chunks": int(status["rejected"]),
-        "limit_hits": int(status["limit_hits"]),
-        "limit_violations": int(status["violations"]),
-        "bus_failures": int(status["bus_failures"]),
-        "peak_share_of_limit": {
-            name: round(float(status[name]), 9) for name in ("velocity", "acceleration", "jerk")
-        },
-        "log_records_dropped": int(status["log_dropped"]),
-        "torch_in_control_process": bool(status["torch"]),
-        "realtime": read_text(status, "realtime"),
-        "failure": read_text(status, "failure"),
-    }
-
-
-def status_line(status: Record, dt: float) -> str:
-    """One line for the operator."""
-    cycles, skipped = int(status["cycles"]), int(status["skipped"])
-    rate = cycles / max((cycles + skipped) * dt, dt)
-    p50, p99 = 1e6 * float(status["wake_p50"]), 1e6 * float(status["wake_p99"])
-    return (
-        f"{Mode(int(status['mode'])).name:5} {rate:6.1f} Hz  wake {p50:.0f} / {p99:.0f} us (p50 / "
-        f"p99)  late {int(status['late'])}  skipped {skipped}  chunk age {status['age']:.2f} s  "
-        f"rejected {int(status['rejected'])}  limit hits {int(status['limit_hits'])}  violations "
-        f"{int(status['violations'])}"
-    )

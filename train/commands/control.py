@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from ..compose import compose, describe_choices
@@ -21,6 +21,10 @@ examples:
   hotloop control robot=mujoco duration=10 inject=nan output_dir=outputs/control
   hotloop control robot=mujoco-arm robot.control.speed=0.3
   hotloop control robot=dynamixel robot.options.port=/dev/ttyUSB0 --dry-run
+  hotloop control robot=feetech robot.options.port=/dev/ttyACM0 checkpoint=outputs/run \\
+      units.scale=[0.0174533] instruction='pick up the cube' latency=2 \\
+      robot.cameras.front.driver=opencv robot.cameras.front.size=[480,640] \\
+      robot.cameras.front.options.source=0
 
 faults for inject=…: nan, empty, reversed, far-future, jump, step, silence, kill
 
@@ -95,29 +99,22 @@ def prepare(config: ControlConfig, dry_run: bool) -> tuple[RobotConfig, RunConfi
 
     from ...real_robot.runtime.supervisor import RunConfig
 
-    root = str(__package__).removesuffix(".train.commands")
-    factories = {
-        "reach": f"{root}.real_robot.inference:make_reach_policy",
-        "table": f"{root}.train.table_policy:make_table_policy",
-    }
-    if config.policy not in factories:
-        raise ValueError(f"policy must be one of {sorted(factories)}, got {config.policy!r}")
-    robot, options = config.robot, {}
-    if config.policy == "table":
+    robot, (factory, options) = config.robot, policy_of(config)
+    if factory.endswith(":make_table_policy") and (dry_run or robot.driver == "mujoco"):
         from ..table import random_scene
 
-        if not config.checkpoint:
-            raise ValueError("the table policy needs a checkpoint, e.g. checkpoint=pusht-sdp")
-        options = {"checkpoint": config.checkpoint, "sampling": config.sampling}
-        if dry_run or robot.driver == "mujoco":
-            robot = replace(robot, options={"scene": random_scene(config.seed), **robot.options})
+        robot = replace(robot, options={"scene": random_scene(config.seed), **robot.options})
     if dry_run:
         kept = {
             name: robot.options[name] for name in ("position", "scene") if name in robot.options
         }
         robot = replace(robot, driver="dry-run", options=kept)
+    if robot.cameras:
+        from ...envs.rendering import choose_backend
+
+        choose_backend()
     job = RunConfig(
-        policy=factories[config.policy],
+        policy=factory,
         options=options,
         duration=config.duration,
         seed=config.seed,
@@ -125,6 +122,41 @@ def prepare(config: ControlConfig, dry_run: bool) -> tuple[RobotConfig, RunConfi
         log=Path(config.output_dir) / "log.mcap" if config.output_dir else None,
     )
     return robot, job
+
+
+def policy_of(config: ControlConfig) -> tuple[str, dict[str, Any]]:
+    """Function that builds the policy, ``module:function``, and its options.
+
+    Raises:
+        ValueError: If the policy is unknown or its checkpoint is not given.
+    """
+    root = str(__package__).removesuffix(".train.commands")
+    factories = {
+        "joints": f"{root}.train.joint_policy:make_joint_policy",
+        "reach": f"{root}.real_robot.inference:make_reach_policy",
+        "table": f"{root}.train.table_policy:make_table_policy",
+    }
+    name = config.policy or ("joints" if config.checkpoint else "reach")
+    if name not in factories:
+        raise ValueError(f"policy must be one of {sorted(factories)}, got {name!r}")
+    if (name == "reach") == bool(config.checkpoint):
+        raise ValueError(
+            "policy reach runs no checkpoint; leave policy=reach out"
+            if config.checkpoint
+            else f"the {name} policy needs a checkpoint, e.g. checkpoint=outputs/run"
+        )
+    if name == "reach":
+        return factories[name], {}
+    latency = (name == "joints") if config.latency is None else config.latency
+    options = {
+        "checkpoint": config.checkpoint,
+        "sampling": config.sampling,
+        "latency": int(latency),
+    }
+    if name == "joints":
+        options |= {"instruction": config.instruction, "given": config.given}
+        options["units"] = asdict(config.units)
+    return factories[name], options
 
 
 def table_score(log: Any) -> float | None:

@@ -12,6 +12,7 @@ examples:
   hotloop log outputs/control/log.mcap
   hotloop log outputs/control/log.mcap --replay
   hotloop log outputs/control/log.mcap --csv run.csv --plot run.png
+  hotloop log outputs/control/log.mcap --rerun run.rrd && rerun run.rrd
 
 The file is MCAP with JSON messages, which Foxglove opens as it is."""
 
@@ -29,6 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     parser.add_argument("--replay", action="store_true", help="run it again and compare commands")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write one row per cycle")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw joints and timing (PNG)")
+    parser.add_argument("--rerun", type=Path, metavar="FILE", help="export to Rerun's viewer (RRD)")
     parser.set_defaults(run=run)
     return parser
 
@@ -48,6 +50,11 @@ def run(args: argparse.Namespace) -> int:
     if args.plot:
         plot_log(log, args.plot)
         print(f"written: {args.plot}")
+    if args.rerun:
+        from ...real_robot.logs.rerun_file import write_rerun
+
+        write_rerun(log, args.rerun)
+        print(f"written: {args.rerun}")
     if args.replay:
         result = replay(log)
         same = result.cycles - result.different

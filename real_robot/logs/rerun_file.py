@@ -1,0 +1,101 @@
+"""A log as a Rerun recording: joints, timing and events over the log's time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.events import EventKind
+from ..extras import require
+from .reader import RunLog
+
+TIMELINE = "robot_time"
+SERIES = {"measured": "state.position", "reference": "reference", "command": "command"}
+WAKE = "/wake_error_us"
+GRAVE = ("STOPPED", "LIMIT_VIOLATION")
+
+
+def write_rerun(log: RunLog, path: Path) -> None:
+    """Write a recording for Rerun's viewer; the file appears when it is complete.
+
+    Joint i is ``joints/NAME/measured``, ``.../reference`` and ``.../command``, the lateness of each
+    cycle ``wake_error_us``, and events are text under ``events``. Times are the log's own, in
+    seconds on the robot's monotonic clock.
+
+    Raises:
+        ValueError: If the log holds no cycle.
+        OSError: If the file cannot be written.
+        ImportError: If rerun-sdk is not installed.
+    """
+    rerun: Any = require("rerun", "rerun")
+    if not log.cycles:
+        raise ValueError("the log holds no cycle, so there is nothing to export")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    failed = OSError(f"{path} could not be written completely; is there space?")
+    try:
+        with rerun.RecordingStream("hotloop", recording_id=log.robot.name) as recording:
+            recording.save(partial)
+            _send(rerun, recording, log)
+            recording.flush()
+            recording.disconnect()
+        # The SDK writes in a thread of its own, whose failures do not always come to us.
+        if not _is_complete(partial, len(log.cycles)):
+            raise failed
+        partial.replace(path)
+    except RuntimeError as error:
+        raise failed from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _is_complete(path: Path, num_cycles: int) -> bool:
+    """Whether what is sent last can be read back."""
+    reader: Any = require("rerun.chunk", "rerun").RrdReader
+    try:
+        chunks = reader(path).stream().to_chunks()
+    except (OSError, ValueError, RuntimeError):
+        return False
+    rows = sum(len(chunk.to_record_batch()) for chunk in chunks if chunk.entity_path == WAKE)
+    return rows == num_cycles
+
+
+def _send(rerun: Any, recording: Any, log: RunLog) -> None:
+    now, sent = log.column("now"), log.column("has_command").astype(bool)
+
+    def scalars(entity: str, times: Any, values: Any) -> None:
+        recording.send_columns(
+            entity,
+            indexes=[rerun.TimeColumn(TIMELINE, duration=times)],
+            columns=rerun.Scalars.columns(scalars=values),
+        )
+
+    _send_joints(log, now, sent, scalars)
+    if log.events:
+        kinds = [EventKind(event["kind"]).name for event in log.events]
+        texts = [f"{kind}: {event['text']}" for kind, event in zip(kinds, log.events, strict=True)]
+        recording.send_columns(
+            "events",
+            indexes=[rerun.TimeColumn(TIMELINE, duration=[event["time"] for event in log.events])],
+            columns=rerun.TextLog.columns(
+                text=texts, level=["ERROR" if kind in GRAVE else "INFO" for kind in kinds]
+            ),
+        )
+    scalars(WAKE.strip("/"), now, 1e6 * (log.column("wake") - now))
+
+
+def _send_joints(
+    log: RunLog, now: Any, sent: Any, scalars: Callable[[str, Any, Any], None]
+) -> None:
+    num_joints = log.robot.control.limits.num_joints
+    names = log.robot.joints or tuple(f"joint_{index}" for index in range(num_joints))
+    for series, column in SERIES.items():
+        values = log.column(column)
+        # Without a command there is nothing to draw.
+        rows = sent if series == "command" else np.ones(len(now), bool)
+        for index, name in enumerate(names):
+            scalars(f"joints/{name}/{series}", now[rows], values[rows, index])

@@ -1,0 +1,185 @@
+"""Any checkpoint whose actions are joint positions, on any robot."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from tiny_joints import CAMERA, DT, KINDS, NAMES, SPEC, save_tiny
+
+from hotloop.decoding import ActionSpec, ActionTrajectory, ObservationSpec
+from hotloop.real_robot.config import ControlConfig
+from hotloop.real_robot.inference import Snapshot
+from hotloop.train.commands.control import policy_of
+from hotloop.train.compose import compose
+from hotloop.train.joint_map import map_joints
+from hotloop.train.joint_policy import JointPolicy, _reader, make_joint_policy
+
+NO_UNITS = {"scale": (), "offset": ()}
+FITTING = ("robot.cameras.front.size=[16,16]", "instruction=wave")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("checkpoints")
+
+
+def build(checkpoint: Path, *overrides: str) -> JointPolicy:
+    """Build the policy as `hotloop control robot=mujoco-arm checkpoint=...` does."""
+    arguments = ["robot=mujoco-arm", f"checkpoint={checkpoint}", *overrides]
+    config = compose("control", arguments, ControlConfig)
+    factory, options = policy_of(config)
+    assert factory == "hotloop.train.joint_policy:make_joint_policy"
+    return make_joint_policy(config.robot, options)
+
+
+def snapshot(time: float = 5.0, position: object = (0.1,) * 6) -> Snapshot:
+    picture = SimpleNamespace(time=time, image=np.full((16, 16, 3), 90, np.uint8))
+    return Snapshot(
+        time,
+        np.asarray(position),
+        np.zeros(6),
+        np.zeros(0),
+        {"front": picture},  # type: ignore
+    )
+
+
+def robot(joints: tuple[str, ...] = NAMES, num: int = 6):
+    limits = SimpleNamespace(low=np.full(num, -1.5), high=np.full(num, 1.5))
+    control = SimpleNamespace(limits=SimpleNamespace(arrays=limits))
+    return SimpleNamespace(name="arm", joints=joints, control=control, cameras={})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_checkpoint_plans_joint_waypoints_in_time(kind, folder) -> None:
+    policy = build(save_tiny(folder / kind, kind), *FITTING)
+    assert policy.period == DT and policy.cameras == (("front",) if kind == "vla" else ())
+    policy.reset(3)
+    seen = [policy.plan(snapshot(5.0 + DT * step)) for step in range(6)]
+    for plan in seen:
+        assert plan is not None
+        assert (np.diff(plan.times) > 0).all() and plan.times[-1] >= 2 * DT - 1e-9
+        low, high = np.array(SPEC.low) - 1e-6, np.array(SPEC.high) + 1e-6
+        assert ((low <= plan.waypoints) & (plan.waypoints <= high)).all()
+    for before, after in itertools.pairwise(seen):
+        # What a plan says about the next step is what is done then.
+        due = before.waypoints[np.isclose(before.times, 2 * DT)]
+        np.testing.assert_array_equal(due[0], after.waypoints[np.isclose(after.times, DT)][0])
+
+
+def test_the_same_seed_gives_the_same_waypoints(folder) -> None:
+    policy = build(save_tiny(folder / "dp", "dp"))
+    plans = []
+    for seed in (1, 1, 2):
+        policy.reset(seed)
+        plans.append(policy.plan(snapshot()).waypoints)
+    np.testing.assert_array_equal(plans[0], plans[1])
+    assert np.abs(plans[0] - plans[2]).max() > 1e-3
+
+
+class Echo:
+    """Its action is its state, as it reads it."""
+
+    num_execute = 1
+
+    def __init__(self, spec: ActionSpec) -> None:
+        self.action_spec = spec
+        self.observation_spec = ObservationSpec({"observation.state": (spec.size,)}, 1)
+
+    def reset(self, seeds, rows=None) -> None: ...
+
+    def plan(self, observation, step) -> ActionTrajectory:
+        self.state = observation.frames["observation.state"][0, -1]
+        actions = np.array(observation.frames["observation.state"][:, -1:], np.float64)
+        return ActionTrajectory.clean(actions, step, observation.step, DT)
+
+
+def test_state_and_actions_go_by_the_checkpoints_order_and_units() -> None:
+    """A checkpoint in degrees whose features are sorted differently."""
+    names = ("gripper.pos", "Shoulder Pan", "shoulder-lift.pos")
+    echo = Echo(ActionSpec(names, (-180.0,) * 3, (180.0,) * 3, DT))
+    arm = robot(("shoulder_pan", "shoulder_lift", "gripper"), 3)
+    units = {"scale": (np.pi / 180,), "offset": (0.0, 0.2, 0.0)}
+    joints = map_joints(echo.action_spec, arm, units)
+    reader = _reader("observation.state", (3,), arm, joints, {"given": {}, "instruction": ""})
+    policy = JointPolicy(echo, joints, {"observation.state": reader})
+    policy.reset(0)
+    position = np.array([0.5, 0.3, 1.0])
+    plan = policy.plan(SimpleNamespace(time=0.0, position=position))
+    np.testing.assert_allclose(echo.state, np.rad2deg([1.0, 0.5, 0.1]), rtol=1e-6)
+    np.testing.assert_allclose(plan.waypoints, [position], atol=1e-6)
+
+
+def test_generic_names_go_by_position_and_others_must_be_the_robots() -> None:
+    numbered = ActionSpec(tuple(f"joint_{i} [rad]" for i in range(6)), (-1,) * 6, (1,) * 6, DT)
+    assert map_joints(numbered, robot(), NO_UNITS).order.tolist() == [0, 1, 2, 3, 4, 5]
+    assert map_joints(SPEC, robot(joints=()), NO_UNITS).order.tolist() == [0, 1, 2, 3, 4, 5]
+    wrong = replace(SPEC, names=(*NAMES[:5], "spindle"))
+    with pytest.raises(ValueError, match=r"'spindle'.* the joints of robot arm are .*'gripper'"):
+        map_joints(wrong, robot(), NO_UNITS)
+
+
+@pytest.mark.parametrize(
+    ("change", "units", "message"),
+    [
+        ({"names": ("a [deg]",)}, {}, r"'a \[deg\]' is in deg; units\.scale"),
+        ({"low": (-100.0,), "high": (100.0,)}, {}, "67 times the range.* hardly in the same unit"),
+        ({}, {"scale": (1.0, 2.0)}, r"units\.scale needs one number or 1"),
+        ({}, {"offset": (np.nan,)}, r"units\.offset needs one number or 1"),
+        ({}, {"scale": (0.0,)}, r"units\.scale must not be 0"),
+    ],
+)
+def test_units_that_do_not_fit_are_explained(change, units, message) -> None:
+    spec = replace(ActionSpec(("a",), (-1.0,), (1.0,), DT), **change)
+    with pytest.raises(ValueError, match=message):
+        map_joints(spec, robot((), 1), {**NO_UNITS, **units})
+
+
+@pytest.mark.parametrize(
+    ("kind", "overrides", "message"),
+    [
+        ("vla", [FITTING[0]], "the checkpoint follows instructions; give one: instruction="),
+        ("vla", ["instruction=wave"], r"\(16, 16, 3\), camera 'front' gives \(96, 96, 3\); set"),
+        ("dp", ["latency=20"], "num_execute 4 plus latency 20 may exceed it"),
+        ("dp", ["sampling.colour=red"], r"no sampling choices \['colour'\]"),
+    ],
+)
+def test_what_does_not_fit_is_an_error_when_the_policy_is_built(
+    kind, overrides, message, folder
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(save_tiny(folder / f"wrong-{kind}", kind), *overrides)
+
+
+def test_another_number_of_joints_is_an_error(folder) -> None:
+    spec = ActionSpec(NAMES[:5], (-0.6,) * 5, (0.6,) * 5, DT)
+    with pytest.raises(ValueError, match=r"plans 5 values .*, robot mujoco-arm has 6 joints"):
+        build(save_tiny(folder / "five", "dp", spec))
+
+
+def test_observations_that_a_robot_lacks_are_named() -> None:
+    joints = map_joints(SPEC, robot(), NO_UNITS)
+    options = {"given": {"goal": [0.5, 1.0]}, "instruction": ""}
+
+    def reader(key: str, shape: tuple[int, ...]):
+        return _reader(key, shape, robot(), joints, options)
+
+    np.testing.assert_array_equal(reader("observation.goal", (2,))(None), [0.5, 1.0])
+    np.testing.assert_array_equal(reader("reward", (1,))(None), [0.0])
+    for key, shape, message in (
+        ("observation.torque", (6,), r"does not measure; .* give it: given\.torque="),
+        ("observation.goal", (3,), r"given\.goal must have shape \(3,\), got \(2,\)"),
+        ("observation.state", (12,), r"of shape \(12,\), robot arm has 6 joint positions"),
+        (CAMERA, (16, 16, 3), r"has no camera 'front' but \[\]; add it"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            reader(key, shape)
+
+
+def test_a_policy_slower_than_its_steps_is_told_the_latency_that_it_needs(folder, capfd) -> None:
+    build(save_tiny(folder / "slow", "dp", replace(SPEC, dt=1e-4)))
+    assert "control steps; latency=" in capfd.readouterr().err
