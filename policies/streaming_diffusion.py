@@ -59,9 +59,9 @@ class StreamingDiffusionPolicy:
         self._scale, self._offset = normalizer.scale.cpu().numpy(), normalizer.offset.cpu().numpy()
         self._noise = RowNoise()
         self._buffer = np.zeros((0, *self._head.window_shape), np.float32)
-        max_latency = model.config.max_latency
-        remembers = max_latency > 0 or self._emit.needs_past
-        num_remembered = model.num_past + max_latency if remembers else 0
+        self._max_latency = model.config.max_latency
+        remembers = self._max_latency > 0 or self._emit.needs_past
+        num_remembered = model.num_past + self._max_latency if remembers else 0
         self._executed = RowActions(num_remembered, action_spec.size)
         self._next_step: list[int] = []
         self._templates: dict[tuple[int, int], ActionTrajectory] = {}
@@ -118,7 +118,7 @@ class StreamingDiffusionPolicy:
         """
         rows, steps = observation.rows.tolist(), step.tolist()
         latencies = [
-            min(first - observed, self.model.config.max_latency)
+            min(first - observed, self._max_latency)
             if self._next_step[row] == first
             else NOT_STARTED
             for row, first, observed in zip(rows, steps, observation.step.tolist(), strict=True)
@@ -140,30 +140,33 @@ class StreamingDiffusionPolicy:
     def _template(self, late: list[int]) -> ActionTrajectory:
         """A plan of rows so many steps late that lends its noise levels to all the others."""
         key = (len(late), late[0])
-        if late.count(late[0]) == len(late) and key in self._templates:
-            return self._templates[key]
-        # The buffers' own noise levels: 0 for the emitted chunk.
+        if len(set(late)) > 1:
+            return self._new_template(late)
+        if key not in self._templates:
+            self._templates[key] = self._new_template(late)
+        return self._templates[key]
+
+    def _new_template(self, late: list[int]) -> ActionTrajectory:
+        # The buffers' own noise levels: 0 for committed actions and the emitted chunk.
         ladders = [self.ladder.delayed(latency) for latency in late]
         future = [ladder.levels(ladder.rung)[ladder.num_past :] for ladder in ladders]
         levels = np.float32(np.stack(future) / self.ladder.num_levels)
         actions, steps = np.zeros((len(late), *self._head.actions.shape)), np.zeros(len(late), int)
-        template = ActionTrajectory(
+        return ActionTrajectory(
             actions, steps, steps, self.action_spec.dt, levels, np.ones(levels.shape, bool)
         )
-        if late.count(late[0]) == len(late):
-            self._templates[key] = template
-        return template
 
     def _advance(self, observation: Observation, latency: int) -> np.ndarray:
         """One control step of rows that all are as late, or all start."""
-        rows = observation.rows
         if latency == NOT_STARTED:
-            return self._start(observation)
-        actions = self._continue(observation, latency)
+            actions, latency = self._start(observation), 0
+        else:
+            actions = self._continue(observation, latency)
         if self._executed.length:
             # Not as they come back from the network's units, which would round them.
-            actions[:, :latency] = self._executed.newest(rows, latency)
-            self._executed.append(rows, actions[:, latency : latency + self.num_execute])
+            actions[:, :latency] = self._executed.newest(observation.rows, latency)
+            chunk = actions[:, latency : latency + self.num_execute]
+            self._executed.append(observation.rows, chunk)
         return actions
 
     def _continue(self, observation: Observation, latency: int) -> np.ndarray:
