@@ -28,7 +28,7 @@ CONFIG = DistillConfig(calls_per_step=(1, 2), teacher_steps=6, num_visits=64, re
 
 def objective_of(student: DiffusionModel, teacher: DiffusionModel, **choices: Any) -> JumpObjective:
     chunkwise = 0.8 if student.ladders else 0.0
-    mixture = LevelMixture(student.config.horizon, 24, student.ladders, chunkwise)
+    mixture = LevelMixture(student.config.horizon, 24, student.delayed_ladders, chunkwise)
     sizes = student.config.num_obs_steps, student.config.horizon
     windows = Windows(demonstrations(), tuple(SHAPES), *sizes)
     config = replace(CONFIG, **choices)
@@ -173,13 +173,12 @@ def test_samples_are_shared_out_between_denoising_start_ladders_and_visited_buff
 def test_committed_actions_have_no_weight(denoising: float) -> None:
     """They are given, in jumps as in ordinary denoising."""
     output = torch.full((64, 11, 2), 0.5, requires_grad=True)
-    network = FakeNetwork(24, lambda x, level, observation: output)
+    network = FakeNetwork(24, lambda x, level, observation: output[: len(x)])
     choices: dict[str, Any] = {"horizon": 11, "ladders": ("4x2",), "max_latency": 2}
     teacher, student = tiny_model(**choices), tiny_model(**choices, network=network)
     shares = {"denoising": denoising, "start": 0.0, "visited": 0.4 * (1 - denoising)}
     objective = objective_of(student, teacher, **shares)
     inputs = draw(objective)
-    # The samples of one loss at a time, so that the fake network knows their number.
     objective(inputs).backward()
     committed = (inputs["level"] == 0)[..., None].expand_as(output)
     assert committed.any()
