@@ -150,7 +150,7 @@ class StreamingDiffusionPolicy:
         # The buffers' own noise levels: 0 for committed actions and the emitted chunk.
         ladders = [self.ladder.delayed(latency) for latency in late]
         future = [ladder.levels(ladder.rung)[ladder.num_past :] for ladder in ladders]
-        levels = np.float32(np.stack(future) / self.ladder.num_levels)
+        levels = (np.stack(future) / self.ladder.num_levels).astype(np.float32)
         actions, steps = np.zeros((len(late), *self._head.actions.shape)), np.zeros(len(late), int)
         return ActionTrajectory(
             actions, steps, steps, self.action_spec.dt, levels, np.ones(levels.shape, bool)
