@@ -4,11 +4,15 @@ A window of H positions holds ``num_past`` slots of executed actions, then h chu
 positions left over at the end stay pure noise. At the start of a control step chunk c stands at
 level N (c + 1) / h; N / h levels later chunk 0 is clean, is executed, the buffer shifts by one
 chunk and the ladder is what it was (Streaming Diffusion Policy, arXiv 2406.04806, section III).
+
+When inference takes time, the first chunk begins some steps after the newest observation. The
+actions in between are committed: they stand clean in front of the chunks, and the network learns to
+continue them (compare Black et al., "Training-Time Action Conditioning", arXiv 2512.05964).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -27,6 +31,7 @@ class Ladder:
         num_execute: Chunk size Ta.
         num_chunks: Number of chunks h.
         num_levels: Number of noise levels N.
+        num_committed: Clean actions between the past slots and the first chunk.
     """
 
     horizon: int
@@ -34,17 +39,20 @@ class Ladder:
     num_execute: int
     num_chunks: int
     num_levels: int
+    num_committed: int = 0
 
     def __post_init__(self) -> None:
         """Reject chunks that do not fit, and levels that they do not divide."""
-        future = self.horizon - self.num_past
+        future = self.horizon - self.num_past - self.num_committed
         if (
             min(self.num_execute, self.num_chunks) < 1
             or self.num_execute * self.num_chunks > future
         ):
+            committed = f" and {self.num_committed} committed actions" if self.num_committed else ""
             raise ValueError(
                 f"{self.num_chunks} chunks of {self.num_execute} actions do not fit the {future} "
-                f"steps of the window (horizon {self.horizon} less {self.num_past} past slots)"
+                f"steps of the window (horizon {self.horizon} less {self.num_past} past slots"
+                f"{committed})"
             )
         if self.num_levels % self.num_chunks:
             raise ValueError(
@@ -57,12 +65,18 @@ class Ladder:
         """Levels that each position descends in one control step, N / h."""
         return self.num_levels // self.num_chunks
 
+    def delayed(self, latency: int) -> Ladder:
+        """The same chunks, the first of which begins `latency` steps after the observation."""
+        return replace(self, num_committed=latency)
+
     def levels(self, progress: int = 0) -> np.ndarray:
         """Level vector, shape (H,), after `progress` of the `rung` levels of a control step."""
-        position = np.arange(self.horizon) - self.num_past
-        chunk = np.maximum(position, 0) // self.num_execute
+        first = self.num_past + self.num_committed
+        chunk = np.maximum(np.arange(self.horizon) - first, 0) // self.num_execute
         descending = self.rung * (chunk + 1) - progress
-        return np.where(chunk < self.num_chunks, descending, self.num_levels)
+        levels = np.where(chunk < self.num_chunks, descending, self.num_levels)
+        levels[self.num_past : first] = 0
+        return levels
 
     def control_step(self, num_calls: int) -> list[np.ndarray]:
         """Level vectors visited by a control step of `num_calls` network calls, first to last.

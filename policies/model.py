@@ -30,6 +30,9 @@ class ModelConfig:
         prediction: What the network predicts.
         jump: Whether the network is told how far one call moves the levels.
         network: Network and its size.
+        max_latency: Control steps that the first chunk of a buffer may begin after the newest
+            observation; the actions in between are given to the network. The window must have room
+            for them beside the chunks.
     """
 
     horizon: int = 17
@@ -39,6 +42,7 @@ class ModelConfig:
     prediction: str = "sample"
     jump: bool = False
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    max_latency: int = 0
 
 
 def parse_ladder(text: str, config: ModelConfig) -> Ladder:
@@ -102,6 +106,17 @@ class DiffusionModel(nn.Module):
         # Modules around the network that programs of this model share, by class.
         self.parts: dict[type[nn.Module], Any] = {}
         self.ladders = tuple(parse_ladder(text, config) for text in config.ladders)
+        if config.max_latency < 0 or (config.max_latency and not self.ladders):
+            raise ValueError(
+                "max_latency must be at least 0, and 0 without ladders (a streaming policy's), got "
+                f"{config.max_latency}"
+            )
+        # What training visits: every ladder at every latency.
+        self.delayed_ladders = tuple(
+            ladder.delayed(latency)
+            for ladder in self.ladders
+            for latency in range(config.max_latency + 1)
+        )
         frame_dim = sum(int(torch.Size(shape).numel()) for shape in observation_shapes.values())
         self.observation_normalizer = Normalizer(frame_dim)
         self.action_normalizer = Normalizer(action_dim)
@@ -175,7 +190,9 @@ def denoising_loss(
     level: Tensor,
     noise: Tensor,
 ) -> Tensor:
-    """Unweighted squared error of the prediction over all positions (SDP, section III-B).
+    """Unweighted squared error of the prediction over all noisy positions (SDP, section III-B).
+
+    Clean positions are what the network is given, not what it should find.
 
     Args:
         model: The model in training.
@@ -186,4 +203,5 @@ def denoising_loss(
     """
     x = model.schedule.add_noise(clean, noise, level)
     output = model.predict(x, level, observation)
-    return torch.nn.functional.mse_loss(output, model.target(clean, noise, level))
+    error = (output - model.target(clean, noise, level)) ** 2
+    return ((level > 0)[..., None] * error).mean()

@@ -56,3 +56,35 @@ def selection(rows: np.ndarray, num_rows: int) -> np.ndarray | slice:
     if len(rows) == num_rows and (num_rows == 1 or (rows == np.arange(num_rows)).all()):
         return slice(None)
     return rows
+
+
+class RowActions:
+    """The newest actions of each batch row, in physical units.
+
+    Args:
+        length: How many are kept.
+        size: Action size D.
+    """
+
+    def __init__(self, length: int, size: int) -> None:
+        self.length = length
+        self._actions = np.zeros((0, length, size), np.float32)
+
+    def reset(self, num_rows: int) -> None:
+        """Make so many rows."""
+        self._actions = np.zeros((num_rows, *self._actions.shape[1:]), np.float32)
+
+    def begin(self, rows: np.ndarray, past: np.ndarray) -> None:
+        """Take `past`, shape (R, P, D), as what came before; its first action was always there."""
+        past = past[:, -self.length :]
+        missing = self.length - past.shape[1]
+        self._actions[rows] = np.concatenate([past[:, :1].repeat(missing, axis=1), past], axis=1)
+
+    def append(self, rows: np.ndarray, actions: np.ndarray) -> None:
+        """Add the next `actions`, shape (R, n, D)."""
+        both = np.concatenate([self._actions[rows], actions], axis=1)
+        self._actions[rows] = both[:, -self.length :]
+
+    def newest(self, rows: np.ndarray, num: int) -> np.ndarray:
+        """The last `num` actions, shape (R, num, D), oldest first."""
+        return self._actions[rows, self.length - num :]

@@ -2,70 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from ..decoding import ActionSpec, ActionTrajectory, Observation
-from ..decoding.rolling import Ladder, advance
 from ..decoding.samplers import spaced_levels
 from .diffusion import ActionHead, write_noise
 from .engines.engine import Engine, make_engine
 from .model import DiffusionModel
-from .program import Call, Port, Program
-from .reverse import Physical, noise_names, reverse_program
-from .rows import RowNoise, selection
+from .program import Program
+from .reverse import noise_names, reverse_program
+from .rows import RowActions, RowNoise, selection
 from .sampling import SamplingConfig
+from .streaming_program import Emit, stream_program
 
 NOT_STARTED = -1
 
 
-class Emit(nn.Module):
-    """End of a control step: take the clean chunk out, bring the rest back to the ladder's start.
-
-    Args:
-        model: Trained model.
-        ladder: Levels of the buffer.
-        physical: Normalised window to physical actions.
-    """
-
-    def __init__(self, model: DiffusionModel, ladder: Ladder, physical: Physical) -> None:
-        super().__init__()
-        self.ladder, self.physical = ladder, physical
-        # Executed actions are noised again: the network was trained on past slots at that level.
-        alpha_bar = model.schedule.alpha_bar[ladder.levels()[0]]
-        self.signal, self.sigma = float(np.sqrt(alpha_bar)), float(np.sqrt(1 - alpha_bar))
-
-    @property
-    def needs_past(self) -> bool:
-        """Whether past slots reach back beyond the chunk that a control step executes."""
-        return self.ladder.num_past > self.ladder.num_execute
-
-    def forward(
-        self, window: Tensor, fresh: Tensor, past: Tensor | None = None
-    ) -> tuple[Tensor, ...]:
-        """Return the next buffer (R, H, D), physical actions and, if needed, the next past.
-
-        Args:
-            window: Normalised buffer at the end of the control step, shape (R, H, D).
-            fresh: Standard normal, shape (R, To - 1 + Ta, D): for the past slots and the new chunk.
-            past: Last executed actions before it, normalised, shape (R, To - 1, D), if needed.
-        """
-        num_past, chunk = self.ladder.num_past, self.ladder.num_execute
-        executed = window[:, num_past : num_past + chunk]
-        if past is not None:
-            executed = torch.cat([past, executed], dim=1)
-        executed = executed[:, executed.shape[1] - num_past :]
-        noised = self.signal * executed + self.sigma * fresh[:, :num_past]
-        buffer = advance(window, noised, fresh[:, num_past:])
-        actions = self.physical(window)
-        return (buffer, actions) if past is None else (buffer, actions, executed)
-
-
 class StreamingDiffusionPolicy:
     """One chunk of actions per plan, from a buffer that keeps its partly denoised future.
+
+    A plan that begins after its observation, because inference takes time, holds the actions in
+    between clean in front of the buffer, as many as the model is trained for.
 
     Args:
         model: Trained model.
@@ -83,43 +41,43 @@ class StreamingDiffusionPolicy:
     ) -> None:
         self.action_spec, self.model = action_spec, model
         self.num_execute = sampling.num_execute
-        self._sampling = sampling
+        self._sampling, self._engine_name = sampling, engine
         self._head = ActionHead(model, action_spec)
         self.observation_spec = self._head.observation_spec
         self.ladder = model.ladder(self.num_execute)
-        calls = sampling.calls_per_step or self.ladder.rung
+        self._calls = sampling.calls_per_step or self.ladder.rung
         self._emit = Emit(model, self.ladder, self._head.physical).eval()
-        levels = self.ladder.control_step(calls)
-        self.program = self._stream(reverse_program(model, levels, sampling.update))
+        self.program = self._program(latency=0)
         self._noise_names = noise_names(self.program)
-        self._engine: Engine = make_engine(engine, self.program)
-        start = self._start_program(calls)
+        self._engines = {0: make_engine(engine, self.program)}
+        start = self._start_program()
         self._start_names = noise_names(start) if start else []
         self._start_engine = make_engine(engine, start) if start else None
         self._signal = np.sqrt(model.schedule.alpha_bar).astype(np.float32)
         self._sigma = np.sqrt(1 - model.schedule.alpha_bar).astype(np.float32)
-        # The buffer's own noise levels, as published with each plan: 0 for the emitted chunk.
-        future = self.ladder.levels(self.ladder.rung)[model.num_past :]
-        self._noise_level = (future / model.config.num_levels).astype(np.float32)
+        normalizer = model.action_normalizer
+        self._scale, self._offset = normalizer.scale.cpu().numpy(), normalizer.offset.cpu().numpy()
         self._noise = RowNoise()
         self._buffer = np.zeros((0, *self._head.window_shape), np.float32)
-        self._past = np.zeros((0, model.num_past, model.action_dim), np.float32)
+        self._max_latency = model.config.max_latency
+        remembers = self._max_latency > 0 or self._emit.needs_past
+        num_remembered = model.num_past + self._max_latency if remembers else 0
+        self._executed = RowActions(num_remembered, action_spec.size)
         self._next_step: list[int] = []
-        self._templates: dict[int, ActionTrajectory] = {}
+        self._templates: dict[tuple[int, int], ActionTrajectory] = {}
 
-    def _stream(self, program: Program) -> Program:
-        """Let a program take the buffer to its next control step."""
-        num_past, size = self.ladder.num_past, self.model.action_dim
-        inputs = {**program.inputs, "fresh": Port((num_past + self.num_execute, size))}
-        outputs = {"buffer": program.outputs["window"], "actions": self._head.actions}
-        arguments = {"window": "window", "fresh": "fresh"}
-        if self._emit.needs_past:
-            arguments["past"] = "past"
-            inputs["past"] = outputs["next_past"] = Port((num_past, size))
-        call = Call(self._emit, arguments, tuple(outputs))
-        return replace(program, inputs=inputs, outputs=outputs, calls=[*program.calls, call])
+    def _program(self, latency: int) -> Program:
+        """A control step whose chunk begins `latency` steps after the observation."""
+        ladder = self.ladder.delayed(latency)
+        return stream_program(self.model, self._head, ladder, self._calls, self._sampling.update)
 
-    def _start_program(self, calls: int) -> Program | None:
+    def _engine(self, latency: int) -> Engine:
+        """The engine of one latency, built when it first occurs."""
+        if latency not in self._engines:
+            self._engines[latency] = make_engine(self._engine_name, self._program(latency))
+        return self._engines[latency]
+
+    def _start_program(self) -> Program | None:
         sampling, model = self._sampling, self.model
         if sampling.start == "constant" and sampling.start_key not in model.observation_shapes:
             raise ValueError(
@@ -130,7 +88,7 @@ class StreamingDiffusionPolicy:
         if sampling.start != "denoise":
             return None
         num_levels = model.config.num_levels
-        start_calls = sampling.start_calls or min(self.ladder.num_chunks * calls, num_levels)
+        start_calls = sampling.start_calls or min(self.ladder.num_chunks * self._calls, num_levels)
         levels = spaced_levels(num_levels, 0, start_calls)
         vectors = [np.full(model.config.horizon, level) for level in levels]
         return reverse_program(model, vectors, sampling.update)
@@ -138,14 +96,14 @@ class StreamingDiffusionPolicy:
     @property
     def parity(self) -> float:
         """Largest difference of the engine from eager PyTorch, in normalised action units."""
-        return self._engine.parity
+        return max(engine.parity for engine in self._engines.values())
 
     def reset(self, seeds: np.ndarray, rows: np.ndarray | None = None) -> None:
         """Start an episode in each of `rows`: their buffers are forgotten; see `Policy.reset`."""
         self._noise.reset(seeds, rows)
         if rows is None:
             self._buffer = np.zeros((len(seeds), *self._buffer.shape[1:]), np.float32)
-            self._past = np.zeros((len(seeds), *self._past.shape[1:]), np.float32)
+            self._executed.reset(len(seeds))
             self._next_step = [NOT_STARTED] * len(seeds)
             return
         for row in rows.tolist():
@@ -154,67 +112,103 @@ class StreamingDiffusionPolicy:
     def plan(self, observation: Observation, step: np.ndarray) -> ActionTrajectory:
         """Advance each row's buffer by one control step; see `Policy.plan`.
 
-        The first Ta actions are clean; the rest of the trajectory is the buffer as it stands, with
-        its noise levels. A row whose `step` does not continue its buffer starts anew.
+        Committed actions and the Ta actions after them are clean; the rest of the trajectory is the
+        buffer as it stands, with its noise levels. A row whose `step` does not continue its buffer
+        starts anew.
         """
         rows, steps = observation.rows.tolist(), step.tolist()
-        starting = [self._next_step[row] != first for row, first in zip(rows, steps, strict=True)]
-        if not any(starting):
-            actions = self._continue(observation)
-        elif all(starting):
-            actions = self._start(observation)
+        latencies = [
+            min(first - observed, self._max_latency)
+            if self._next_step[row] == first
+            else NOT_STARTED
+            for row, first, observed in zip(rows, steps, observation.step.tolist(), strict=True)
+        ]
+        kinds = set(latencies)
+        if len(kinds) == 1:
+            actions = self._advance(observation, latencies[0])
         else:
             actions = np.empty((len(rows), *self._head.actions.shape), np.float32)
-            mask = np.array(starting)
-            for chosen, advance_rows in ((mask, self._start), (~mask, self._continue)):
-                actions[chosen] = advance_rows(observation.select(np.flatnonzero(chosen)))
+            for kind in kinds:
+                chosen = np.flatnonzero(np.equal(latencies, kind))
+                actions[chosen] = self._advance(observation.select(chosen), kind)
         for row, first in zip(rows, steps, strict=True):
             self._next_step[row] = first + self.num_execute
-        return self._template(len(rows)).following(actions, step, observation.step)
+        late = [max(latency, 0) for latency in latencies]
+        first_step = step - late if any(late) else step
+        return self._template(late).following(actions, first_step, observation.step)
 
-    def _template(self, num_rows: int) -> ActionTrajectory:
-        """A plan of so many rows that lends its noise levels to all the others."""
-        if num_rows not in self._templates:
-            levels = np.tile(self._noise_level, (num_rows, 1))
-            actions, steps = (
-                np.zeros((num_rows, *self._head.actions.shape)),
-                np.zeros(num_rows, int),
-            )
-            self._templates[num_rows] = ActionTrajectory(
-                actions, steps, steps, self.action_spec.dt, levels, np.ones(levels.shape, bool)
-            )
-        return self._templates[num_rows]
+    def _template(self, late: list[int]) -> ActionTrajectory:
+        """A plan of rows so many steps late that lends its noise levels to all the others."""
+        key = (len(late), late[0])
+        if len(set(late)) > 1:
+            return self._new_template(late)
+        if key not in self._templates:
+            self._templates[key] = self._new_template(late)
+        return self._templates[key]
 
-    def _continue(self, observation: Observation) -> np.ndarray:
+    def _new_template(self, late: list[int]) -> ActionTrajectory:
+        # The buffers' own noise levels: 0 for committed actions and the emitted chunk.
+        ladders = [self.ladder.delayed(latency) for latency in late]
+        future = [ladder.levels(ladder.rung)[ladder.num_past :] for ladder in ladders]
+        levels = (np.stack(future) / self.ladder.num_levels).astype(np.float32)
+        actions, steps = np.zeros((len(late), *self._head.actions.shape)), np.zeros(len(late), int)
+        return ActionTrajectory(
+            actions, steps, steps, self.action_spec.dt, levels, np.ones(levels.shape, bool)
+        )
+
+    def _advance(self, observation: Observation, latency: int) -> np.ndarray:
+        """One control step of rows that all are as late, or all start."""
+        if latency == NOT_STARTED:
+            actions, latency = self._start(observation), 0
+        else:
+            actions = self._continue(observation, latency)
+        if self._executed.length:
+            # Not as they come back from the network's units, which would round them.
+            actions[:, :latency] = self._executed.newest(observation.rows, latency)
+            chunk = actions[:, latency : latency + self.num_execute]
+            self._executed.append(observation.rows, chunk)
+        return actions
+
+    def _continue(self, observation: Observation, latency: int) -> np.ndarray:
         """One control step of rows whose buffers stand at the start of the ladder."""
-        rows, memory = observation.rows, self._engine.memory(len(observation.rows))
+        rows, memory = observation.rows, self._engine(latency).memory(len(observation.rows))
         chosen = selection(rows, len(self._buffer))
         self._head.join_frames(observation, memory.inputs["observation"])
-        memory.inputs["x"][...] = self._buffer[chosen]
-        if self._emit.needs_past:
-            memory.inputs["past"][...] = self._past[chosen]
+        buffer = self._buffer[chosen]
+        memory.inputs["x"][...] = self._committed(rows, buffer, latency) if latency else buffer
+        if "past" in memory.inputs:
+            past = self._executed.newest(rows, self.ladder.num_past + latency)
+            memory.inputs["past"][...] = self._normalised(past[:, : self.ladder.num_past])
         write_noise(self._noise, rows, memory, self._noise_names)
         self._noise.fill(rows, memory.inputs["fresh"])
         memory.run()
         self._buffer[chosen] = memory.outputs["buffer"]
-        if self._emit.needs_past:
-            self._past[chosen] = memory.outputs["next_past"]
         return memory.outputs["actions"].copy()
+
+    def _committed(self, rows: np.ndarray, buffer: np.ndarray, latency: int) -> np.ndarray:
+        """Put the last executed actions, some clean and in front of them noised, before buffers."""
+        num_past = self.ladder.num_past
+        executed = self._normalised(self._executed.newest(rows, num_past + latency))
+        level, noise = self.ladder.rung, self._noise.draw(rows, (num_past, executed.shape[2]))
+        past = self._signal[level] * executed[:, :num_past] + self._sigma[level] * noise
+        chunks = buffer[:, num_past : buffer.shape[1] - latency]
+        return np.concatenate([past, executed[:, num_past:], chunks], axis=1)
 
     def _start(self, observation: Observation) -> np.ndarray:
         """Give each row a first chunk and a buffer at the start of the ladder."""
         rows = observation.rows
         if self._start_engine is None:
             clean = self._prior(observation)
-            self._past[rows] = clean[:, : self.ladder.num_past]
+            self._begin(rows, clean)
             self._buffer[rows] = self._noised(rows, clean, self.ladder.levels())
-            return self._continue(observation)
+            return self._continue(observation, latency=0)
         memory = self._start_engine.memory(len(rows))
         self._head.join_frames(observation, memory.inputs["observation"])
         self._noise.fill(rows, memory.inputs["x"])
         write_noise(self._noise, rows, memory, self._start_names)
         memory.run()
         clean = memory.outputs["window"]
+        self._begin(rows, clean)
         # The whole window is clean: its first chunk is executed now, without further calls, and
         # the later ones are noised to where they must stand one control step on.
         window = self._noised(rows, clean, self.ladder.levels(self.ladder.rung))
@@ -225,9 +219,17 @@ class StreamingDiffusionPolicy:
         with torch.inference_mode():
             emitted = self._emit(*(torch.from_numpy(part) for part in parts))
         self._buffer[rows], actions = emitted[0].numpy(), emitted[1].numpy()
-        if self._emit.needs_past:
-            self._past[rows] = emitted[2].numpy()
         return actions
+
+    def _begin(self, rows: np.ndarray, clean: np.ndarray) -> None:
+        """Let the past slots of normalised windows (R, H, D) be what was executed before."""
+        if self._executed.length:
+            before = clean[:, : max(self.ladder.num_past, 1)]
+            self._executed.begin(rows, (before - self._offset) / self._scale)
+
+    def _normalised(self, actions: np.ndarray) -> np.ndarray:
+        """Physical actions, shape (R, n, D), in the network's units."""
+        return actions * self._scale + self._offset
 
     def _prior(self, observation: Observation) -> np.ndarray:
         """Clean guess of the window before anything is known: zeros, or staying where it is."""
@@ -235,10 +237,7 @@ class StreamingDiffusionPolicy:
         if self._sampling.start == "zero":
             return np.zeros((len(observation.rows), horizon, size), np.float32)
         position = self._head.features(observation, self._sampling.start_key)[:, :size]
-        normalizer = self.model.action_normalizer
-        with torch.inference_mode():
-            normalised = normalizer(torch.from_numpy(position)).numpy()
-        return np.repeat(normalised[:, None], horizon, axis=1)
+        return np.repeat(self._normalised(position)[:, None], horizon, axis=1)
 
     def _noised(self, rows: np.ndarray, clean: np.ndarray, levels: np.ndarray) -> np.ndarray:
         """Noise normalised windows (R, H, D) to `levels`."""

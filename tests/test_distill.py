@@ -28,7 +28,7 @@ CONFIG = DistillConfig(calls_per_step=(1, 2), teacher_steps=6, num_visits=64, re
 
 def objective_of(student: DiffusionModel, teacher: DiffusionModel, **choices: Any) -> JumpObjective:
     chunkwise = 0.8 if student.ladders else 0.0
-    mixture = LevelMixture(student.config.horizon, 24, student.ladders, chunkwise)
+    mixture = LevelMixture(student.config.horizon, 24, student.delayed_ladders, chunkwise)
     sizes = student.config.num_obs_steps, student.config.horizon
     windows = Windows(demonstrations(), tuple(SHAPES), *sizes)
     config = replace(CONFIG, **choices)
@@ -169,6 +169,26 @@ def test_samples_are_shared_out_between_denoising_start_ladders_and_visited_buff
     assert share == pytest.approx(0.3, abs=0.02)
 
 
+@pytest.mark.parametrize("denoising", [0.0, 1.0])
+def test_committed_actions_have_no_weight(denoising: float) -> None:
+    """They are given, in jumps as in ordinary denoising."""
+    output = torch.full((64, 11, 2), 0.5, requires_grad=True)
+    network = FakeNetwork(24, lambda x, level, observation: output[: len(x)])
+    choices: dict[str, Any] = {"horizon": 11, "ladders": ("4x2",), "max_latency": 2}
+    teacher, student = tiny_model(**choices), tiny_model(**choices, network=network)
+    shares = {"denoising": denoising, "start": 0.0, "visited": 0.4 * (1 - denoising)}
+    objective = objective_of(student, teacher, **shares)
+    inputs = draw(objective)
+    objective(inputs).backward()
+    committed = (inputs["level"] == 0)[..., None].expand_as(output)
+    assert committed.any()
+    assert output.grad is not None
+    assert (output.grad[committed] == 0).all()
+    assert (output.grad[:, :1] != 0).all()
+    where = committed[..., 0]
+    assert torch.equal(inputs["x"][where], inputs["clean"][where]) == (denoising == 1.0)
+
+
 def test_positions_that_stay_pure_noise_have_no_weight() -> None:
     """Positions beyond the last chunk do not move in a jump, so they must not be regressed on."""
     output = torch.full((12, 2), 0.5, requires_grad=True)
@@ -182,7 +202,8 @@ def test_positions_that_stay_pure_noise_have_no_weight() -> None:
     assert (output.grad[:9] != 0).all()
 
 
-def test_visited_buffers_belong_to_the_observation_they_are_kept_with() -> None:
+@pytest.mark.parametrize("latency", [0, 2])
+def test_visited_buffers_belong_to_the_observation_they_are_kept_with(latency: int) -> None:
     """A student that recalls the demonstration leaves buffers of exactly the ladder's noise.
 
     Each stands around the window of its own observation, past slots included, so streaming along
@@ -192,24 +213,27 @@ def test_visited_buffers_belong_to_the_observation_they_are_kept_with() -> None:
     waves = np.stack([np.sin(0.5 * steps), np.cos(0.6 * steps)], axis=1)
     actions = (waves * [2, 3] + [-1, 2]).astype(np.float32)
     observations = {key: np.tile(steps[:, None], (1, *s)) for key, s in SHAPES.items()}
-    windows = Windows(Episodes(observations, actions, np.array([400])), tuple(SHAPES), 3, 10)
+    windows = Windows(Episodes(observations, actions, np.array([400])), tuple(SHAPES), 3, 12)
 
     def recall(x: Tensor, level: Tensor, observation: Tensor) -> Tensor:
         now = (observation.unflatten(1, (3, -1))[:, -1, 0] * 100).round().long()
         return model.action_normalizer(windows.gather(now).actions)
 
     model = tiny_model(
-        horizon=10, num_obs_steps=3, ladders=("4x2",), network=FakeNetwork(24, recall)
+        horizon=12, num_obs_steps=3, ladders=("4x2",), network=FakeNetwork(24, recall)
     )
     model.observation_normalizer.scale.fill_(0.01)
-    visits = visit(model, windows, list(model.ladders), 1500, torch.Generator().manual_seed(0))
-    assert torch.equal(visits.level[0], torch.from_numpy(model.ladders[0].levels()))
-    assert torch.equal(visits.next_level[0], torch.from_numpy(model.ladders[0].levels(12)))
+    ladder = model.ladders[0].delayed(latency)
+    visits = visit(model, windows, [ladder], 1500, torch.Generator().manual_seed(0))
+    assert torch.equal(visits.level[0], torch.from_numpy(ladder.levels()))
+    assert torch.equal(visits.next_level[0], torch.from_numpy(ladder.levels(12)))
     clean = recall(visits.x, visits.level, visits.observation)
     signal, sigma = model.schedule.signal(visits.level), model.schedule.sigma(visits.level)
     now = visits.observation.unflatten(1, (3, -1))[:, -1, 0] * 100
     inside = (now > 10) & (now < 390)  # episodes end: repeated steps differ from executed ones
-    noise = ((visits.x - signal[..., None] * clean) / sigma[..., None])[inside]
+    error, committed = (visits.x - signal[..., None] * clean)[inside], ladder.levels() == 0
+    np.testing.assert_allclose(error[:, committed], 0, atol=1e-6)
+    noise = error[:, ~committed] / sigma[inside][:, ~committed, None]
     np.testing.assert_allclose(noise.mean(0), 0, atol=0.12)
     np.testing.assert_allclose(noise.var(0), 1, atol=0.15)
 

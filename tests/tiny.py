@@ -64,11 +64,13 @@ def tiny_model(
     ladders: tuple[str, ...] = ("1x8", "2x4", "4x2", "8x1"),
     prediction: str = "sample",
     jump: bool = False,
+    max_latency: int = 0,
     network: Denoiser | None = None,
 ) -> DiffusionModel:
     """A model with random weights, large enough that clipping happens, for the actions of SPEC."""
+    sizes = NetworkConfig("mlp", 16, 1)
     config = ModelConfig(
-        horizon, num_obs_steps, num_levels, ladders, prediction, jump, NetworkConfig("mlp", 16, 1)
+        horizon, num_obs_steps, num_levels, ladders, prediction, jump, sizes, max_latency
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

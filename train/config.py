@@ -113,7 +113,8 @@ class DistillConfig:
         denoising: Share of samples that train ordinary denoising.
         start: Share of samples that train the start buffer's jumps.
         visited: Share of samples from buffers that the student itself produced.
-        num_visits: Rollouts per ladder whose buffers are kept at each refresh.
+        num_visits: Rollouts per ladder whose buffers are kept at each refresh; the latencies that
+            the model knows share them.
         refresh_every: Steps between two refreshes.
     """
 

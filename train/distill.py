@@ -87,13 +87,13 @@ class JumpObjective(nn.Module):
         self._teacher = [teacher]
         self._denoising = [denoising]
         self._windows, self._config, self._seed = windows, config, seed
-        self._ladders = list(student.ladders)
+        self._ladders = list(student.delayed_ladders)
         calls = config.calls_per_step
         self._ladder_jumps = [
             jump for ladder in self._ladders for num in calls for jump in ladder_jumps(ladder, num)
         ]
         self._start_jumps = [
-            jump for ladder in self._ladders for num in calls for jump in start_jumps(ladder, num)
+            jump for ladder in student.ladders for num in calls for jump in start_jumps(ladder, num)
         ]
         self._visited: VisitedBuffers | None = None
 
@@ -101,9 +101,8 @@ class JumpObjective(nn.Module):
         """Renew the student-visited buffers every `refresh_every` steps."""
         if step % self._config.refresh_every == 0 or self._visited is None:
             generator = step_generator(self._seed, step, stream="visit")
-            self._visited = visit(
-                self.model, self._windows, self._ladders, self._config.num_visits, generator
-            )
+            num_visits = self._config.num_visits // (self.model.config.max_latency + 1)
+            self._visited = visit(self.model, self._windows, self._ladders, num_visits, generator)
 
     def draw(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Split the batch into denoising, start, ladder and visited samples."""
@@ -141,7 +140,7 @@ class JumpObjective(nn.Module):
         """Mean squared error of the clean actions that each jump aims at."""
         x, level, next_level = inputs["x"], inputs["level"], inputs["next_level"]
         jump = (level - next_level).amax(dim=1)
-        target, weight = inputs["clean"].clone(), torch.ones_like(x[..., :1])
+        target, weight = inputs["clean"].clone(), (level > 0)[..., None].float()
         is_jump = jump > 0
         rows = {key: value[is_jump] for key, value in inputs.items()}
         if is_jump.any():

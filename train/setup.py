@@ -162,7 +162,7 @@ def level_mixture(config: PolicyConfig, model: DiffusionModel) -> LevelMixture:
     return LevelMixture(
         sizes.horizon,
         sizes.num_levels,
-        model.ladders,
+        model.delayed_ladders,
         config.chunkwise,
         config.independent,
     )
