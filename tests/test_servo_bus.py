@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import dynamixel_sdk
 import numpy as np
 import pytest
+import scservo_sdk
 
 from hotloop.real_robot.config import RobotConfig
 from hotloop.real_robot.core.controller import ControllerConfig
@@ -159,6 +160,21 @@ def test_a_missing_answer_fails_the_cycle_and_the_next_one_works(protocol, fault
         bus.faults = Faults()
         time.sleep(0.7 if faults.delay else 0.01)
         assert driver.read().position.shape == (6,)
+
+
+def test_an_answer_that_the_sdk_trips_over_is_asked_for_again(monkeypatch) -> None:
+    """A late answer to another question may be shorter than what Feetech's SDK reads from it."""
+    handler = type(scservo_sdk.PacketHandler(0))
+    ping, calls = handler.ping, []
+
+    def stumbling(self, port, number):
+        calls.append(number)
+        return [][0] if len(calls) == 1 else ping(self, port, number)
+
+    monkeypatch.setattr(handler, "ping", stumbling)
+    with connected("feetech") as (_, driver):
+        assert calls[:2] == [1, 1]
+        assert len(driver.read().position) == len(IDS)
 
 
 @BOTH

@@ -66,7 +66,8 @@ class TaskConfig:
     """Where demonstrations come from and which environment they belong to.
 
     Attributes:
-        name: Environment, as `hotloop eval` knows it.
+        name: Environment, as `hotloop eval` knows it; ``"recorded"`` for recordings of one's own
+            robot, which no simulator belongs to.
         dataset: Path or id of the demonstrations, see `read_episodes`.
         keys: hotloop's key for each source column, ``"action"`` included.
         options: What the dataset does not say itself.

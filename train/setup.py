@@ -22,6 +22,7 @@ from .data.episodes import Episodes
 from .data.formats import read_episodes
 from .data.matching import check_matches_task
 from .data.plan_windows import PlanWindows
+from .data.recorded_spec import recorded_action_spec
 from .data.windows import Windows
 from .distill import JumpObjective
 from .distill_guidance import GuidanceObjective, prepare_guidance
@@ -32,6 +33,7 @@ from .vla import prepare_vla, stored_model
 from .vla_config import VlaPolicyConfig
 
 _LOG = logging.getLogger(__name__)
+RECORDED = "recorded"
 
 
 def train(config: TrainConfig) -> Path:
@@ -50,8 +52,10 @@ def train(config: TrainConfig) -> Path:
     if not config.task.dataset:
         raise ValueError("task.dataset is not set; name the demonstrations with task.dataset=PATH")
     torch.set_num_threads(config.num_threads)
-    task = make_task(config.task.name)
+    task = None if config.task.name == RECORDED else make_task(config.task.name)
     episodes = read_episodes(config.task.dataset, config.task.keys or None, config.task.options)
+    if task is None:
+        return train_on(config, episodes, recorded_action_spec(episodes))
     check_matches_task(episodes, task)
     return train_on(config, episodes, task.action_spec)
 

@@ -174,12 +174,19 @@ class SdkBus:
 
         The result is the last value but one of the SDK's answer.
         """
-        answer = call(self.port, *arguments)
+        answer = self._ask(call, *arguments)
         for _ in range(ATTEMPTS - 1):
             if answer[-2] == self.sdk.COMM_SUCCESS:
                 break
-            answer = call(self.port, *arguments)
+            answer = self._ask(call, *arguments)
         return answer
+
+    def _ask(self, call: Callable[..., tuple[int, ...]], *arguments: int) -> tuple[int, ...]:
+        try:
+            return call(self.port, *arguments)
+        except IndexError:
+            # A late answer to an earlier question is shorter than what the SDK reads from it.
+            return 0, self.sdk.COMM_RX_CORRUPT, 0
 
     def find(self) -> None:
         """Raise ConnectionError unless all servos answer."""

@@ -69,9 +69,16 @@ def evaluate_checkpoint(name_or_path: str, config: EvalConfig) -> Evaluation:
     from ...envs.rollout import evaluate
     from ...envs.video import Video
     from ...policies.checkpoint import load_checkpoint
+    from ..setup import RECORDED
 
     checkpoint = load_checkpoint(name_or_path)
-    task = make_task(config.task or str(checkpoint.provenance["task"]))
+    name = config.task or str(checkpoint.provenance["task"])
+    if name == RECORDED:
+        raise ValueError(
+            f"{name_or_path} was trained on recordings of a robot, to which no simulator "
+            "belongs; run it with `hotloop control checkpoint=…`, or name one with task=NAME"
+        )
+    task = make_task(name)
     policy = checkpoint.policy(config.sampling_choices(), config.engine)
     options = config.eval
     video = None

@@ -108,8 +108,11 @@ class LeRobotFile(DatasetFile):
         return keys
 
     def metadata(self) -> dict[str, Any]:
-        """Frame rate [Hz], robot and tasks, and what hotloop wrote."""
+        """Frame rate [Hz], robot, tasks and names of the actions, and what hotloop wrote."""
         facts = {"fps": self.info["fps"], "robot_type": self.info.get("robot_type")}
+        names = self.features["action"].get("names")
+        if isinstance(names, list):
+            facts["action_names"] = names
         ours = self.path / PROVENANCE
         found = json.loads(ours.read_text()) if ours.exists() else {}
         return {**found, **facts, "tasks": self.tasks()}

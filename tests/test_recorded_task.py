@@ -1,0 +1,62 @@
+"""Recordings of one's own robot: what is taken from them, from the command to a checkpoint."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from example_episodes import make_episodes
+
+from hotloop.policies.checkpoint import load_checkpoint
+from hotloop.train.cli import main
+from hotloop.train.data.formats import read_episodes
+from hotloop.train.data.recorded_spec import recorded_action_spec
+from hotloop.train.data.write import write_episodes
+
+NAMES = ["shoulder.pos", "gripper.pos"]
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    """A LeRobot dataset as a recording program writes it, with names."""
+    folder = tmp_path / "lerobot"
+    write_episodes(folder, replace(make_episodes(infos=False), metadata={"dt": 0.05}), "lerobot")
+    path = folder / "meta" / "info.json"
+    info = json.loads(path.read_text())
+    info["features"]["action"]["names"] = NAMES
+    path.write_text(json.dumps(info))
+    return folder
+
+
+def test_names_bounds_and_rate_are_the_datasets(recorded: Path) -> None:
+    episodes = read_episodes(recorded, None)
+    spec = recorded_action_spec(episodes)
+    assert (list(spec.names), spec.dt) == (NAMES, 0.05)
+    np.testing.assert_array_equal(spec.low, episodes.actions.min(axis=0))
+    np.testing.assert_array_equal(spec.high, episodes.actions.max(axis=0))
+
+
+def test_a_policy_trains_on_recordings_without_a_simulator(
+    recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    tiny = ["policy.model.horizon=3", "policy.model.network.width=16", "batch_size=4"]
+    tiny += ["policy.model.network.depth=1", "policy.sampling.num_execute=1", "steps=2"]
+    data = ["task=recorded", f"task.dataset={recorded}", f"output_dir={run}", "save_every=2"]
+    assert main(["train", "policy=dp", *data, *tiny]) == 0
+    assert list(load_checkpoint(run).action_spec.names) == NAMES
+    assert main(["eval", str(run)]) == 2
+    assert "was trained on recordings of a robot" in capsys.readouterr().err
+
+
+def test_recordings_that_do_not_say_what_a_robot_needs_are_refused() -> None:
+    episodes = make_episodes()
+    with pytest.raises(ValueError, match=r"does not say how much time lies between two steps"):
+        recorded_action_spec(replace(episodes, metadata={}))
+    still = episodes.actions.copy()
+    still[:, 1] = 0.5
+    with pytest.raises(ValueError, match=r"action 1 is the same in every step"):
+        recorded_action_spec(replace(episodes, actions=still))
