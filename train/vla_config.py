@@ -23,7 +23,8 @@ class VlaPolicyConfig:
         state_key: Observation key of the proprioception; empty for none.
         unscaled_actions: Dimensions that lie within [-1, 1] already and are not scaled by their
             quantiles, such as a gripper command.
-        image_shift: Largest random shift of each picture in training [px].
+        image_shift: Largest random shift of each picture in training [px]; where the camera is
+            fixed, it hides where things are.
         trajectories: Folder of the teacher's Jacobi trajectories; with ``distill.teacher`` the
             policy is distilled from them.
         cloning_weight: Weight omega of the autoregressive loss in distillation.
@@ -40,7 +41,7 @@ class VlaPolicyConfig:
     cameras: tuple[str, ...] = ()
     state_key: str = "observation.state"
     unscaled_actions: tuple[int, ...] = ()
-    image_shift: int = 3
+    image_shift: int = 0
     trajectories: str = ""
     cloning_weight: float = 1.0
     label_quantile: float = 0.9
