@@ -64,6 +64,9 @@ STREAMING: dict[str, Make] = {
     "synchronous SDP": lambda name, steps: Executor(SynchronousPolicy(default(name), steps)),
     "streaming SDP": lambda name, steps: Executor(default(name), latency=steps),
 }
+DELAYED: dict[str, Make] = {
+    "streaming SDP, trained for it": lambda name, steps: Executor(default(name), latency=steps),
+}
 PLANNER: dict[str, Make] = {
     "synchronous planner": lambda name, steps: Executor(SynchronousPolicy(default(name), steps)),
     "asynchronous planner": lambda name, steps: Executor(default(name), latency=steps),
@@ -84,7 +87,10 @@ class Case(NamedTuple):
 
 # A control step lasts 100 ms in Push-T, 10 ms in PointMaze and 8 ms in hopper.
 CASES = {
-    "pusht": Case({"pusht-dp": DIFFUSION, "pusht-sdp": STREAMING}, (0, 1, 2, 3)),
+    "pusht": Case(
+        {"pusht-dp": DIFFUSION, "pusht-sdp": STREAMING, "pusht-sdp-latency": DELAYED},
+        (0, 1, 2, 3),
+    ),
     "pointmaze-umaze": Case(
         {"pointmaze-dp": DIFFUSION, "pointmaze-sdp": STREAMING}, (0, 2, 4, 6, 8)
     ),
