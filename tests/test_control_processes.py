@@ -39,7 +39,9 @@ JOB = RunConfig(REACH, duration=0.8)
 
 
 def commands(log: RunLog) -> list[np.ndarray]:
-    return list(log.column("command")[log.column("has_command").astype(bool)])
+    """Where the arm stood when it was armed, and all commands: the first may already move."""
+    sent = log.column("has_command").astype(bool)
+    return [log.column("state.position")[sent][0], *log.column("command")[sent]]
 
 
 def run(robot: RobotConfig, job: RunConfig) -> tuple[dict, list[str]]:
