@@ -21,6 +21,7 @@ DECODINGS: dict[str, dict[str, Any]] = {
     "committed": {"method": "committed", "guess": "random", **WAIT},
     "committed, warm": WARM,
     "sigma 4, warm": {**WARM, "max_forwards": 4},
+    "sigma 3, warm": {**WARM, "max_forwards": 3},
     "sigma 2, warm": {**WARM, "max_forwards": 2},
     "sigma 1, warm": {**WARM, "max_forwards": 1},
     "epsilon 0.05, warm": {**WARM, "max_move": 0.05},
