@@ -19,6 +19,7 @@ from hotloop.real_robot.core.events import (
 )
 from hotloop.real_robot.core.limits import Chain, Limits, Workspace
 from hotloop.real_robot.core.trajectory import Chunk, ChunkRules
+from hotloop.real_robot.logs.reader import RunLog
 
 DT = 0.002
 LIMITS = Limits((-1.0, -2.0), (1.5, 2.0), (2.0, 3.0), (8.0, 12.0), (400.0, 300.0))
@@ -81,6 +82,12 @@ class Bench:
 
     def said(self, kind: EventKind) -> str:
         return "\n".join(event.text for event in self.events if event.kind is kind)
+
+
+def commands(log: RunLog) -> list[np.ndarray]:
+    """Where the arm stood when it was armed, and all commands: the first may already move."""
+    sent = log.column("has_command").astype(bool)
+    return [log.column("state.position")[sent][0], *log.column("command")[sent]]
 
 
 def largest_differences(commands: list[np.ndarray], dt: float) -> list[np.ndarray]:

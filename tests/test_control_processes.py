@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from robots import assert_within_limits
+from robots import assert_within_limits, commands
 
 from hotloop.real_robot.config import RobotConfig
 from hotloop.real_robot.core.controller import ControllerConfig
@@ -24,7 +24,7 @@ from hotloop.real_robot.drivers.replay import ReplayDriver
 from hotloop.real_robot.emulator.bus import ServoBus
 from hotloop.real_robot.emulator.dynamixel import BUS_WATCHDOG, TRIGGERED, DynamixelServos
 from hotloop.real_robot.emulator.plant import Plant
-from hotloop.real_robot.logs.reader import RunLog, read_log
+from hotloop.real_robot.logs.reader import read_log
 from hotloop.real_robot.logs.replay import replay
 from hotloop.real_robot.runtime import supervisor
 from hotloop.real_robot.runtime.keyboard import Keyboard
@@ -36,12 +36,6 @@ ARM = RobotConfig("arm", "mujoco", CONTROL, {"model": "arm6"})
 DRY = RobotConfig("dry", "dry-run", CONTROL)
 REACH = "hotloop.real_robot.inference:make_reach_policy"
 JOB = RunConfig(REACH, duration=0.8)
-
-
-def commands(log: RunLog) -> list[np.ndarray]:
-    """Where the arm stood when it was armed, and all commands: the first may already move."""
-    sent = log.column("has_command").astype(bool)
-    return [log.column("state.position")[sent][0], *log.column("command")[sent]]
 
 
 def run(robot: RobotConfig, job: RunConfig) -> tuple[dict, list[str]]:
