@@ -17,7 +17,7 @@ import numpy as np
 
 from ..decoding import ActionSpec
 from ..decoding.instruction import INSTRUCTION_BYTES, INSTRUCTION_KEY, encode_instruction
-from .task import Task
+from .task import EndsWhenSolved, Task
 
 DT = 0.0125  # [s], five steps of the simulator
 MAX_STEPS = 150  # the scripted experts need 20 to 85
@@ -54,7 +54,7 @@ SUBTASKS = (
 )
 
 
-class Tabletop:
+class Tabletop(EndsWhenSolved):
     """Meta-World's Sawyer arm before a drawer, a window or a faucet.
 
     Args:
@@ -80,21 +80,6 @@ class Tabletop:
         self._scenes: dict[str, _Scene] = {}
         self._subtask, self._instruction = subtasks[0], subtasks[0].instruction
         self._num_steps, self._success = 0, False
-
-    @property
-    def score(self) -> float:
-        """1 if the subtask was solved, else 0."""
-        return float(self._success)
-
-    @property
-    def success(self) -> bool:
-        """Whether the subtask was solved at some step."""
-        return self._success
-
-    @property
-    def terminated(self) -> bool:
-        """Whether the episode ended in a terminal state: the subtask is solved."""
-        return self._success
 
     @property
     def subtask(self) -> Subtask:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..decoding import ActionSpec
 from .gymnasium_env import make_gymnasium_env
-from .task import Task
+from .task import EndsWhenSolved, Task
 
 GOAL_RADIUS = 0.45  # [m], distance at which gymnasium-robotics counts the goal as reached
 BALL_RADIUS = 0.1  # [m]
@@ -23,7 +23,7 @@ _WALL, _FLOOR = (84, 84, 96), (244, 244, 240)
 _GOAL, _BALL = (144, 220, 150), (52, 92, 220)
 
 
-class PointMaze:
+class PointMaze(EndsWhenSolved):
     """A maze in which an episode ends when the ball comes within 0.45 m of the goal.
 
     Args:
@@ -35,21 +35,6 @@ class PointMaze:
         self._env = make_maze_env(size, max_steps, continuing=False)
         self._success = False
         self._frame: dict[str, np.ndarray] = {}
-
-    @property
-    def score(self) -> float:
-        """1 if the goal was reached, else 0."""
-        return float(self._success)
-
-    @property
-    def success(self) -> bool:
-        """Whether the goal was reached."""
-        return self._success
-
-    @property
-    def terminated(self) -> bool:
-        """Whether the goal was reached."""
-        return self._success
 
     @property
     def maze(self) -> Any:

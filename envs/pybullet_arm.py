@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..decoding import ActionSpec
-from .task import Task
+from .task import EndsWhenSolved, Task
 
 MAX_STEPS = 100
 MAX_MOVE = 0.05  # [m], the hand's target per control step and axis
@@ -23,7 +23,7 @@ _REST = (0.0, -0.4, 0.0, -2.2, 0.0, 1.9, 0.785)  # [rad]
 _LOW, _HIGH = np.array([0.3, -0.35, 0.02]), np.array([0.7, 0.35, 0.6])
 
 
-class PybulletArm:
+class PybulletArm(EndsWhenSolved):
     """Frames hold the hand's position and velocity, the goal and, when pushing, the cube's place.
 
     Args:
@@ -36,21 +36,6 @@ class PybulletArm:
         self._push, self._success, self._num_steps = push, False, 0
         self._arm, self._cube = -1, -1
         self._goal, self._target = np.zeros(3), np.zeros(3)
-
-    @property
-    def score(self) -> float:
-        """1 if the goal was reached, else 0."""
-        return float(self._success)
-
-    @property
-    def success(self) -> bool:
-        """Whether hand or cube came within 0.05 m of the goal."""
-        return self._success
-
-    @property
-    def terminated(self) -> bool:
-        """Whether the last step reached the goal."""
-        return self._success
 
     def reset(self, seed: int) -> dict[str, np.ndarray]:
         """Start an episode with goal and cube drawn from the seed."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..decoding import ActionSpec
 from .rendering import choose_backend, draw_fast, require_backend
-from .task import Task
+from .task import EndsWhenSolved, Task
 
 CONTROL_HZ = 20
 HORIZON = 400
@@ -23,7 +23,7 @@ _ROBOT_SHAPES = {"robot0_eef_pos": (3,), "robot0_eef_quat": (4,), "robot0_grippe
 _QUALITY = '<visual><quality shadowsize="0" offsamples="0"/></visual>'
 
 
-class RobosuiteArm:
+class RobosuiteArm(EndsWhenSolved):
     """One Panda whose hand is moved by OSC_POSE deltas.
 
     Frames have robomimic's keys: hand position [m] ``observation.robot0_eef_pos``, quaternion
@@ -42,21 +42,6 @@ class RobosuiteArm:
         self._env = _make(env_name, images)
         self._images, self._success, self._num_steps = images, False, 0
         self._renderer: Any = None
-
-    @property
-    def score(self) -> float:
-        """1 if the task was solved, else 0."""
-        return float(self._success)
-
-    @property
-    def success(self) -> bool:
-        """Whether the task was solved at some step."""
-        return self._success
-
-    @property
-    def terminated(self) -> bool:
-        """Whether the last step solved the task."""
-        return self._success
 
     @property
     def infos(self) -> dict[str, np.ndarray]:

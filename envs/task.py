@@ -57,6 +57,30 @@ class Environment(Protocol):
         ...
 
 
+class EndsWhenSolved:
+    """Outcome of an environment whose episodes end as soon as their task is solved.
+
+    Whoever inherits sets `_success`: False when an episode starts, True when the task is solved.
+    """
+
+    _success = False
+
+    @property
+    def score(self) -> float:
+        """1 if the task was solved, else 0."""
+        return float(self._success)
+
+    @property
+    def success(self) -> bool:
+        """Whether the task was solved in this episode."""
+        return self._success
+
+    @property
+    def terminated(self) -> bool:
+        """Whether the last step solved the task."""
+        return self._success
+
+
 @dataclass(frozen=True)
 class Task:
     """A named environment with everything that is known without starting its simulator.

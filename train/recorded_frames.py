@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
-
-import numpy as np
 
 from ..decoding import Executor, Policy
 from ..envs.registry import make_task
 from ..envs.task import Environment
 from ..policies.checkpoint import Checkpoint
+from .latency import Frames
 
 FIRST_SEED = 100_000  # as `hotloop eval`
 NUM_EPISODES, MAX_STEPS = 6, 96
-
-Frames = list[Mapping[str, np.ndarray]]
 
 
 def recorded_frames(
