@@ -56,6 +56,13 @@ class ActionHead:
         return newest.reshape(len(newest), -1)
 
 
+def check_num_execute(num_execute: int, model: DiffusionModel) -> None:
+    """Raise ValueError unless a plan has so many actions from the present one on."""
+    future = model.config.horizon - model.num_past
+    if not 1 <= num_execute <= future:
+        raise ValueError(f"num_execute must be between 1 and {future}, got {num_execute}")
+
+
 def write_noise(noise: RowNoise, rows: np.ndarray, memory: Memory, names: list[str]) -> None:
     """Draw the noise of every call; a row draws it in the order of the calls."""
     if names:
@@ -86,12 +93,8 @@ class DiffusionPolicy:
         self.num_execute = sampling.num_execute
         self._head = ActionHead(model, action_spec)
         self.observation_spec = self._head.observation_spec
+        check_num_execute(self.num_execute, model)
         num_levels, horizon = model.config.num_levels, model.config.horizon
-        if not 1 <= self.num_execute <= horizon - model.num_past:
-            raise ValueError(
-                f"num_execute must be between 1 and {horizon - model.num_past}, "
-                f"got {self.num_execute}"
-            )
         levels = spaced_levels(num_levels, 0, sampling.calls_per_step or num_levels)
         vectors = [np.full(horizon, level) for level in levels]
         self.program = self._act(reverse_program(model, vectors, sampling.update))

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ..decoding import ActionSpec
 from .diffusion import DiffusionPolicy
 from .model import DiffusionModel, ModelConfig
 from .planners.config import PlannerConfig, PlannerSampling
 from .planners.model import PlannerModel
 from .planners.planner import Planner
+from .real_time_chunking import RealTimeChunkingPolicy
 from .sampling import SamplingConfig
 from .streaming_diffusion import StreamingDiffusionPolicy
 from .vla.build import vla_of_checkpoint
@@ -36,9 +38,16 @@ class Kind:
     policy: Callable[..., Any]
 
 
+def _diffusion_policy(
+    model: DiffusionModel, action_spec: ActionSpec, sampling: SamplingConfig, engine: str = "eager"
+) -> DiffusionPolicy | RealTimeChunkingPolicy:
+    make = RealTimeChunkingPolicy if sampling.prefix_guidance else DiffusionPolicy
+    return make(model, action_spec, sampling, engine)
+
+
 _PLANNER = Kind(PlannerConfig, PlannerModel, PlannerSampling, Planner)
 KINDS: dict[str, Kind] = {
-    "dp": Kind(ModelConfig, DiffusionModel, SamplingConfig, DiffusionPolicy),
+    "dp": Kind(ModelConfig, DiffusionModel, SamplingConfig, _diffusion_policy),
     "sdp": Kind(ModelConfig, DiffusionModel, SamplingConfig, StreamingDiffusionPolicy),
     "diffuser": _PLANNER,
     "decision_diffuser": _PLANNER,

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from ..decoding import ActionSpec, ActionTrajectory, Observation
-from ..decoding.prefix_guidance import GUIDANCES, guided_clean, prefix_weights
+from ..decoding.prefix_guidance import guided_clean, prefix_weights
 from ..decoding.samplers import StepCoefficients, spaced_levels, step_coefficients
 from ..decoding.schedules import NoiseSchedule
-from .diffusion import ActionHead
+from .diffusion import ActionHead, check_num_execute
 from .model import DiffusionModel
 from .rows import RowNoise
 from .sampling import SamplingConfig
@@ -28,22 +28,27 @@ class RealTimeChunkingPolicy:
     Args:
         model: Trained model of a plain Diffusion Policy.
         action_spec: Names, bounds and period of the actions.
-        sampling: Network calls and executed actions; the update is DDIM's.
-        guidance: ``"identity"`` or ``"vjp"``.
+        sampling: Network calls, executed actions and `prefix_guidance`; the update is DDIM's.
+        engine: ``"eager"``: the gradient that guides is not in the graphs of the others.
     """
+
+    parity = 0.0
 
     def __init__(
         self,
         model: DiffusionModel,
         action_spec: ActionSpec,
         sampling: SamplingConfig,
-        guidance: str = "vjp",
+        engine: str = "eager",
     ) -> None:
-        if guidance not in GUIDANCES:
-            raise ValueError(f"guidance must be one of {GUIDANCES}, got {guidance!r}")
+        if engine != "eager":
+            raise ValueError(f"real-time chunking runs on engine 'eager', got {engine!r}")
+        if sampling.update != "ddim":
+            raise ValueError(f"real-time chunking needs update=ddim, got {sampling.update!r}")
+        check_num_execute(sampling.num_execute, model)
         self.action_spec = action_spec
         self.num_execute = sampling.num_execute
-        self._model, self._guidance = model, guidance
+        self._model, self._guidance = model, sampling.prefix_guidance
         self._head = ActionHead(model, action_spec)
         self.observation_spec = self._head.observation_spec
         levels = model.config.num_levels

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..decoding.prefix_guidance import GUIDANCES
+
 START_BUFFERS = ("zero", "constant", "denoise")
 
 
@@ -22,6 +24,9 @@ class SamplingConfig:
             and call per step, h * calls_per_step.
         start_key: SDP only, observation key that holds the current position in action units;
             needed by ``"constant"``.
+        prefix_guidance: DP only, how a new plan is made to go on from the one that is executed
+            while it is computed, real-time chunking: ``"vjp"`` through the network or
+            ``"identity"``; empty for plans that know nothing of each other.
     """
 
     num_execute: int = 8
@@ -30,10 +35,15 @@ class SamplingConfig:
     start: str = "denoise"
     start_calls: int = 0
     start_key: str = ""
+    prefix_guidance: str = ""
 
     def __post_init__(self) -> None:
         """Reject unknown choices."""
         if self.start not in START_BUFFERS:
             raise ValueError(f"start must be one of {START_BUFFERS}, got {self.start!r}")
+        if self.prefix_guidance not in ("", *GUIDANCES):
+            raise ValueError(
+                f"prefix_guidance must be one of {GUIDANCES} or empty, got {self.prefix_guidance!r}"
+            )
         if min(self.calls_per_step, self.start_calls) < 0:
             raise ValueError("calls_per_step and start_calls must be 0 (all) or more")

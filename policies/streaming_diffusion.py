@@ -39,6 +39,11 @@ class StreamingDiffusionPolicy:
         sampling: SamplingConfig,
         engine: str = "eager",
     ) -> None:
+        if sampling.prefix_guidance:
+            raise ValueError(
+                "prefix_guidance is for plain Diffusion Policies; a streaming one goes on from its "
+                "own buffer"
+            )
         self.action_spec, self.model = action_spec, model
         self.num_execute = sampling.num_execute
         self._sampling, self._engine_name = sampling, engine

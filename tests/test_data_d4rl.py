@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from example_episodes import d4rl_columns, write_d4rl_columns
 
-from hotloop.train.data.d4rl import write_d4rl
 from hotloop.train.data.episodes import Episodes
 from hotloop.train.data.formats import read_episodes
+from hotloop.train.data.write import write_episodes
 
 
 def make_episodes():
@@ -35,7 +35,7 @@ def assert_error(message, call, *args, error=ValueError):
 
 def test_what_is_written_is_read_back(tmp_path):
     path, written = tmp_path / "a.hdf5", make_episodes()
-    write_d4rl(path, written)
+    write_episodes(path, written)
     found = read_episodes(path)
     assert list(found.observations) == list(written.observations)
     for key, array in written.observations.items():
@@ -54,7 +54,7 @@ def test_what_is_written_is_read_back(tmp_path):
 
 
 def test_any_d4rl_reader_finds_its_columns(tmp_path):
-    write_d4rl(tmp_path / "a.hdf5", make_episodes())
+    write_episodes(tmp_path / "a.hdf5", make_episodes())
     with h5py.File(tmp_path / "a.hdf5") as file:
         assert set(file) == {"observations", "actions", "rewards", "terminals", "timeouts"}
         assert file["observations"].shape == (7, 10)
@@ -64,7 +64,9 @@ def test_any_d4rl_reader_finds_its_columns(tmp_path):
 
 def test_rewards_that_are_unknown_are_not_invented(tmp_path):
     known = make_episodes()
-    write_d4rl(tmp_path / "a.hdf5", Episodes(known.observations, known.actions, known.episode_ends))
+    write_episodes(
+        tmp_path / "a.hdf5", Episodes(known.observations, known.actions, known.episode_ends)
+    )
     assert read_episodes(tmp_path / "a.hdf5").rewards is None
 
 
@@ -105,9 +107,9 @@ def test_an_existing_file_is_kept_unless_told_otherwise(tmp_path):
     path = tmp_path / "a.hdf5"
     path.write_bytes(b"precious")
     message = f"{path}: exists already; choose another name or overwrite it"
-    assert_error(message, write_d4rl, path, make_episodes(), error=FileExistsError)
+    assert_error(message, write_episodes, path, make_episodes(), error=FileExistsError)
     assert path.read_bytes() == b"precious"
-    write_d4rl(path, make_episodes(), overwrite=True)
+    write_episodes(path, make_episodes(), overwrite=True)
     assert read_episodes(path).num_episodes == 2
 
 
@@ -123,7 +125,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path, mon
 
     monkeypatch.setattr(h5py.File, "create_dataset", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        write_d4rl(path, make_episodes(), overwrite=True)
+        write_episodes(path, make_episodes(), overwrite=True)
     assert [child.name for child in tmp_path.iterdir()] == ["a.hdf5"]
     assert path.read_bytes() == b"precious"
 
@@ -146,13 +148,13 @@ def test_without_knowledge_no_episode_terminated():
 
 def test_a_file_that_could_not_be_read_back_is_not_written(tmp_path):
     path = tmp_path / "a.npz"
-    message = f"{path}: a D4RL file must end in .hdf5 or .h5, got '.npz'"
-    assert_error(message, write_d4rl, path, make_episodes())
+    message = f"{path}: a d4rl dataset must end in .hdf5 or .h5, got '.npz'"
+    assert_error(message, write_episodes, path, make_episodes(), "d4rl")
 
 
 def test_a_truncated_file_is_named(tmp_path):
     path = tmp_path / "a.hdf5"
-    write_d4rl(path, make_episodes())
+    write_episodes(path, make_episodes())
     path.write_bytes(path.read_bytes()[:-50])
     message = f"{path}: cannot be opened: Unable to synchronously open file (truncated file: eof ="
     assert_error(message, read_episodes, path)
@@ -172,7 +174,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_a_flipped_bit_is_found_by_the_checksum(tmp_path):
     path = tmp_path / "a.hdf5"
-    write_d4rl(path, make_episodes())
+    write_episodes(path, make_episodes())
     with h5py.File(path) as file:
         offset = file["actions"].id.get_chunk_info(0).byte_offset
     stored = bytearray(path.read_bytes())

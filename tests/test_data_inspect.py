@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import zarr
 
-from hotloop.train.data.d4rl import write_d4rl
 from hotloop.train.data.episodes import Episodes
 from hotloop.train.data.inspect import inspect_dataset
+from hotloop.train.data.write import write_episodes
 
 PUSHT = (
     Path(os.environ.get("HOTLOOP_DATA", Path(__file__).parents[2] / "shared/data"))
@@ -84,7 +84,7 @@ def test_our_own_file_is_reported_with_its_provenance(tmp_path):
     observations = {"observation.state": np.ones((6, 4), np.float32)}
     actions, ends = np.zeros((6, 2), np.float32), np.array([1, 6])
     episodes = Episodes(observations, actions, ends, metadata={"seed": 3})
-    write_d4rl(tmp_path / "a.hdf5", episodes)
+    write_episodes(tmp_path / "a.hdf5", episodes)
     report = inspect_dataset(tmp_path / "a.hdf5")
     assert (report.layout, report.num_episodes, report.num_steps) == ("d4rl", 2, 6)
     assert report.episode_length == (1, 3.0, 5)

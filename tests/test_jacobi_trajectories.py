@@ -64,6 +64,9 @@ def test_trajectories_end_in_the_greedy_tokens_and_hold_no_state_twice(
         assert len(iterates) > 2
         assert len(torch.unique(iterates, dim=0)) == len(iterates)
         assert (iterates != found.fixed[row]).any(dim=1).all()
+        begun = found.guesses[row].long()
+        assert len(begun) == 3, "two random ones and the previous chunk"
+        assert all((iterates == guess).all(dim=1).any() for guess in begun)
 
 
 def test_a_collection_goes_on_where_it_stopped(
@@ -93,6 +96,15 @@ def test_another_teacher_or_configuration_may_not_add_to_a_collection(
     other = initial_vla(CONFIG, episodes, seed=1).eval()
     with pytest.raises(ValueError, match="another collection: teacher differ"):
         collect(collection, other, windows, CollectionConfig(2, shard_size=100))
+
+
+def test_trajectories_of_an_earlier_format_are_refused(collection: Path, tmp_path: Path) -> None:
+    for path in collection.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    manifest = tmp_path / "collection.json"
+    manifest.write_text(manifest.read_text().replace('"format_version": 2', '"format_version": 1'))
+    with pytest.raises(ValueError, match="trajectories of format 1, and 2 is read; collect them"):
+        read_trajectories(tmp_path)
 
 
 def test_trajectories_that_do_not_converge_are_dropped(

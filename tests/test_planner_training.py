@@ -16,8 +16,8 @@ from hotloop.policies.checkpoint import load_checkpoint
 from hotloop.policies.planners.model import PlannerModel
 from hotloop.train.compose import compose
 from hotloop.train.config import TrainConfig
-from hotloop.train.data.d4rl import write_d4rl
 from hotloop.train.data.plan_windows import PlanWindows
+from hotloop.train.data.write import write_episodes
 from hotloop.train.planners import PlannerObjective, arriving, prepare_planner
 from hotloop.train.setup import train_on
 
@@ -67,6 +67,18 @@ def test_no_loss_looks_behind_the_end_of_an_episode(choices: dict[str, bool]) ->
         changed = {**zero, "states": states, "actions": actions, "returns": returns}
         losses.append(PlannerObjective(model, drafter_share=1.0)(changed))
     torch.testing.assert_close(losses[0], losses[1])
+
+
+def test_noise_that_drowns_the_state_is_pointed_out(caplog: pytest.LogCaptureFixture) -> None:
+    model = tiny_planner()
+    assert model.drafter is not None
+    model.drafter.gain[: model.state_dim] = 0.3
+    PlannerObjective(model, drafter_noise=0.3)
+    assert not caplog.messages
+    model.drafter.gain[: model.state_dim] = 1.2
+    PlannerObjective(model, drafter_noise=0.3)
+    assert "drafter_noise=0.3 is 0.36 of their spread" in caplog.text
+    assert "try 0.042" in caplog.text
 
 
 def test_pinned_positions_are_clean_when_trained_as_when_planning() -> None:
@@ -158,7 +170,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path: Path) -> N
 def test_a_planner_is_trained_by_one_command(tmp_path: Path) -> None:
     from hotloop.train.cli import main
 
-    write_d4rl(tmp_path / "walks.hdf5", walks())
+    write_episodes(tmp_path / "walks.hdf5", walks())
     chosen = [f"task.dataset={tmp_path / 'walks.hdf5'}", "task=pointmaze-umaze"]
     settings = [one for one in SMALL if not one.startswith("task.name")]
     arguments = ["train", "policy=trajectory_diffuser", *chosen, *settings]

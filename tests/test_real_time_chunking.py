@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,8 @@ from tiny import SHAPES, SPEC, FakeNetwork, tiny_model
 from hotloop.decoding import Executor, Observation
 from hotloop.decoding.prefix_guidance import guided_clean, prefix_weights
 from hotloop.decoding.schedules import NoiseSchedule
+from hotloop.policies.checkpoint import load_checkpoint
+from hotloop.policies.diffusion import DiffusionPolicy
 from hotloop.policies.real_time_chunking import RealTimeChunkingPolicy
 from hotloop.policies.sampling import SamplingConfig
 from hotloop.real_robot.strategies import SynchronousPolicy
@@ -31,8 +35,8 @@ def observation(step: int, rows: int = 1) -> Observation:
 
 def policy(guidance: str = "identity", calls: int = 10) -> RealTimeChunkingPolicy:
     torch.manual_seed(0)
-    sampling = SamplingConfig(num_execute=4, calls_per_step=calls)
-    return RealTimeChunkingPolicy(tiny_model(), SPEC, sampling, guidance)
+    sampling = SamplingConfig(num_execute=4, calls_per_step=calls, prefix_guidance=guidance)
+    return RealTimeChunkingPolicy(tiny_model(), SPEC, sampling)
 
 
 class TestRealTimeChunkingPolicy(PolicyConformance):
@@ -103,8 +107,8 @@ def smooth_gaussian(guidance: str) -> tuple[RealTimeChunkingPolicy, np.ndarray]:
         return torch.einsum("ij,bjd->bid", torch.as_tensor(M, dtype=x.dtype), x)
 
     model = tiny_model(network=Gaussian(24, clean))
-    sampling = SamplingConfig(num_execute=4, calls_per_step=24)
-    return RealTimeChunkingPolicy(model, SPEC, sampling, guidance), covariance
+    sampling = SamplingConfig(num_execute=4, calls_per_step=24, prefix_guidance=guidance)
+    return RealTimeChunkingPolicy(model, SPEC, sampling), covariance
 
 
 @pytest.mark.parametrize("guidance", ["identity", "vjp"])
@@ -142,22 +146,37 @@ def test_only_the_vjp_carries_the_old_plan_on_to_the_actions_that_are_free() -> 
 
 
 def test_without_an_old_plan_it_is_a_diffusion_policy() -> None:
-    from hotloop.policies.diffusion import DiffusionPolicy
-
     torch.manual_seed(0)
     model, sampling = tiny_model(), SamplingConfig(num_execute=4, calls_per_step=10)
     plans = []
     for made in (
         DiffusionPolicy(model, SPEC, sampling),
-        RealTimeChunkingPolicy(model, SPEC, sampling, "vjp"),
+        RealTimeChunkingPolicy(model, SPEC, replace(sampling, prefix_guidance="vjp")),
     ):
         made.reset(np.array([1, 2]))
         plans.append(made.plan(observation(0, rows=2), np.zeros(2, np.int64)).actions)
     np.testing.assert_allclose(*plans, atol=1e-4)
 
 
+def test_a_checkpoint_is_told_to_by_its_sampling_choices() -> None:
+    checkpoint = load_checkpoint("pusht-dp")
+    made = checkpoint.policy({"prefix_guidance": "vjp"})
+    assert isinstance(made, RealTimeChunkingPolicy)
+    assert type(checkpoint.policy({})) is DiffusionPolicy
+    with pytest.raises(ValueError, match="real-time chunking runs on engine 'eager', got 'onnx'"):
+        checkpoint.policy({"prefix_guidance": "vjp"}, "onnx")
+    with pytest.raises(ValueError, match="real-time chunking needs update=ddim, got 'ddpm'"):
+        checkpoint.policy({"prefix_guidance": "vjp", "update": "ddpm"})
+    with pytest.raises(ValueError, match="num_execute must be between 1 and 16, got 17"):
+        checkpoint.policy({"prefix_guidance": "vjp", "num_execute": 17})
+    with pytest.raises(ValueError, match="prefix_guidance is for plain Diffusion Policies"):
+        load_checkpoint("pusht-sdp").policy({"prefix_guidance": "vjp"})
+
+
 def test_an_unknown_guidance_is_refused() -> None:
-    with pytest.raises(ValueError, match="guidance must be one of"):
+    with pytest.raises(
+        ValueError, match=r"prefix_guidance must be one of .* or empty, got 'magic'"
+    ):
         policy("magic")
     with pytest.raises(ValueError, match="guidance must be one of"):
         guided_clean(lambda x: x, *[torch.zeros(1, 2, 1)] * 3, 1.0, "magic")

@@ -108,18 +108,27 @@ def test_one_packed_pass_gives_the_loss_and_gradient_of_separate_passes(
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
-def test_each_step_draws_one_of_the_iterates() -> None:
+def test_each_step_draws_one_of_the_iterates_or_a_guess() -> None:
     model = tiny_model()
     observation = {key: torch.from_numpy(value)[:, None] for key, value in frames(model, 2).items()}
     fixed = random_blocks(model, 2)
     iterates = [torch.arange(3)[:, None].repeat(1, 12), 10 + torch.arange(2)[:, None].repeat(1, 12)]
-    batch = TrajectoryBatch(Batch(observation, torch.zeros(2, 4, 3)), iterates, fixed, fixed)
-    objective = ConsistencyObjective(model)
-    drawn = {
-        tuple(objective.draw(batch, torch.Generator().manual_seed(seed))["iterate"][:, 0].tolist())
-        for seed in range(60)
-    }
-    assert drawn == {(a, b) for a in (0, 1, 2) for b in (10, 11)}
+    guesses = torch.tensor([[20, 21], [30, 31]])[..., None].repeat(1, 1, 12)
+    windows = Batch(observation, torch.zeros(2, 4, 3))
+    batch = TrajectoryBatch(windows, iterates, guesses, fixed, fixed)
+
+    def drawn(share: float) -> set[tuple[int, ...]]:
+        objective = ConsistencyObjective(model, guess_share=share)
+        draws = (
+            objective.draw(batch, torch.Generator().manual_seed(seed))["iterate"][:, 0]
+            for seed in range(80)
+        )
+        return {tuple(draw.tolist()) for draw in draws}
+
+    assert drawn(0) == {(a, b) for a in (0, 1, 2) for b in (10, 11)}
+    assert drawn(1) == {(a, b) for a in (20, 21) for b in (30, 31)}
+    firsts, seconds = zip(*drawn(0.5), strict=True)
+    assert set(firsts) == {0, 1, 2, 20, 21} and set(seconds) == {10, 11, 30, 31}
 
 
 def test_cloning_is_the_cross_entropy_of_the_demonstrated_tokens() -> None:
@@ -186,3 +195,5 @@ def test_nonsensical_weights_are_refused() -> None:
         distance_quantile(torch.zeros(1), 1.5)
     with pytest.raises(ValueError, match=r"cloning_weight \(omega\) must be 0 or more, got -1"):
         ConsistencyObjective(tiny_model(), cloning_weight=-1)
+    with pytest.raises(ValueError, match="guess_share must be between 0 and 1, got 2"):
+        ConsistencyObjective(tiny_model(), guess_share=2)

@@ -2,8 +2,9 @@
 
 A shard ``trajectories-00003.safetensors`` covers a fixed range of samples and is written whole or
 not at all, so an interrupted collection goes on where it stopped. For N prompts it holds `index`
-(N,) of the sample, `fixed` (N, n), `labels` (N, n) of the demonstration, `iterates` (M, n) of all
-prompts, and `offsets` (N + 1,) into them. `collection.json` says what the shards were made from.
+(N,) of the sample, `fixed` (N, n), `labels` (N, n) of the demonstration, `guesses` (N, G, n),
+`iterates` (M, n) of all prompts, and `offsets` (N + 1,) into them. `collection.json` says what the
+shards were made from.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from .data.windows import Windows, step_generator
 from .files import write_text
 
 MANIFEST = "collection.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Trajectories:
     index: Tensor
     fixed: Tensor
     labels: Tensor
+    guesses: Tensor
     iterates: Tensor
     offsets: Tensor
 
@@ -124,10 +126,17 @@ def read_trajectories(folder: Path) -> Trajectories:
 
     Raises:
         FileNotFoundError: If there is none.
+        ValueError: If they are of another format.
     """
     paths = sorted(folder.glob("trajectories-*.safetensors"))
     if not paths or not (folder / MANIFEST).exists():
         raise FileNotFoundError(f"{folder} holds no Jacobi trajectories; collect them first")
+    version = json.loads((folder / MANIFEST).read_text()).get("format_version")
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{folder} holds trajectories of format {version}, and {FORMAT_VERSION} is read; "
+            "collect them again"
+        )
     return _joined([Trajectories(**safetensors.torch.load_file(path)) for path in paths])
 
 
@@ -147,7 +156,8 @@ def _trajectories(
     rule = ExitRule(config.max_forwards or labels.shape[1])
     found: list[list[Tensor]] = [[] for _ in indices]
     fixed = torch.zeros_like(labels)
-    for guess in _guesses(model, windows, indices, config, generator):
+    guesses = _guesses(model, windows, indices, config, generator)
+    for guess in guesses:
         # One reading of the prompt serves all guesses: decoders leave it in the cache.
         decoded = jacobi_committed(token_model, begin, guess.to(begin.device), rule, record=True)
         states = torch.stack(decoded.iterates, dim=1).cpu()
@@ -163,6 +173,7 @@ def _trajectories(
         indices[kept],
         fixed[kept].to(torch.int16),
         labels[kept].to(torch.int16),
+        torch.stack(guesses, dim=1)[kept].to(torch.int16),
         iterates.to(torch.int16),
         sizes.cumsum(0),
     )
@@ -205,7 +216,7 @@ def _distinct(parts: list[Tensor], fixed: Tensor) -> Tensor:
 def _joined(parts: list[Trajectories]) -> Trajectories:
     counts = torch.cat([part.offsets.diff() for part in parts])
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
-    names = ("index", "fixed", "labels", "iterates")
+    names = ("index", "fixed", "labels", "guesses", "iterates")
     joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
     return Trajectories(**joined, offsets=offsets)
 

@@ -18,6 +18,8 @@ from .data.plan_windows import PlanWindows
 
 logger = logging.getLogger(__name__)
 
+LARGE_NOISE = 0.1  # of the states' standard deviation
+
 
 def prepare_planner(
     config: PlannerConfig, episodes: Episodes, seed: int
@@ -124,6 +126,16 @@ class PlannerObjective(nn.Module):
         self.model = model
         self.condition_dropout, self.drafter_share = condition_dropout, drafter_share
         self.drafter_noise = drafter_noise
+        if model.drafter is not None and not model.goal_dim:
+            share = drafter_noise * float(model.drafter.gain[: model.state_dim].median())
+            if share > LARGE_NOISE:
+                logger.warning(
+                    "one step changes these states by much: drafter_noise=%g is %.2f of their "
+                    "spread, and drafts will hardly depend on the state; try %.2g",
+                    drafter_noise,
+                    share,
+                    drafter_noise * LARGE_NOISE / (2 * share),
+                )
 
     def prepare(self, step: int) -> None:
         """Nothing to prepare."""

@@ -73,7 +73,6 @@ def train_on(config: TrainConfig, episodes: Episodes, action_spec: ActionSpec) -
         objective, windows = _diffusion_objective(config, config.policy, episodes)
 
     def wrap(averaged: nn.Module, provenance: Mapping[str, Any]) -> Checkpoint:
-        distill = {**asdict(config.distill), "teacher": Path(config.distill.teacher).name}
         stored = averaged
         if isinstance(config.policy, VlaPolicyConfig):
             stored = stored_model(config.policy, averaged)
@@ -84,7 +83,7 @@ def train_on(config: TrainConfig, episodes: Episodes, action_spec: ActionSpec) -
             "seed": config.seed,
             "batch_size": config.batch_size,
             "optim": asdict(config.optim),
-            "distill": distill if config.distill.teacher else None,
+            "distill": _distillation(config),
         }
         sampling = config.policy.sampling
         return Checkpoint(
@@ -92,6 +91,14 @@ def train_on(config: TrainConfig, episodes: Episodes, action_spec: ActionSpec) -
         )
 
     return Trainer(config, objective, windows, wrap).run()
+
+
+def _distillation(config: TrainConfig) -> dict[str, Any] | None:
+    """What a checkpoint tells about its distillation; most settings are of streaming policies."""
+    if not config.distill.teacher:
+        return None
+    settings = asdict(config.distill) if isinstance(config.policy, PolicyConfig) else {}
+    return {**settings, "teacher": Path(config.distill.teacher).name}
 
 
 def _planner_objective(

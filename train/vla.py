@@ -63,6 +63,7 @@ def prepare_vla(
         model, windows, read_trajectories(Path(config.trajectories)), config.label_quantile
     )
     facts |= {"trajectories": len(samples), "replaced_share": samples.replaced_share}
+    facts |= {"guess_share": config.guess_share}
     facts |= {"delta_max": samples.max_distance if np.isfinite(samples.max_distance) else None}
     _LOG.info(
         "%d trajectories; %.2f %% of the labels come from demonstrations (delta_max %.4f)",
@@ -70,7 +71,10 @@ def prepare_vla(
         100 * samples.replaced_share,
         samples.max_distance,
     )
-    return ConsistencyObjective(model, config.cloning_weight, config.image_shift), samples, facts
+    objective = ConsistencyObjective(
+        model, config.cloning_weight, config.guess_share, config.image_shift
+    )
+    return objective, samples, facts
 
 
 def initial_vla(config: VlaPolicyConfig, episodes: Episodes, seed: int) -> VlaModel:
@@ -171,6 +175,7 @@ class TrajectorySamples:
         return TrajectoryBatch(
             self._windows.gather(self._trajectories.index[current]),
             [self._trajectories.iterates_of(row) for row in current.tolist()],
+            self._trajectories.guesses[current].long(),
             self._fixed[current],
             self._labels[current],
         )

@@ -28,6 +28,8 @@ class VlaPolicyConfig:
         trajectories: Folder of the teacher's Jacobi trajectories; with ``distill.teacher`` the
             policy is distilled from them.
         cloning_weight: Weight omega of the autoregressive loss in distillation.
+        guess_share: Share of prompts whose student starts from a guess, as every decoding does; the
+            others start from a random iterate of their trajectories.
         label_quantile: Share of chunks for which the autoregressive loss believes the teacher; the
             chunks farthest from their demonstration are labelled by it. 1 believes it always.
         sampling: What the checkpoint does unless it is told otherwise.
@@ -44,5 +46,6 @@ class VlaPolicyConfig:
     image_shift: int = 0
     trajectories: str = ""
     cloning_weight: float = 1.0
+    guess_share: float = 0.0
     label_quantile: float = 0.9
     sampling: TokenDecodingConfig = field(default_factory=TokenDecodingConfig)

@@ -52,20 +52,21 @@ class TrajectoryBatch:
     Attributes:
         windows: Observations and demonstrated actions.
         iterates: One list of iterates per row, each of shape (J, n), without the fixed point.
+        guesses: What the trajectories began with, shape (B, G, n).
         fixed: Fixed points, shape (B, n).
         labels: Targets of the autoregressive loss, shape (B, n).
     """
 
     windows: Batch
     iterates: list[Tensor]
+    guesses: Tensor
     fixed: Tensor
     labels: Tensor
 
     def to(self, device: torch.device) -> TrajectoryBatch:
         """Move what is on no device yet; the objective moves the rest when it has drawn."""
-        return TrajectoryBatch(
-            self.windows.to(device), self.iterates, self.fixed.to(device), self.labels.to(device)
-        )
+        fixed, labels = self.fixed.to(device), self.labels.to(device)
+        return TrajectoryBatch(self.windows.to(device), self.iterates, self.guesses, fixed, labels)
 
 
 class ConsistencyObjective(nn.Module):
@@ -74,23 +75,35 @@ class ConsistencyObjective(nn.Module):
     Args:
         model: Student; starts as a copy of the teacher.
         cloning_weight: Weight omega of the autoregressive loss.
+        guess_share: Share of prompts for which a guess is drawn instead of any iterate.
         image_shift: Largest random shift of each picture [px].
     """
 
-    def __init__(self, model: VlaModel, cloning_weight: float = 1.0, image_shift: int = 0) -> None:
+    def __init__(
+        self,
+        model: VlaModel,
+        cloning_weight: float = 1.0,
+        guess_share: float = 0.0,
+        image_shift: int = 0,
+    ) -> None:
         super().__init__()
         if not cloning_weight >= 0:
             raise ValueError(f"cloning_weight (omega) must be 0 or more, got {cloning_weight}")
-        self.model, self.cloning_weight, self.image_shift = model, cloning_weight, image_shift
+        if not 0 <= guess_share <= 1:
+            raise ValueError(f"guess_share must be between 0 and 1, got {guess_share}")
+        self.model, self.cloning_weight = model, cloning_weight
+        self.guess_share, self.image_shift = guess_share, image_shift
 
     def prepare(self, step: int) -> None:
         """Nothing to prepare."""
 
     def draw(self, batch: TrajectoryBatch, generator: torch.Generator) -> dict[str, Tensor]:
-        """One random iterate per prompt."""
-        chosen = [
-            one[int(torch.randint(len(one), (), generator=generator))] for one in batch.iterates
-        ]
+        """One random iterate per prompt, or a guess."""
+        begins = torch.rand(len(batch.iterates), generator=generator) < self.guess_share
+        chosen = []
+        for row, iterates in enumerate(batch.iterates):
+            among = batch.guesses[row] if begins[row] else iterates
+            chosen.append(among[int(torch.randint(len(among), (), generator=generator))])
         return draw_prompt(self.model, batch.windows, self.image_shift, generator) | {
             "iterate": torch.stack(chosen).to(batch.fixed.device),
             "fixed": batch.fixed,

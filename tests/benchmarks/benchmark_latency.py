@@ -26,8 +26,6 @@ from hotloop.decoding import Executor, Policy
 from hotloop.envs.registry import make_task
 from hotloop.envs.statistics import bootstrap_interval
 from hotloop.policies.checkpoint import WEIGHTS_FILE, find_checkpoint, load_checkpoint
-from hotloop.policies.real_time_chunking import RealTimeChunkingPolicy
-from hotloop.policies.sampling import SamplingConfig
 from hotloop.real_robot.strategies import SynchronousPolicy
 from hotloop.train.files import write_text
 from hotloop.train.provenance import measurement_header
@@ -37,16 +35,10 @@ DP_CALLS, NUM_EXECUTE = 10, 8
 Make = Callable[[str, int], Executor]
 
 
-def diffusion(name: str) -> Policy:
-    """A Diffusion Policy checkpoint."""
-    return load_checkpoint(name).policy({"calls_per_step": DP_CALLS, "num_execute": NUM_EXECUTE})
-
-
-def chunking(name: str, guidance: str) -> Policy:
-    """The same network with real-time chunking."""
-    checkpoint = load_checkpoint(name)
-    sampling = SamplingConfig(num_execute=NUM_EXECUTE, calls_per_step=DP_CALLS)
-    return RealTimeChunkingPolicy(checkpoint.model, checkpoint.action_spec, sampling, guidance)
+def diffusion(name: str, guidance: str = "") -> Policy:
+    """A Diffusion Policy checkpoint, with real-time chunking if there is guidance."""
+    choices = {"calls_per_step": DP_CALLS, "num_execute": NUM_EXECUTE}
+    return load_checkpoint(name).policy({**choices, "prefix_guidance": guidance})
 
 
 def default(name: str) -> Policy:
@@ -57,8 +49,8 @@ def default(name: str) -> Policy:
 DIFFUSION: dict[str, Make] = {
     "synchronous DP": lambda name, steps: Executor(SynchronousPolicy(diffusion(name), steps)),
     "asynchronous DP": lambda name, steps: Executor(diffusion(name), latency=steps),
-    "RTC DP, identity": lambda name, steps: Executor(chunking(name, "identity"), latency=steps),
-    "RTC DP, vjp": lambda name, steps: Executor(chunking(name, "vjp"), latency=steps),
+    "RTC DP, identity": lambda name, steps: Executor(diffusion(name, "identity"), latency=steps),
+    "RTC DP, vjp": lambda name, steps: Executor(diffusion(name, "vjp"), latency=steps),
 }
 STREAMING: dict[str, Make] = {
     "synchronous SDP": lambda name, steps: Executor(SynchronousPolicy(default(name), steps)),

@@ -51,8 +51,8 @@ BEHAVIORS: dict[str, dict[str, tuple[Behavior, ...]]] = {
     ),
     "halfcheetah": _locomotion(
         "HalfCheetah",
-        Behavior("HalfCheetah_ppo.npz", 0.05),
-        Behavior("HalfCheetah_tqc.npz", 0.05),
+        Behavior("HalfCheetah_tqc.npz", 0.4),
+        Behavior("HalfCheetah_tqc.npz", 0.1),
         {"trpo": 0.3, "a2c": 0.3, "ars": 0.3, "ppo": 0.1},
     ),
     **{

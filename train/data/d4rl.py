@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 
-from ..files import replacing
 from .columns import StoredArray, require_path
 from .episodes import Episodes, blocks
 from .source import Cuts, DatasetFile, ReadOptions, Selection
@@ -212,29 +211,6 @@ def _split_at_limit(ends: np.ndarray, num_steps: int, limit: int) -> np.ndarray:
     cuts = {cut for start, stop in pairwise(borders) for cut in range(start + limit, stop, limit)}
     whole = (num_steps - int(ends[-1] if len(ends) else 0)) % limit == 0
     return np.array(sorted({*ends.tolist(), *cuts, *([num_steps] if whole else [])}), np.int64)
-
-
-def write_d4rl(path: Path | str, episodes: Episodes, *, overwrite: bool = False) -> None:
-    """Write `episodes` completely or, when interrupted, not at all.
-
-    Raises:
-        FileExistsError: If `path` exists and `overwrite` is false.
-        ValueError: If `path` has no HDF5 suffix.
-    """
-    with replacing(check_destination(path, overwrite=overwrite)) as partial:
-        write_d4rl_file(partial, episodes, lambda num_steps: None)
-
-
-def check_destination(path: Path | str, *, overwrite: bool) -> Path:
-    """Return `path`, or raise as `write_d4rl` does if nothing may be written there."""
-    path = Path(path)
-    if path.suffix not in D4RL_SUFFIXES:
-        raise ValueError(
-            f"{path}: a D4RL file must end in {' or '.join(D4RL_SUFFIXES)}, got {path.suffix!r}"
-        )
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path}: exists already; choose another name or overwrite it")
-    return path
 
 
 def write_d4rl_file(path: Path, episodes: Episodes, advance: Callable[[int], object]) -> None:

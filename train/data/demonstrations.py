@@ -17,9 +17,8 @@ from ...envs.recording import RecordedEpisode, record_episode
 from ...envs.registry import make_task
 from ...envs.task import Environment, Task
 from .behaviors import behaviors
-from .d4rl import check_destination
 from .episodes import Episodes
-from .write import write_episodes
+from .write import check_target, write_episodes
 
 _PROVENANCE_PACKAGES = (
     "hotloop",
@@ -84,7 +83,7 @@ def generate_demonstrations(
     The layout is D4RL's, or robomimic's where there are pictures, for which D4RL's has no place.
 
     Args:
-        path: File to create, see `write_d4rl`; nothing is written before all episodes are there.
+        path: File to create, see `write_episodes`; nothing is written before all are there.
         collection: What to record.
         overwrite: Replace an existing file.
         progress: Show a progress bar on stderr.
@@ -94,8 +93,9 @@ def generate_demonstrations(
         FileNotFoundError: If an agent's file is not there.
         ValueError: If the task has no such experts, or an agent does not fit it.
     """
-    path = check_destination(path, overwrite=overwrite)
     task = make_task(collection.task)
+    pictures = any(len(shape) == 3 for shape in task.observation_shapes.values())
+    path, layout = check_target(path, "robomimic" if pictures else "d4rl", overwrite=overwrite)
     parts = _parts(collection)
     unit, total = "episode", collection.num_episodes
     if collection.num_steps:
@@ -109,8 +109,7 @@ def generate_demonstrations(
             recorded += episodes
             facts.append(_part_facts(part, first_seed, len(episodes)))
     dataset = _joined(task, recorded, {**_facts(task, collection), "experts": facts})
-    pictures = any(len(shape) == 3 for shape in task.observation_shapes.values())
-    write_episodes(path, dataset, "robomimic" if pictures else "d4rl", overwrite=overwrite)
+    write_episodes(path, dataset, layout, overwrite=overwrite)
     return dataset
 
 
