@@ -36,32 +36,19 @@ def write_rerun(log: RunLog, path: Path) -> None:
         raise ValueError("the log holds no cycle, so there is nothing to export")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    failed = OSError(f"{path} could not be written completely; is there space?")
+    with rerun.RecordingStream("hotloop", recording_id=log.robot.name) as recording:
+        # Into memory: the SDK writes files in a thread of its own, and where the disk is full that
+        # thread leaves the others hanging or ends the process.
+        stream = recording.binary_stream()
+        _send(rerun, recording, log)
+        content = stream.read()
     try:
-        with rerun.RecordingStream("hotloop", recording_id=log.robot.name) as recording:
-            recording.save(partial)
-            _send(rerun, recording, log)
-            recording.flush()
-            recording.disconnect()
-        # The SDK writes in a thread of its own, whose failures do not always come to us.
-        if not _is_complete(partial, len(log.cycles)):
-            raise failed
+        partial.write_bytes(content)
         partial.replace(path)
-    except RuntimeError as error:
-        raise failed from error
+    except OSError as error:
+        raise OSError(f"{path} could not be written completely; is there space?") from error
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _is_complete(path: Path, num_cycles: int) -> bool:
-    """Whether what is sent last can be read back."""
-    reader: Any = require("rerun.chunk", "rerun").RrdReader
-    try:
-        chunks = reader(path).stream().to_chunks()
-    except (OSError, ValueError, RuntimeError):
-        return False
-    rows = sum(len(chunk.to_record_batch()) for chunk in chunks if chunk.entity_path == WAKE)
-    return rows == num_cycles
 
 
 def _send(rerun: Any, recording: Any, log: RunLog) -> None:
