@@ -32,8 +32,6 @@ class RealTimeChunkingPolicy:
         engine: ``"eager"``: the gradient that guides is not in the graphs of the others.
     """
 
-    parity = 0.0
-
     def __init__(
         self,
         model: DiffusionModel,

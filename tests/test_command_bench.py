@@ -54,6 +54,10 @@ def test_each_thread_count_is_measured_in_its_own_process(tmp_path: Path) -> Non
         (["steps=3"], "needs at least one checkpoint, e.g. hotloop bench pusht-sdp"),
         (["pusht-sdp", "stepz=3"], "unknown key 'stepz'; did you mean steps?"),
         (["pusht-sdp", "threads=[0]"], "threads must be positive numbers, got [0]"),
+        (
+            ["pusht-dp", "engines=[eager]", "sampling.prefix_guidance=vjp", "calls=[2]"],
+            "leave sampling.prefix_guidance out",
+        ),
     ],
 )
 def test_wrong_arguments_are_one_message(

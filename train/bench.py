@@ -21,6 +21,7 @@ from ..policies.diffusion import DiffusionPolicy
 from ..policies.engines.engine import installed_engines, make_engine
 from ..policies.planners.config import PlannerSampling
 from ..policies.planners.planner import Planner
+from ..policies.real_time_chunking import RealTimeChunkingPolicy
 from ..policies.reverse import bare_forward
 from ..policies.streaming_diffusion import StreamingDiffusionPolicy
 from ..policies.vla.decoding_config import METHODS
@@ -105,6 +106,11 @@ def _timer(policy: Any, engine: str, episodes: Sequence[Frames]) -> ControlStepT
             )
         forward = fused_forward_call(policy, episodes[0][0])
         return ControlStepTimer(policy, forward, episodes=episodes, calls=_forwards_of(policy))
+    if isinstance(policy, RealTimeChunkingPolicy):
+        raise ValueError(
+            "plans are compared with forwards of the network, and real-time chunking needs its "
+            "gradient too; leave sampling.prefix_guidance out"
+        )
     forward = None if isinstance(policy, Planner) else forward_call(policy, engine)
     scale = 1 / float(policy.model.observation_normalizer.scale.mean())
     return ControlStepTimer(policy, forward, scale)
