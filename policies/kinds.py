@@ -39,7 +39,7 @@ class Kind:
 
 
 def _diffusion_policy(
-    model: DiffusionModel, action_spec: ActionSpec, sampling: SamplingConfig, engine: str = "eager"
+    model: DiffusionModel, action_spec: ActionSpec, sampling: SamplingConfig, engine: str
 ) -> DiffusionPolicy | RealTimeChunkingPolicy:
     make = RealTimeChunkingPolicy if sampling.prefix_guidance else DiffusionPolicy
     return make(model, action_spec, sampling, engine)

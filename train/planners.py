@@ -75,6 +75,19 @@ def fit_drafter(
         drafter.drift[-1] = -float(rewards.mean())
 
 
+def warn_of_large_noise(drafter_noise: float, gain: Tensor) -> None:
+    """Log a warning if noise in units of a step's change, `gain` per state feature, is large."""
+    share = drafter_noise * float(gain.median())
+    if share > LARGE_NOISE:
+        logger.warning(
+            "one step changes these states by much: drafter_noise=%g is %.2f of their spread, and "
+            "drafts will hardly depend on the state; try %.2g",
+            drafter_noise,
+            share,
+            drafter_noise * LARGE_NOISE / (2 * share),
+        )
+
+
 def arriving(model: PlannerModel, batch: PlanBatch, arrival: Tensor) -> tuple[PlanBatch, Tensor]:
     """Make a state of each window its goal, at which it stays from then on.
 
@@ -127,15 +140,7 @@ class PlannerObjective(nn.Module):
         self.condition_dropout, self.drafter_share = condition_dropout, drafter_share
         self.drafter_noise = drafter_noise
         if model.drafter is not None and not model.goal_dim:
-            share = drafter_noise * float(model.drafter.gain[: model.state_dim].median())
-            if share > LARGE_NOISE:
-                logger.warning(
-                    "one step changes these states by much: drafter_noise=%g is %.2f of their "
-                    "spread, and drafts will hardly depend on the state; try %.2g",
-                    drafter_noise,
-                    share,
-                    drafter_noise * LARGE_NOISE / (2 * share),
-                )
+            warn_of_large_noise(drafter_noise, model.drafter.gain[: model.state_dim])
 
     def prepare(self, step: int) -> None:
         """Nothing to prepare."""

@@ -62,9 +62,12 @@ def prepare_vla(
     samples = TrajectorySamples(
         model, windows, read_trajectories(Path(config.trajectories)), config.label_quantile
     )
-    facts |= {"trajectories": len(samples), "replaced_share": samples.replaced_share}
-    facts |= {"guess_share": config.guess_share}
-    facts |= {"delta_max": samples.max_distance if np.isfinite(samples.max_distance) else None}
+    facts |= {
+        "trajectories": len(samples),
+        "guess_share": config.guess_share,
+        "replaced_share": samples.replaced_share,
+        "delta_max": samples.max_distance if np.isfinite(samples.max_distance) else None,
+    }
     _LOG.info(
         "%d trajectories; %.2f %% of the labels come from demonstrations (delta_max %.4f)",
         len(samples),

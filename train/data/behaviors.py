@@ -33,7 +33,7 @@ def _locomotion(
 
 
 # Locomotion: chosen by the scores that Stable-Baselines3's agents reach with their noise in version
-# 4 of the environments; medium ones have about 40 % of an expert's return, as in D4RL. Noise takes
+# 4 of the environments; medium ones have 40 to 50 % of an expert's return, as in D4RL. Noise takes
 # the place of the agents' own sampling, which some of them do not have.
 # Adroit: the DAPG experts; the noise is about the smallest that they were trained with.
 BEHAVIORS: dict[str, dict[str, tuple[Behavior, ...]]] = {
