@@ -2,12 +2,7 @@
 
 from .expert import SCRIPTED_EXPERTS, Expert, ScriptedExpert, trained_expert
 from .recording import RecordedEpisode, record_episode
-from .reference_scores import (
-    REFERENCE_SCORES,
-    ReferenceScores,
-    normalized_score,
-    reference_scores,
-)
+from .reference_scores import REFERENCE_SCORES, ReferenceScores, normalized_score, reference_scores
 from .registry import TASKS, make_task
 from .rollout import Episode, Evaluation, evaluate
 from .statistics import (

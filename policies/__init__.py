@@ -1,10 +1,10 @@
 """Policies: diffusion models sampled from scratch or from a rolling buffer."""
 
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from .diffusion import DiffusionPolicy
-from .model import DiffusionModel, ModelConfig
-from .sampling import SamplingConfig
-from .streaming_diffusion import StreamingDiffusionPolicy
+from .diffusion.config import SamplingConfig
+from .diffusion.model import DiffusionModel, ModelConfig
+from .diffusion.policy import DiffusionPolicy
+from .diffusion.streaming import StreamingDiffusionPolicy
 
 __all__ = [
     "Checkpoint",

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..decoding import ActionSpec
-from .diffusion import DiffusionPolicy
-from .model import DiffusionModel, ModelConfig
+from .diffusion.config import SamplingConfig
+from .diffusion.model import DiffusionModel, ModelConfig
+from .diffusion.policy import DiffusionPolicy
+from .diffusion.real_time_chunking import RealTimeChunkingPolicy
+from .diffusion.streaming import StreamingDiffusionPolicy
 from .planners.config import PlannerConfig, PlannerSampling
 from .planners.model import PlannerModel
 from .planners.planner import Planner
-from .real_time_chunking import RealTimeChunkingPolicy
-from .sampling import SamplingConfig
-from .streaming_diffusion import StreamingDiffusionPolicy
 from .vla.build import vla_of_checkpoint
 from .vla.decoding_config import TokenDecodingConfig
 from .vla.model import VlaConfig

@@ -22,7 +22,7 @@ from hotloop.policies.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from hotloop.policies.sampling import SamplingConfig
+from hotloop.policies.diffusion.config import SamplingConfig
 
 SAMPLING = SamplingConfig(num_execute=4, calls_per_step=3)
 Edit = Callable[[dict[str, Any]], object]

@@ -18,7 +18,7 @@ from hotloop.policies.checkpoint import Checkpoint, save_checkpoint
 from hotloop.policies.vla import TokenDecodingConfig
 from hotloop.train.cli import main
 from hotloop.train.commands import ExitCode
-from hotloop.train.latency import ControlStepTimer
+from hotloop.train.measure.latency import ControlStepTimer
 
 NUM_TOKENS = 12  # 4 actions of 3 dimensions
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from hotloop.train import demo
 from hotloop.train.cli import main
 from hotloop.train.commands import ExitCode
 from hotloop.train.commands import demo as command
+from hotloop.train.demo import run as demo
 
 pytest.importorskip("gymnasium_robotics")
 

@@ -14,14 +14,14 @@ from torch import Tensor
 from hotloop.decoding import ActionTrajectory, Executor
 from hotloop.decoding.rolling import Ladder, LevelMixture
 from hotloop.decoding.samplers import reverse
-from hotloop.policies.model import DiffusionModel, denoising_loss
-from hotloop.policies.rows import RowNoise
-from hotloop.policies.sampling import SamplingConfig
-from hotloop.policies.streaming_diffusion import StreamingDiffusionPolicy
-from hotloop.train.config import PolicyConfig
+from hotloop.policies.diffusion.config import SamplingConfig
+from hotloop.policies.diffusion.model import DiffusionModel, denoising_loss
+from hotloop.policies.diffusion.streaming import StreamingDiffusionPolicy
+from hotloop.policies.programs.rows import RowNoise
+from hotloop.train.config.training import PolicyConfig
 from hotloop.train.data.windows import Windows
-from hotloop.train.objective import DenoisingObjective
-from hotloop.train.setup import level_mixture
+from hotloop.train.families.diffusion import level_mixture
+from hotloop.train.objectives.denoising import DenoisingObjective
 
 MAX_LATENCY = 3
 ZERO = SamplingConfig(num_execute=4, calls_per_step=2, start="zero")

@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 
 from hotloop.envs import normalized_score
-from hotloop.train.data.demonstrations import Collection, generate_demonstrations
-from hotloop.train.data.formats import read_episodes
+from hotloop.train.data.formats.registry import read_episodes
+from hotloop.train.demonstrations.generate import Collection, generate_demonstrations
 
 pytestmark = [
     pytest.mark.compat,

@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from hotloop.train.compose import choices, compose, describe_choices
+from hotloop.train.config.compose import choices, compose, describe_choices
 
 
 @dataclass(frozen=True)

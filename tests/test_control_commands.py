@@ -26,7 +26,7 @@ from hotloop.real_robot.logs.replay import replay
 from hotloop.train.cli import main
 from hotloop.train.commands import ExitCode
 from hotloop.train.commands.control import exit_code, prepare
-from hotloop.train.compose import choices, compose
+from hotloop.train.config.compose import choices, compose
 from hotloop.train.table import block_poses, coverage, random_scene
 from hotloop.train.table_policy import TablePolicy, make_table_policy
 

@@ -10,8 +10,8 @@ from example_episodes import make_episodes
 
 from hotloop.train.commands import data
 from hotloop.train.data import write_episodes
-from hotloop.train.data.demonstrations import Collection, generate_demonstrations
-from hotloop.train.data.formats import read_episodes
+from hotloop.train.data.formats.registry import read_episodes
+from hotloop.train.demonstrations.generate import Collection, generate_demonstrations
 
 
 def run(*words):
@@ -150,7 +150,7 @@ def test_generate_refuses_before_it_simulates(tmp_path, monkeypatch):
     path = tmp_path / "maze.hdf5"
     path.write_bytes(b"precious")
     monkeypatch.setattr(
-        "hotloop.train.data.demonstrations.record_episode",
+        "hotloop.train.demonstrations.generate.record_episode",
         lambda *_, **__: pytest.fail("simulated"),
     )
     with pytest.raises(FileExistsError, match=r"maze\.hdf5: exists already"):

@@ -7,7 +7,7 @@ import pytest
 from example_episodes import d4rl_columns, write_d4rl_columns
 
 from hotloop.train.data.episodes import Episodes
-from hotloop.train.data.formats import read_episodes
+from hotloop.train.data.formats.registry import read_episodes
 from hotloop.train.data.write import write_episodes
 
 

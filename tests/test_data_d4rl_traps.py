@@ -7,7 +7,7 @@ import pytest
 from example_episodes import write_d4rl_columns
 
 from hotloop.train.data import ReadOptions, read_episodes
-from hotloop.train.data.d4rl import read_policy_array
+from hotloop.train.data.formats.d4rl import read_policy_array
 
 
 def assert_error(message, call, *args):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import zarr
 
-from hotloop.train.data.formats import open_dataset, read_episodes
+from hotloop.train.data.formats.registry import open_dataset, read_episodes
 
 PUSHT = (
     Path(os.environ.get("HOTLOOP_DATA", Path(__file__).parents[2] / "shared/data"))

@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from hotloop.train.data.formats import find_dataset, read_episodes
+from hotloop.train.data.formats.registry import find_dataset, read_episodes
 
 
 @pytest.mark.parametrize("call", [read_episodes, find_dataset])

@@ -6,8 +6,8 @@ import pytest
 from example_episodes import assert_same, make_episodes
 
 from hotloop.train.data import read_episodes, write_episodes
-from hotloop.train.data.d4rl_ids import D4RL_FILES, environment_of
-from hotloop.train.data.formats import find_dataset
+from hotloop.train.data.formats.d4rl_ids import D4RL_FILES, environment_of
+from hotloop.train.data.formats.registry import find_dataset
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,8 @@ import pytest
 from example_episodes import LENGTHS, assert_same, make_episodes
 
 from hotloop.train.data import WriteOptions, read_episodes, write_episodes
+from hotloop.train.data.formats.lerobot_write import write_lerobot_folder
 from hotloop.train.data.inspect import inspect_dataset
-from hotloop.train.data.lerobot_write import write_lerobot_folder
 
 
 @pytest.fixture

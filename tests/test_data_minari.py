@@ -13,7 +13,7 @@ from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 
 from hotloop.train.data import read_episodes, write_episodes
-from hotloop.train.data.formats import find_dataset, open_dataset
+from hotloop.train.data.formats.registry import find_dataset, open_dataset
 from hotloop.train.data.inspect import inspect_dataset
 
 QUIET = pytest.mark.filterwarnings("ignore::UserWarning:minari")
@@ -88,7 +88,7 @@ def test_discrete_observations_are_vectors_of_one():
 def test_only_few_episodes_are_in_memory_at_a_time(monkeypatch):
     """Rewards are small, but Minari reads whole episodes: one block of them is all of the data."""
     path = write_episodes("reach/scripted-v0", make_episodes(images=True), "minari")
-    monkeypatch.setattr("hotloop.train.data.minari._KEPT_BYTES", 1)
+    monkeypatch.setattr("hotloop.train.data.formats.minari._KEPT_BYTES", 1)
     with open_dataset(path) as file:
         assert len(file.column("rewards").read()) == 12
         assert file.cuts().terminated.tolist() == [True, False, True]

@@ -14,7 +14,8 @@ from PIL import Image
 
 from hotloop.decoding.instruction import INSTRUCTION_KEY, decode_instruction
 from hotloop.policies.vla import TinyHost
-from hotloop.train.data.formats import open_dataset, read_episodes
+from hotloop.train.config.vla import VlaPolicyConfig
+from hotloop.train.data.formats.registry import open_dataset, read_episodes
 from hotloop.train.data.source import ReadOptions
 from hotloop.train.data.tfrecord import (
     example_class,
@@ -23,8 +24,7 @@ from hotloop.train.data.tfrecord import (
     parse_example,
     read_record,
 )
-from hotloop.train.vla import prepare_vla
-from hotloop.train.vla_config import VlaPolicyConfig
+from hotloop.train.families.vla import prepare_vla
 
 Features = dict[str, list[Any]]
 CAMERA, STATE = "observation.images.front", "observation.joints"

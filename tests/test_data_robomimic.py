@@ -10,8 +10,8 @@ import pytest
 from example_episodes import make_episodes
 
 from hotloop.train.data import ReadOptions, read_episodes, write_episodes
+from hotloop.train.data.formats.robomimic import check_robosuite
 from hotloop.train.data.inspect import inspect_dataset
-from hotloop.train.data.robomimic import check_robosuite
 
 LENGTHS = {"demo_0": 3, "demo_2": 4, "demo_10": 5}
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from example_episodes import assert_equal, assert_same, make_episodes
 
+from hotloop.decoding.plumbing.files import replacing
 from hotloop.train.data import ReadOptions, WriteOptions, read_episodes, write_episodes
 from hotloop.train.data.convert import Target, convert_dataset
 from hotloop.train.data.inspect import inspect_dataset
-from hotloop.train.files import replacing
 
 NAMES = {
     "d4rl": "a.hdf5",

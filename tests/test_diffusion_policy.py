@@ -23,10 +23,10 @@ from torch import Tensor
 
 from hotloop.decoding import ActionSpec, Executor, Observation
 from hotloop.decoding.samplers import PREDICTIONS, UPDATES, apply_step, step_coefficients
-from hotloop.policies.diffusion import DiffusionPolicy
-from hotloop.policies.model import DiffusionModel
-from hotloop.policies.rows import RowNoise
-from hotloop.policies.sampling import SamplingConfig
+from hotloop.policies.diffusion.config import SamplingConfig
+from hotloop.policies.diffusion.model import DiffusionModel
+from hotloop.policies.diffusion.policy import DiffusionPolicy
+from hotloop.policies.programs.rows import RowNoise
 
 DDIM = SamplingConfig(num_execute=4, calls_per_step=3)
 

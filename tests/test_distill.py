@@ -13,15 +13,15 @@ from torch import Tensor
 
 from hotloop.decoding.rolling import LevelMixture
 from hotloop.decoding.samplers import apply_step, reverse, spaced_levels, step_coefficients
-from hotloop.policies.model import DiffusionModel
-from hotloop.policies.sampling import SamplingConfig
-from hotloop.policies.streaming_diffusion import StreamingDiffusionPolicy
-from hotloop.train.config import DistillConfig
+from hotloop.policies.diffusion.config import SamplingConfig
+from hotloop.policies.diffusion.model import DiffusionModel
+from hotloop.policies.diffusion.streaming import StreamingDiffusionPolicy
+from hotloop.train.config.training import DistillConfig
 from hotloop.train.data.episodes import Episodes
 from hotloop.train.data.windows import Windows
-from hotloop.train.distill import JumpObjective, ladder_jumps, start_jumps, visit
-from hotloop.train.objective import DenoisingObjective
-from hotloop.train.setup import student_of
+from hotloop.train.families.diffusion import student_of
+from hotloop.train.objectives.denoising import DenoisingObjective
+from hotloop.train.objectives.segment import JumpObjective, ladder_jumps, start_jumps, visit
 
 CONFIG = DistillConfig(calls_per_step=(1, 2), teacher_steps=6, num_visits=64, refresh_every=2)
 

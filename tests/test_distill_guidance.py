@@ -16,11 +16,11 @@ from hotloop.policies.checkpoint import Checkpoint, load_checkpoint, save_checkp
 from hotloop.policies.planners.decision import Decision
 from hotloop.policies.planners.model import PlannerModel
 from hotloop.policies.planners.planner import Planner
-from hotloop.train.compose import compose
-from hotloop.train.config import TrainConfig
+from hotloop.train.config.compose import compose
+from hotloop.train.config.training import TrainConfig
 from hotloop.train.data.plan_windows import PlanWindows
-from hotloop.train.distill_guidance import GuidanceObjective, guidance_student
-from hotloop.train.setup import train_on
+from hotloop.train.families.diffusion import train_on
+from hotloop.train.objectives.guidance import GuidanceObjective, guidance_student
 
 
 def drawn(objective: GuidanceObjective, seed: int, num: int = 64) -> dict[str, Tensor]:

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from hotloop.decoding.samplers import reverse
 from hotloop.policies.checkpoint import load_checkpoint
-from hotloop.policies.model import DiffusionModel, ModelConfig
+from hotloop.policies.diffusion.config import SamplingConfig
+from hotloop.policies.diffusion.model import DiffusionModel, ModelConfig
 from hotloop.policies.networks.build import NetworkConfig
-from hotloop.policies.sampling import SamplingConfig
-from hotloop.train.config import DistillConfig, OptimConfig, PolicyConfig, TrainConfig
+from hotloop.train.config.training import DistillConfig, OptimConfig, PolicyConfig, TrainConfig
 from hotloop.train.data.windows import Windows
+from hotloop.train.families.diffusion import train_on
 from hotloop.train.loop import Trainer
-from hotloop.train.setup import train_on
 
 
 def train_config(folder: Path, steps: int, **choices: Any) -> TrainConfig:

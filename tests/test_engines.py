@@ -13,9 +13,14 @@ import torch._inductor.config
 from tiny import SPEC, tiny_model
 
 from hotloop.decoding.samplers import apply_step, spaced_levels, step_coefficients
-from hotloop.policies.engines import engine as engine_module
-from hotloop.policies.engines.eager import EagerEngine
-from hotloop.policies.engines.engine import (
+from hotloop.policies.diffusion.config import SamplingConfig
+from hotloop.policies.diffusion.model import DiffusionModel, ModelConfig
+from hotloop.policies.diffusion.reverse import bare_forward, noise_names, reverse_program
+from hotloop.policies.diffusion.streaming import StreamingDiffusionPolicy
+from hotloop.policies.networks.build import NetworkConfig
+from hotloop.policies.programs.engines import engine as engine_module
+from hotloop.policies.programs.engines.eager import EagerEngine
+from hotloop.policies.programs.engines.engine import (
     ENGINES,
     find_obstacle,
     installed_engines,
@@ -23,13 +28,8 @@ from hotloop.policies.engines.engine import (
     max_difference,
     run,
 )
-from hotloop.policies.engines.memory import Memory
-from hotloop.policies.model import DiffusionModel, ModelConfig
-from hotloop.policies.networks.build import NetworkConfig
-from hotloop.policies.program import Port, Program
-from hotloop.policies.reverse import bare_forward, noise_names, reverse_program
-from hotloop.policies.sampling import SamplingConfig
-from hotloop.policies.streaming_diffusion import StreamingDiffusionPolicy
+from hotloop.policies.programs.engines.memory import Memory
+from hotloop.policies.programs.program import Port, Program
 
 RUNTIMES = ("onnx", "openvino")
 

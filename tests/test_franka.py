@@ -18,7 +18,7 @@ from hotloop.real_robot.config import ControlConfig, RobotConfig
 from hotloop.real_robot.core.limits import Motion
 from hotloop.real_robot.drivers import make_driver
 from hotloop.real_robot.runtime.supervisor import RunConfig, supervise
-from hotloop.train.compose import compose
+from hotloop.train.config.compose import compose
 
 
 def franka(address: str = "127.0.0.1") -> RobotConfig:

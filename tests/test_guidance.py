@@ -7,12 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hotloop.decoding.guidance import (
-    classifier_free,
-    climb,
-    pinned_levels,
-    posterior_variance,
-)
+from hotloop.decoding.guidance import classifier_free, climb, pinned_levels, posterior_variance
 from hotloop.decoding.samplers import reverse, spaced_levels, step_coefficients
 from hotloop.decoding.schedules import NoiseSchedule
 

@@ -17,8 +17,12 @@ from hotloop.policies.vla import TokenDecodingConfig, VlaModel
 from hotloop.train.cli import main
 from hotloop.train.data.episodes import Episodes
 from hotloop.train.data.write import write_episodes
-from hotloop.train.jacobi_trajectories import CollectionConfig, collect, read_trajectories
-from hotloop.train.vla import TrajectorySamples, initial_vla
+from hotloop.train.families.vla import TrajectorySamples, initial_vla
+from hotloop.train.objectives.jacobi_trajectories import (
+    CollectionConfig,
+    collect,
+    read_trajectories,
+)
 
 
 @pytest.fixture(scope="module")

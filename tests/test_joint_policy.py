@@ -15,7 +15,7 @@ from hotloop.decoding import ActionSpec, ActionTrajectory, ObservationSpec
 from hotloop.real_robot.config import ControlConfig
 from hotloop.real_robot.inference import Snapshot
 from hotloop.train.commands.control import policy_of
-from hotloop.train.compose import compose
+from hotloop.train.config.compose import compose
 from hotloop.train.joint_map import map_joints
 from hotloop.train.joint_policy import JointPolicy, _reader, make_joint_policy
 

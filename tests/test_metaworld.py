@@ -14,8 +14,8 @@ import pytest
 from hotloop.decoding.instruction import INSTRUCTION_KEY, decode_instruction
 from hotloop.envs import make_task
 from hotloop.envs.metaworld import FRONT, MAX_STEPS, SUBTASKS, WRIST, Tabletop
-from hotloop.train.data.demonstrations import Collection, generate_demonstrations
-from hotloop.train.data.formats import read_episodes
+from hotloop.train.data.formats.registry import read_episodes
+from hotloop.train.demonstrations.generate import Collection, generate_demonstrations
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:glfw")
 

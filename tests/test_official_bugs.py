@@ -26,10 +26,10 @@ from torch import Tensor
 
 from hotloop.decoding.rolling import Ladder, LevelMixture
 from hotloop.decoding.schedules import NoiseSchedule
-from hotloop.policies.sampling import SamplingConfig
-from hotloop.policies.streaming_diffusion import StreamingDiffusionPolicy
-from hotloop.train.compose import choices, compose
-from hotloop.train.config import TrainConfig
+from hotloop.policies.diffusion.config import SamplingConfig
+from hotloop.policies.diffusion.streaming import StreamingDiffusionPolicy
+from hotloop.train.config.compose import choices, compose
+from hotloop.train.config.training import TrainConfig
 
 ZERO = SamplingConfig(num_execute=4, start="zero")
 DENOISE = replace(ZERO, start="denoise")

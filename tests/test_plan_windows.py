@@ -12,7 +12,7 @@ from tiny_planner import tiny_config, walks
 from hotloop.policies.planners.config import DrafterConfig
 from hotloop.train.data.episodes import Episodes
 from hotloop.train.data.plan_windows import PlanWindows, returns_to_go
-from hotloop.train.planners import prepare_planner
+from hotloop.train.families.planners import prepare_planner
 
 
 def episodes(terminated: tuple[bool, bool] = (True, False)) -> Episodes:

@@ -10,9 +10,9 @@ import pytest
 from tiny_planner import SPEC, tiny_planner
 
 from hotloop.decoding import Observation
-from hotloop.policies.engines.engine import find_obstacle
 from hotloop.policies.planners.config import PlannerSampling
 from hotloop.policies.planners.planner import Planner
+from hotloop.policies.programs.engines.engine import find_obstacle
 
 WARM = PlannerSampling(draft="rollout", refine_steps=1, guidance=1.2, reuse=2, candidates=2)
 GUIDED = PlannerSampling(

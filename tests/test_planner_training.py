@@ -14,12 +14,12 @@ from torch import Tensor
 
 from hotloop.policies.checkpoint import load_checkpoint
 from hotloop.policies.planners.model import PlannerModel
-from hotloop.train.compose import compose
-from hotloop.train.config import TrainConfig
+from hotloop.train.config.compose import compose
+from hotloop.train.config.training import TrainConfig
 from hotloop.train.data.plan_windows import PlanWindows
 from hotloop.train.data.write import write_episodes
-from hotloop.train.planners import PlannerObjective, arriving, prepare_planner
-from hotloop.train.setup import train_on
+from hotloop.train.families.diffusion import train_on
+from hotloop.train.families.planners import PlannerObjective, arriving, prepare_planner
 
 KINDS = ("trajectory_diffuser", "decision_diffuser", "diffuser")
 SMALL = (

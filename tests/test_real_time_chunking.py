@@ -14,9 +14,9 @@ from hotloop.decoding import Executor, Observation
 from hotloop.decoding.prefix_guidance import guided_clean, prefix_weights
 from hotloop.decoding.schedules import NoiseSchedule
 from hotloop.policies.checkpoint import load_checkpoint
-from hotloop.policies.diffusion import DiffusionPolicy
-from hotloop.policies.real_time_chunking import RealTimeChunkingPolicy
-from hotloop.policies.sampling import SamplingConfig
+from hotloop.policies.diffusion.config import SamplingConfig
+from hotloop.policies.diffusion.policy import DiffusionPolicy
+from hotloop.policies.diffusion.real_time_chunking import RealTimeChunkingPolicy
 from hotloop.real_robot.strategies import SynchronousPolicy
 
 

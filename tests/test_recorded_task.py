@@ -12,7 +12,7 @@ from example_episodes import make_episodes
 
 from hotloop.policies.checkpoint import load_checkpoint
 from hotloop.train.cli import main
-from hotloop.train.data.formats import read_episodes
+from hotloop.train.data.formats.registry import read_episodes
 from hotloop.train.data.recorded_spec import recorded_action_spec
 from hotloop.train.data.write import write_episodes
 

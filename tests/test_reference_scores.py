@@ -3,8 +3,8 @@ import pytest
 from hotloop.envs import TASKS, make_task, normalized_score, reference_scores
 from hotloop.envs.rollout import Episode, Evaluation
 from hotloop.train.commands.eval import report
-from hotloop.train.config import EvalConfig
-from hotloop.train.data.d4rl_ids import D4RL_FILES
+from hotloop.train.config.training import EvalConfig
+from hotloop.train.data.formats.d4rl_ids import D4RL_FILES
 
 
 def test_the_reference_returns_score_0_and_100():

@@ -11,7 +11,7 @@ import pytest
 
 from hotloop.envs import SCRIPTED_EXPERTS, make_task, record_episode
 from hotloop.train.cli import main
-from hotloop.train.replay import replay_dataset
+from hotloop.train.demonstrations.replay import replay_dataset
 
 
 def generate(path, *words):

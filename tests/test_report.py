@@ -13,8 +13,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from hotloop.train.latency_plot import latency_plot
-from hotloop.train.report import Animation, DemoReport, PolicyRow, render, write_report
+from hotloop.train.demo.report import Animation, DemoReport, PolicyRow, render, write_report
+from hotloop.train.measure.latency_plot import latency_plot
 
 VOID = {"meta", "br", "img"}
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from hotloop.train.schema import build, key_types, takes_any_key, unknown_key
+from hotloop.decoding.plumbing.schema import build, key_types, takes_any_key, unknown_key
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,11 @@ from torch import Tensor
 
 from hotloop.decoding import Executor
 from hotloop.decoding.samplers import PREDICTIONS, UPDATES, apply_step, step_coefficients
-from hotloop.policies.diffusion import DiffusionPolicy
-from hotloop.policies.model import DiffusionModel
-from hotloop.policies.rows import RowNoise
-from hotloop.policies.sampling import START_BUFFERS, SamplingConfig
-from hotloop.policies.streaming_diffusion import StreamingDiffusionPolicy
+from hotloop.policies.diffusion.config import START_BUFFERS, SamplingConfig
+from hotloop.policies.diffusion.model import DiffusionModel
+from hotloop.policies.diffusion.policy import DiffusionPolicy
+from hotloop.policies.diffusion.streaming import StreamingDiffusionPolicy
+from hotloop.policies.programs.rows import RowNoise
 
 POSITION = "observation.position"
 ZERO = SamplingConfig(num_execute=4, start="zero")

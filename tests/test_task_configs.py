@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from hotloop.envs import make_task
-from hotloop.train.compose import compose
-from hotloop.train.config import TrainConfig
-from hotloop.train.setup import RECORDED
+from hotloop.train.config.compose import compose
+from hotloop.train.config.training import TrainConfig
+from hotloop.train.families.diffusion import RECORDED
 
 TASKS = Path(__file__).parents[1] / "train" / "configs" / "task"
 

@@ -20,10 +20,10 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from hotloop.policies.checkpoint import load_checkpoint
-from hotloop.train.compose import compose
-from hotloop.train.config import OptimConfig, TrainConfig
+from hotloop.train.config.compose import compose
+from hotloop.train.config.training import OptimConfig, TrainConfig
+from hotloop.train.families.diffusion import train
 from hotloop.train.loop import Trainer, ema_update, learning_rate
-from hotloop.train.setup import train
 
 SETTINGS = (
     "task=pusht",

@@ -8,9 +8,9 @@ import pytest
 
 from hotloop.envs import make_task, record_episode, trained_expert
 from hotloop.envs.trained_agent import TrainedAgent, load_agent
-from hotloop.train.data.behaviors import BEHAVIORS, Behavior, behaviors
-from hotloop.train.data.demonstrations import Collection, generate_demonstrations
-from hotloop.train.data.formats import read_episodes
+from hotloop.train.data.formats.registry import read_episodes
+from hotloop.train.demonstrations.behaviors import BEHAVIORS, Behavior, behaviors
+from hotloop.train.demonstrations.generate import Collection, generate_demonstrations
 
 RNG = np.random.default_rng(0)
 

@@ -8,11 +8,11 @@ import torch
 from tiny import SHAPES, SPEC, plan_at
 from torch.nn import functional as F
 
-from hotloop.policies.model import DiffusionModel, ModelConfig
+from hotloop.policies.diffusion.config import SamplingConfig
+from hotloop.policies.diffusion.model import DiffusionModel, ModelConfig
+from hotloop.policies.diffusion.streaming import StreamingDiffusionPolicy
 from hotloop.policies.networks.build import NetworkConfig
 from hotloop.policies.networks.unet1d import UNet1DDenoiser
-from hotloop.policies.sampling import SamplingConfig
-from hotloop.policies.streaming_diffusion import StreamingDiffusionPolicy
 
 EMBEDDINGS = ("concatenated", "per_position")
 DEFAULT_HORIZON = ModelConfig().horizon  # 17, which does not halve once

@@ -6,21 +6,21 @@ import pytest
 import torch
 from tiny_vla import frames, prompt_of, random_blocks, tiny_model
 
-from hotloop.policies.model import Batch
+from hotloop.policies.diffusion.model import Batch
 from hotloop.policies.vla.packed import packed_logits
 from hotloop.policies.vla.session import block_logits
-from hotloop.train.vla_losses import (
+from hotloop.train.objectives.vla import (
+    CloningObjective,
+    ConsistencyObjective,
+    TrajectoryBatch,
+    shifted,
+)
+from hotloop.train.objectives.vla_losses import (
     chunk_distance,
     cloning_loss,
     consistency_loss,
     distance_quantile,
     mixed_labels,
-)
-from hotloop.train.vla_objective import (
-    CloningObjective,
-    ConsistencyObjective,
-    TrajectoryBatch,
-    shifted,
 )
 
 FIXED = torch.tensor([[1, 2, 3, 4, 5], [6, 7, 8, 9, 10]])

@@ -22,12 +22,11 @@ from hotloop.decoding.token_model import greedy_tokens
 from hotloop.policies.checkpoint import load_checkpoint
 from hotloop.policies.vla import VlaModel, VlaPolicy
 from hotloop.policies.vla.session import block_logits
-from hotloop.train.config import OptimConfig, TrainConfig
+from hotloop.train.config.training import OptimConfig, TrainConfig
 from hotloop.train.data.episodes import Episodes
 from hotloop.train.data.windows import EpochSampler, Windows, step_generator
-from hotloop.train.jacobi_trajectories import CollectionConfig, collect, read_trajectories
-from hotloop.train.setup import train_on
-from hotloop.train.vla import (
+from hotloop.train.families.diffusion import train_on
+from hotloop.train.families.vla import (
     TrajectorySamples,
     add_lora,
     clipped_share,
@@ -35,7 +34,12 @@ from hotloop.train.vla import (
     prepare_vla,
     without_lora,
 )
-from hotloop.train.vla_objective import CloningObjective, ConsistencyObjective
+from hotloop.train.objectives.jacobi_trajectories import (
+    CollectionConfig,
+    collect,
+    read_trajectories,
+)
+from hotloop.train.objectives.vla import CloningObjective, ConsistencyObjective
 
 
 def fit(objective: Any, samples: Any, steps: int, lr: float = 3e-3) -> list[float]:

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotloop.policies.model import ModelConfig
+from hotloop.policies.diffusion.model import ModelConfig
 from hotloop.train.data.episodes import Episodes
 from hotloop.train.data.windows import EpochSampler, Windows, step_generator
-from hotloop.train.setup import make_windows
+from hotloop.train.families.diffusion import make_windows
 
 LENGTHS = (1, 2, 7, 12)
 

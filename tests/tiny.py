@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hotloop.decoding import ActionSpec, ActionTrajectory, Observation, Policy
 from hotloop.decoding.rolling import Ladder
-from hotloop.policies.model import DiffusionModel, ModelConfig
+from hotloop.policies.diffusion.model import DiffusionModel, ModelConfig
 from hotloop.policies.networks.build import NetworkConfig
 from hotloop.policies.networks.denoiser import Denoiser
 from hotloop.train.data.episodes import Episodes

@@ -11,13 +11,13 @@ import torch
 from hotloop.decoding import ActionSpec
 from hotloop.decoding.instruction import INSTRUCTION_KEY, encode_instruction
 from hotloop.policies.checkpoint import Checkpoint, save_checkpoint
-from hotloop.policies.model import DiffusionModel, ModelConfig
+from hotloop.policies.diffusion.config import SamplingConfig
+from hotloop.policies.diffusion.model import DiffusionModel, ModelConfig
 from hotloop.policies.networks.build import NetworkConfig
 from hotloop.policies.planners.config import PlannerSampling
-from hotloop.policies.sampling import SamplingConfig
 from hotloop.policies.vla import BinStatistics, TinyHost, TokenDecodingConfig, tiny_vla
 from hotloop.train.data.episodes import Episodes
-from hotloop.train.planners import prepare_planner
+from hotloop.train.families.planners import prepare_planner
 
 NAMES = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
 DT = 0.05

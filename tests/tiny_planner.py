@@ -12,7 +12,7 @@ from hotloop.policies.networks.build import NetworkConfig
 from hotloop.policies.planners.config import DrafterConfig, PlannerConfig, PlannerSampling
 from hotloop.policies.planners.model import PlannerModel
 from hotloop.train.data.episodes import Episodes
-from hotloop.train.planners import prepare_planner
+from hotloop.train.families.planners import prepare_planner
 
 SPEC = ActionSpec(("force x [N]", "force y [N]"), (-1.0, -1.0), (1.0, 1.0), dt=0.1)
 HORIZON, LEVELS = 6, 10

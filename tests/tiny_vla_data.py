@@ -7,9 +7,9 @@ from tiny_vla import IMAGE, SIZES, STATE_KEY, TEXTS
 
 from hotloop.decoding.instruction import INSTRUCTION_KEY, encode_instruction
 from hotloop.policies.vla import TinyHost, TokenDecodingConfig, VlaModel
+from hotloop.train.config.vla import VlaPolicyConfig
 from hotloop.train.data.episodes import Episodes
 from hotloop.train.data.windows import Windows
-from hotloop.train.vla_config import VlaPolicyConfig
 
 HOST = TinyHost(layers=2, heads=2, **SIZES)
 CONFIG = VlaPolicyConfig(

@@ -16,9 +16,9 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from ..policies.checkpoint import Checkpoint, replacing_folder, write_checkpoint
-from .config import OptimConfig, TrainConfig
+from .config.training import OptimConfig, TrainConfig
 from .data.windows import EpochSampler, step_generator
-from .objective import Objective, TrainingWindows
+from .objectives.denoising import Objective, TrainingWindows
 from .state import load_average, load_state, save_state
 
 LOG_FIELDS = ("step", "loss", "lr", "samples_per_second")

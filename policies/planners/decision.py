@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...decoding.guidance import pinned_levels, posterior_variance
 from ...decoding.samplers import spaced_levels, step_coefficients
-from ..program import Call, Port, Program
+from ..programs.program import Call, Port, Program
 from .config import PlannerSampling
 from .model import PlannerModel
 from .stages import Choose, Condition, Denoise, Draft, modulations, num_found, stage

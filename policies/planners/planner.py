@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from ...decoding import ActionSpec, ActionTrajectory, Observation, ObservationSpec
-from ..diffusion import write_noise
-from ..engines.engine import Engine, make_engine
-from ..program import Program
-from ..rows import RowNoise, selection
+from ..diffusion.policy import write_noise
+from ..programs.engines.engine import Engine, make_engine
+from ..programs.program import Program
+from ..programs.rows import RowNoise, selection
 from .config import PlannerSampling
 from .decision import Decision
 from .model import REWARD_KEY, PlannerModel

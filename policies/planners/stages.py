@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...decoding.autoregression import correct, rollout
 from ...decoding.guidance import classifier_free, climb
-from ..reverse import reverse_step
+from ..diffusion.reverse import reverse_step
 from .config import PlannerSampling
 from .model import PlannerModel
 

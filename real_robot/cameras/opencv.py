@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from ...decoding.plumbing.extras import require
 from ..config import CameraConfig
 from ..core.events import RobotState
 from ..drivers.driver import check_options
-from ..extras import require
 from .camera import Picture
 
 FIRST_PICTURE = 5.0  # [s]; a camera needs a moment to set its exposure

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from ...decoding.plumbing.extras import require
 from ..config import CameraConfig
 from ..core.events import RobotState
 from ..drivers.driver import check_options
 from ..emulator.plant import Plant
-from ..extras import require
 from .camera import Picture
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..extras import require
+from ...decoding.plumbing.extras import require
 from .brake import Brake, brake
 from .limits import Flags, Limits, Motion, Vector, Workspace
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..extras import require
+from ...decoding.plumbing.extras import require
 from .sdk_bus import SdkBus
 
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from ...decoding.plumbing.extras import require
 from ..config import RobotConfig
 from ..core.events import RobotState
 from ..core.limits import Motion, Vector
-from ..extras import require
 from .driver import BusError, Clock, check_options
 
 

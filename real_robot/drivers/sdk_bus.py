@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from ..extras import require
+from ...decoding.plumbing.extras import require
 from .driver import BusError
 
 ATTEMPTS = 3

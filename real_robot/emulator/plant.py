@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ...decoding.plumbing.extras import require
 from ..core.limits import Vector
-from ..extras import require
 
 # After a longer gap, e.g. a suspended process, simulated time does not catch up.
 LONGEST_GAP = 0.5  # [s]

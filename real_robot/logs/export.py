@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from ...decoding.plumbing.extras import require
 from ..core.check import NAMES
 from ..core.events import EventKind, Mode
 from ..core.limits import Vector
-from ..extras import require
 from .reader import RunLog
 
 JOINT_COLUMNS = ("state.position", "state.velocity", "reference", "command")

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from ...decoding.plumbing.extras import require
 from ..config import RobotConfig, from_plain
 from ..core.events import RobotState
 from ..core.limits import Vector
 from ..core.trajectory import Chunk
-from ..extras import require
 from .writer import TOPICS
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ...decoding.plumbing.extras import require
 from ..core.events import EventKind
-from ..extras import require
 from .reader import RunLog
 
 TIMELINE = "robot_time"

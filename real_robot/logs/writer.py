@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from ..extras import require
+from ...decoding.plumbing.extras import require
 from ..runtime.shared import Record
 
 TOPICS = ("/cycle", "/chunk", "/event", "/end")

@@ -15,15 +15,7 @@ from ..core.events import Event, Mailbox, Mode, Output, Request, RobotState
 from ..core.history import StateHistory
 from ..core.limits import Motion
 from ..drivers.driver import BusError, Driver
-from .channels import (
-    EVENT,
-    STATUS,
-    Channels,
-    cycle_dtype,
-    pack_state,
-    state_dtype,
-    unpack_chunk,
-)
+from .channels import EVENT, STATUS, Channels, cycle_dtype, pack_state, state_dtype, unpack_chunk
 from .tally import Tally
 
 STATUS_PERIOD = 0.1  # [s]

@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from benchmark_pusht import evaluate_run
 
+from hotloop.decoding.plumbing.files import write_text
 from hotloop.policies.checkpoint import load_checkpoint
-from hotloop.train.files import write_text
-from hotloop.train.provenance import measurement_header
+from hotloop.train.measure.provenance import measurement_header
 
 SEED = 42
 BASELINE = "baseline"

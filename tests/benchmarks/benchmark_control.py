@@ -20,6 +20,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from hotloop.decoding.plumbing.files import write_text
 from hotloop.real_robot.config import ControlConfig, RobotConfig
 from hotloop.real_robot.core.events import Mode
 from hotloop.real_robot.drivers import make_driver
@@ -29,9 +30,8 @@ from hotloop.real_robot.runtime.channels import Channels, Sizes
 from hotloop.real_robot.runtime.loop import ControlLoop
 from hotloop.real_robot.runtime.realtime import request_realtime
 from hotloop.real_robot.runtime.supervisor import RunConfig, counts, supervise
-from hotloop.train.compose import compose
-from hotloop.train.files import write_text
-from hotloop.train.provenance import measurement_header
+from hotloop.train.config.compose import compose
+from hotloop.train.measure.provenance import measurement_header
 
 RESULTS = Path(__file__).parent / "results" / "control.json"
 REACH = "hotloop.real_robot.inference:make_reach_policy"

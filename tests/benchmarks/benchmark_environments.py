@@ -27,9 +27,9 @@ import gymnasium
 import numpy as np
 
 from hotloop.decoding import ActionTrajectory, Observation, ObservationSpec
+from hotloop.decoding.plumbing.files import write_text
 from hotloop.envs import Task, evaluate, make_task
-from hotloop.train.files import write_text
-from hotloop.train.provenance import measurement_header
+from hotloop.train.measure.provenance import measurement_header
 
 NUM_ENVS = 8
 Step = Callable[[np.ndarray], object]

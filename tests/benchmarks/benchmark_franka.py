@@ -22,13 +22,13 @@ from typing import Any
 
 import numpy as np
 
+from hotloop.decoding.plumbing.files import write_text
 from hotloop.real_robot.core.controller import Controller, ControllerConfig
 from hotloop.real_robot.core.events import Mailbox, Request, RobotState
 from hotloop.real_robot.core.limits import Limits
 from hotloop.real_robot.core.trajectory import Chunk
 from hotloop.real_robot.runtime.realtime import request_realtime
-from hotloop.train.files import write_text
-from hotloop.train.provenance import measurement_header
+from hotloop.train.measure.provenance import measurement_header
 
 RESULTS = Path(__file__).parent / "results" / "franka.json"
 DT, PERIOD, HORIZON = 0.001, 0.1, 10

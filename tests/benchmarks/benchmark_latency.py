@@ -23,12 +23,12 @@ import numpy as np
 import torch
 
 from hotloop.decoding import Executor, Policy
+from hotloop.decoding.plumbing.files import write_text
 from hotloop.envs.registry import make_task
 from hotloop.envs.statistics import bootstrap_interval
 from hotloop.policies.checkpoint import WEIGHTS_FILE, find_checkpoint, load_checkpoint
 from hotloop.real_robot.strategies import SynchronousPolicy
-from hotloop.train.files import write_text
-from hotloop.train.provenance import measurement_header
+from hotloop.train.measure.provenance import measurement_header
 
 RESULTS = Path(__file__).parent / "results"
 DP_CALLS, NUM_EXECUTE = 10, 8

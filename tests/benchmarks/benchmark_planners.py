@@ -29,8 +29,8 @@ from hotloop.envs.registry import make_task
 from hotloop.envs.rollout import evaluate
 from hotloop.envs.statistics import summary
 from hotloop.policies.checkpoint import load_checkpoint
-from hotloop.train.data.formats import read_episodes
-from hotloop.train.latency import ControlStepTimer, time_interleaved
+from hotloop.train.data.formats.registry import read_episodes
+from hotloop.train.measure.latency import ControlStepTimer, time_interleaved
 
 PARTS = ("scores", "ablation", "latency", "ablation-latency")
 # Control steps between two states of a plan: 31 of them span the longest way through the maze.

@@ -20,12 +20,12 @@ from typing import Any
 
 import torch
 
+from hotloop.decoding.plumbing.files import write_text
 from hotloop.envs.registry import make_task
 from hotloop.envs.rollout import evaluate
 from hotloop.envs.statistics import bootstrap_interval, summary
 from hotloop.policies.checkpoint import load_checkpoint
-from hotloop.train.files import write_text
-from hotloop.train.provenance import measurement_header
+from hotloop.train.measure.provenance import measurement_header
 
 FIRST_SEED = 100_000
 DP_SETTINGS = (

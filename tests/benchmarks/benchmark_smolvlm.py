@@ -18,12 +18,12 @@ import torch
 
 from hotloop.decoding.instruction import INSTRUCTION_KEY, encode_instruction
 from hotloop.decoding.jacobi import ExitRule, jacobi
+from hotloop.decoding.plumbing.files import write_text
 from hotloop.decoding.token_model import greedy_tokens
 from hotloop.policies.vla import BinStatistics, VlaConfig, VlaModel
 from hotloop.policies.vla.session import CachedModel
 from hotloop.policies.vla.text import train_text_tokenizer
-from hotloop.train.files import write_text
-from hotloop.train.provenance import measurement_header
+from hotloop.train.measure.provenance import measurement_header
 
 
 def smolvlm_256m() -> VlaModel:

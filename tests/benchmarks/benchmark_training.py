@@ -24,15 +24,15 @@ import numpy as np
 import torch
 from torch.nn.functional import mse_loss
 
-from hotloop.policies.model import DiffusionModel
-from hotloop.train.compose import compose
-from hotloop.train.config import PolicyConfig, TrainConfig
+from hotloop.decoding.plumbing.files import write_text
+from hotloop.policies.diffusion.model import DiffusionModel
+from hotloop.train.config.compose import compose
+from hotloop.train.config.training import PolicyConfig, TrainConfig
 from hotloop.train.data.episodes import Episodes
-from hotloop.train.files import write_text
+from hotloop.train.families.diffusion import initial_model, level_mixture, make_windows
 from hotloop.train.loop import Trainer
-from hotloop.train.objective import DenoisingObjective
-from hotloop.train.provenance import measurement_header
-from hotloop.train.setup import initial_model, level_mixture, make_windows
+from hotloop.train.measure.provenance import measurement_header
+from hotloop.train.objectives.denoising import DenoisingObjective
 
 NUM_EPISODES, LENGTH = 206, 125
 

@@ -31,10 +31,10 @@ import h5py
 import numpy as np
 import torch
 
+from hotloop.decoding.plumbing.files import write_text
 from hotloop.train.data import Episodes, read_episodes
 from hotloop.train.data.windows import Windows
-from hotloop.train.files import write_text
-from hotloop.train.provenance import measurement_header
+from hotloop.train.measure.provenance import measurement_header
 
 NUM_OBSERVATIONS, NUM_ACTIONS, EPISODE = 11, 3, 1000
 OBSERVED, HORIZON, BATCH = 2, 16, 256

@@ -9,8 +9,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from hotloop.train.files import write_text
-from hotloop.train.provenance import measurement_header
+from hotloop.decoding.plumbing.files import write_text
+from hotloop.train.measure.provenance import measurement_header
 
 
 class Results:

@@ -11,7 +11,7 @@ import torch
 from hotloop.decoding import Observation
 from hotloop.policies.vla import VlaModel
 from hotloop.policies.vla.session import block_logits
-from hotloop.train.data.formats import read_episodes
+from hotloop.train.data.formats.registry import read_episodes
 
 WAIT: dict[str, Any] = {"max_forwards": 0, "max_move": -1.0}  # whatever a checkpoint has stored
 WARM: dict[str, Any] = {"method": "committed", "guess": "previous", **WAIT}

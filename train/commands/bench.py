@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..compose import compose
+from ..config.compose import compose
 from . import ExitCode
 
 EPILOG = """\
@@ -44,9 +44,9 @@ def run(args: argparse.Namespace) -> int:
     overrides = [argument for argument in args.checkpoints if "=" in argument]
     if not names:
         raise ValueError("bench needs at least one checkpoint, e.g. hotloop bench pusht-sdp")
-    from ..bench import bench, format_rows
-    from ..config import BenchConfig
-    from ..files import write_text
+    from ...decoding.plumbing.files import write_text
+    from ..config.training import BenchConfig
+    from ..measure.bench import bench, format_rows
 
     config = compose("bench", overrides, BenchConfig)
     result = bench(names, config)

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from ..compose import compose, describe_choices
+from ..config.compose import compose, describe_choices
 from . import ExitCode
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ def run(args: argparse.Namespace) -> int:
     if config.output_dir:
         import json
 
-        from ..files import write_text
-        from ..provenance import measurement_header
+        from ...decoding.plumbing.files import write_text
+        from ..measure.provenance import measurement_header
 
         header = measurement_header(" ".join(["hotloop control", *args.overrides]))
         path = Path(config.output_dir) / "summary.json"

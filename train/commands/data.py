@@ -138,7 +138,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _replay(args: argparse.Namespace) -> int:
-    from ..replay import replay_dataset
+    from ..demonstrations.replay import replay_dataset
 
     replay = replay_dataset(args.source, args.task, args.num_episodes)
     for one in replay.episodes:
@@ -235,7 +235,7 @@ def _format(report: DatasetReport) -> str:
 
 
 def _generate(args: argparse.Namespace) -> int:
-    from ..data.demonstrations import Collection, generate_demonstrations
+    from ..demonstrations.generate import Collection, generate_demonstrations
 
     names = ("task", "num_episodes", "num_steps", "level", "agents", "action_noise", "seed")
     collection = Collection(**{name: getattr(args, name) for name in names})

@@ -30,7 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo; fail if the streaming policy misses its goal."""
-    from ..demo import run_demo
+    from ..demo.run import run_demo
 
     report = run_demo(args.output_dir, args.seed, args.num_episodes)
     for row in report.rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..compose import compose, describe_choices
+from ..config.compose import compose, describe_choices
 from . import ExitCode
 
 EPILOG = """\

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..compose import compose
+from ..config.compose import compose
 
 if TYPE_CHECKING:
     from ...envs.rollout import Evaluation
-    from ..config import EvalConfig
+    from ..config.training import EvalConfig
 
 EPILOG = """\
 examples:
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     """Compose the configuration, evaluate, print and write the result."""
     import torch
 
-    from ..config import EvalConfig
+    from ..config.training import EvalConfig
 
     config: EvalConfig = compose("eval", args.overrides, EvalConfig)
     torch.set_num_threads(config.num_threads)
@@ -70,7 +70,7 @@ def evaluate_checkpoint(name_or_path: str, config: EvalConfig) -> Evaluation:
     from ...envs.rollout import evaluate
     from ...envs.video import Video
     from ...policies.checkpoint import load_checkpoint
-    from ..setup import RECORDED
+    from ..families.diffusion import RECORDED
 
     checkpoint = load_checkpoint(name_or_path)
     name = config.task or str(checkpoint.provenance["task"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..compose import compose
+from ..config.compose import compose
 from . import ExitCode
 
 EPILOG = """\
@@ -45,9 +45,9 @@ def run(args: argparse.Namespace) -> int:
 
     from ...policies.checkpoint import load_checkpoint
     from ...policies.vla.model import VlaModel
-    from ..data.formats import read_episodes
+    from ..data.formats.registry import read_episodes
     from ..data.windows import Windows
-    from ..jacobi_trajectories import CollectionConfig, collect, read_trajectories
+    from ..objectives.jacobi_trajectories import CollectionConfig, collect, read_trajectories
 
     config = compose("jacobi", args.overrides, CollectionConfig)
     model = load_checkpoint(args.teacher).model

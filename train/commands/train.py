@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from ..compose import compose, describe_choices
+from ..config.compose import compose, describe_choices
 
 if TYPE_CHECKING:
-    from ..config import TrainConfig
+    from ..config.training import TrainConfig
 
 EPILOG = """\
 examples:
@@ -38,8 +38,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 def run(args: argparse.Namespace) -> int:
     """Compose the configuration and train."""
-    from ..config import TrainConfig
-    from ..setup import train
+    from ..config.training import TrainConfig
+    from ..families.diffusion import train
 
     config: TrainConfig = compose("train", args.overrides, TrainConfig)
     folder = train(config)

@@ -1,7 +1,7 @@
 """Datasets: readers and writers of episodes, and the training windows cut from them."""
 
 from .episodes import Episodes
-from .formats import read_episodes
+from .formats.registry import read_episodes
 from .source import ReadOptions
 from .write import WriteOptions, write_episodes
 

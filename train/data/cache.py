@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files import replacing
+from ...decoding.plumbing.files import replacing
 from .episodes import Episodes
 
 VERSION = 1

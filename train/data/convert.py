@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from .decode import Allocate, Decoding
-from .formats import MAX_MEMORY, open_dataset
+from .formats.registry import MAX_MEMORY, open_dataset
 from .source import ReadOptions
 from .write import WriteOptions, check_target, write_episodes
 

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .columns import Column
-from .d4rl import D4rlFile
-from .formats import find_dataset, kind_of, open_dataset
+from .formats.d4rl import D4rlFile
+from .formats.registry import find_dataset, kind_of, open_dataset
 from .source import Cuts, DatasetFile, ReadOptions
 
 Found = TypeVar("Found")

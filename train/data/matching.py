@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...envs.registry import TASKS
 from ...envs.task import Task
 from .episodes import Episodes
-from .robomimic import check_robosuite
+from .formats.robomimic import check_robosuite
 
 
 def check_matches_task(episodes: Episodes, task: Task) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...policies.model import Batch
+from ...policies.diffusion.model import Batch
 from .episodes import Episodes
 
 

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..files import replacing
-from .d4rl import D4RL_SUFFIXES, write_d4rl_file
-from .diffusion_policy import write_replay_file
+from ...decoding.plumbing.files import replacing
 from .episodes import Episodes
-from .lerobot_write import write_lerobot_folder
-from .minari import minari_folder, write_minari_folder
-from .robomimic import write_robomimic_file
+from .formats.d4rl import D4RL_SUFFIXES, write_d4rl_file
+from .formats.diffusion_policy import write_replay_file
+from .formats.lerobot_write import write_lerobot_folder
+from .formats.minari import minari_folder, write_minari_folder
+from .formats.robomimic import write_robomimic_file
 
 # Format to the suffixes of its files; folders without a suffix belong to the last two.
 WRITABLE: dict[str, tuple[str, ...]] = {

@@ -1,0 +1,1 @@
+"""Diffusion policies: sampled from scratch, or streamed from a rolling buffer."""

@@ -1,0 +1,207 @@
+"""The trained part that Diffusion Policy and Streaming Diffusion Policy share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...decoding.rolling import Ladder
+from ...decoding.samplers import PREDICTIONS, prediction_target
+from ...decoding.schedules import NoiseSchedule
+from ..networks.build import NetworkConfig, build_network
+from ..normalizer import Normalizer
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything needed to rebuild a `DiffusionModel` before its weights are loaded.
+
+    Attributes:
+        horizon: Window length H, past slots included.
+        num_obs_steps: Observation frames To.
+        num_levels: Noise levels N.
+        ladders: Rolling buffers that the model is trained for, each written "Ta x h", e.g. "8x2"
+            for two chunks of eight actions; none for a plain Diffusion Policy.
+        prediction: What the network predicts.
+        jump: Whether the network is told how far one call moves the levels.
+        network: Network and its size.
+        max_latency: Control steps that the first chunk of a buffer may begin after the newest
+            observation; the actions in between are given to the network. The window must have room
+            for them beside the chunks.
+    """
+
+    horizon: int = 17
+    num_obs_steps: int = 2
+    num_levels: int = 120
+    ladders: tuple[str, ...] = ()
+    prediction: str = "sample"
+    jump: bool = False
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    max_latency: int = 0
+
+
+def parse_ladder(text: str, config: ModelConfig) -> Ladder:
+    """Read a ladder written as ``"8x2"``: chunks of 8 actions, 2 of them.
+
+    Raises:
+        ValueError: If it is written otherwise, or does not fit the window or the noise levels.
+    """
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if match is None:
+        raise ValueError(f"a ladder is written 'Ta x h', e.g. '8x2', got {text!r}")
+    num_execute, num_chunks = map(int, match.groups())
+    num_past = config.num_obs_steps - 1
+    return Ladder(config.horizon, num_past, num_execute, num_chunks, config.num_levels)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A training batch in physical units.
+
+    Attributes:
+        observation: Per key a tensor of shape (B, To, *shape).
+        actions: Shape (B, H, D); position To - 1 belongs to the newest observation.
+    """
+
+    observation: Mapping[str, Tensor]
+    actions: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on `device`."""
+        observation = {key: value.to(device) for key, value in self.observation.items()}
+        return Batch(observation, self.actions.to(device))
+
+
+class DiffusionModel(nn.Module):
+    """Normalisers, noise schedule and denoising network.
+
+    Args:
+        config: Sizes and choices.
+        observation_shapes: Shape of one frame per key; the order of keys is part of the model.
+        action_dim: Action size D.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        observation_shapes: Mapping[str, tuple[int, ...]],
+        action_dim: int,
+    ) -> None:
+        super().__init__()
+        if not 1 <= config.num_obs_steps <= config.horizon:
+            raise ValueError(
+                f"num_obs_steps must be between 1 and horizon {config.horizon}, "
+                f"got {config.num_obs_steps}"
+            )
+        if config.prediction not in PREDICTIONS:
+            raise ValueError(f"prediction must be one of {PREDICTIONS}, got {config.prediction!r}")
+        self.config = config
+        self.observation_shapes = dict(observation_shapes)
+        self.schedule = NoiseSchedule(config.num_levels)
+        # Modules around the network that programs of this model share, by class.
+        self.parts: dict[type[nn.Module], Any] = {}
+        self.ladders = tuple(parse_ladder(text, config) for text in config.ladders)
+        if config.max_latency < 0 or (config.max_latency and not self.ladders):
+            raise ValueError(
+                "max_latency must be at least 0, and 0 without ladders (a streaming policy's), got "
+                f"{config.max_latency}"
+            )
+        # What training visits: every ladder at every latency.
+        self.delayed_ladders = tuple(
+            ladder.delayed(latency)
+            for ladder in self.ladders
+            for latency in range(config.max_latency + 1)
+        )
+        frame_dim = sum(int(torch.Size(shape).numel()) for shape in observation_shapes.values())
+        self.observation_normalizer = Normalizer(frame_dim)
+        self.action_normalizer = Normalizer(action_dim)
+        self.network = build_network(
+            config.network,
+            horizon=config.horizon,
+            action_dim=action_dim,
+            observation_dim=config.num_obs_steps * frame_dim,
+            jump=config.jump,
+        )
+
+    @property
+    def action_dim(self) -> int:
+        """Action size D."""
+        return self.action_normalizer.scale.shape[0]
+
+    @property
+    def num_past(self) -> int:
+        """Window slots before the current action, To - 1."""
+        return self.config.num_obs_steps - 1
+
+    def flatten(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """Join the frames of all keys, shapes (B, To, *shape), into normalised (B, To * O)."""
+        frames = [observation[key].flatten(2) for key in self.observation_shapes]
+        return self.observation_normalizer(torch.cat(frames, dim=-1)).flatten(1)
+
+    def predict(
+        self, x: Tensor, level: Tensor, observation: Tensor, jump: Tensor | None = None
+    ) -> Tensor:
+        """Network output for noisy normalised actions.
+
+        Args:
+            x: Noisy actions, shape (B, H, D).
+            level: Integer levels, shape (B, H).
+            observation: Output of `flatten`, shape (B, To * O).
+            jump: Levels that one call is meant to descend, integer, shape (B,). One level counts
+                as an infinitesimal step: it is what ordinary denoising takes.
+        """
+        scaled_jump = None
+        if jump is not None:
+            scaled_jump = torch.where(jump > 1, jump, 0).float() / self.config.num_levels
+        return self.network(x, level.float() / self.config.num_levels, observation, scaled_jump)
+
+    def target(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+        """What the network should predict for ``add_noise(clean, noise, level)``."""
+        return prediction_target(self.schedule, self.config.prediction, clean, noise, level)
+
+    def ladder(self, num_execute: int) -> Ladder:
+        """The rolling buffer of chunk size `num_execute`.
+
+        Raises:
+            ValueError: If the model is not trained for it.
+        """
+        for ladder in self.ladders:
+            if ladder.num_execute == num_execute:
+                return ladder
+        raise ValueError(
+            f"this model streams in chunks of {[ladder.num_execute for ladder in self.ladders]} "
+            f"actions, got num_execute {num_execute}"
+        )
+
+    def config_dict(self) -> dict[str, Any]:
+        """The configuration as JSON-able values."""
+        return asdict(self.config)
+
+
+def denoising_loss(
+    model: DiffusionModel,
+    observation: Tensor,
+    clean: Tensor,
+    level: Tensor,
+    noise: Tensor,
+) -> Tensor:
+    """Unweighted squared error of the prediction over all noisy positions (SDP, section III-B).
+
+    Clean positions are what the network is given, not what it should find.
+
+    Args:
+        model: The model in training.
+        observation: Normalised observations, shape (B, To * O).
+        clean: Normalised actions, shape (B, H, D).
+        level: Integer levels, shape (B, H).
+        noise: Standard normal, shape (B, H, D).
+    """
+    x = model.schedule.add_noise(clean, noise, level)
+    output = model.predict(x, level, observation)
+    error = (output - model.target(clean, noise, level)) ** 2
+    return ((level > 0)[..., None] * error).mean()

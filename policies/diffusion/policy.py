@@ -1,0 +1,131 @@
+"""Diffusion Policy (Chi et al. 2023): sample a window from noise, execute its first actions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ...decoding import ActionSpec, ActionTrajectory, Observation, ObservationSpec
+from ...decoding.samplers import spaced_levels
+from ..programs.engines.engine import Engine, make_engine
+from ..programs.engines.memory import Memory
+from ..programs.program import Call, Port, Program
+from ..programs.rows import RowNoise
+from .config import SamplingConfig
+from .model import DiffusionModel
+from .reverse import Physical, noise_names, reverse_program
+
+
+class ActionHead:
+    """What both diffusion policies need at the numpy boundary.
+
+    Args:
+        model: Trained model.
+        action_spec: Names, bounds and period of the actions.
+    """
+
+    def __init__(self, model: DiffusionModel, action_spec: ActionSpec) -> None:
+        self.observation_spec = ObservationSpec(
+            model.observation_shapes, model.config.num_obs_steps
+        )
+        self.window_shape = (model.config.horizon, model.action_dim)
+        low, high = action_spec.float32_bounds
+        self.physical = Physical(model, low, high).eval()
+        future = (model.config.horizon - model.num_past, model.action_dim)
+        self.actions = Port(future, scale=(high - low) / 2)
+        # Position of each key's features in a joined frame.
+        self._slices: dict[str, slice] = {}
+        begin = 0
+        for key, shape in model.observation_shapes.items():
+            end = begin + int(np.prod(shape))
+            self._slices[key] = slice(begin, end)
+            begin = end
+
+    def join_frames(self, observation: Observation, joined: np.ndarray) -> None:
+        """Write the frames of all keys side by side to `joined`, shape (R, To, O)."""
+        for key, features in self._slices.items():
+            frames = observation.frames[key]
+            if frames.ndim != 3:
+                frames = frames.reshape(*joined.shape[:2], -1)
+            joined[:, :, features] = frames
+
+    def features(self, observation: Observation, key: str) -> np.ndarray:
+        """Newest frame of one key, shape (R, F)."""
+        newest = observation.frames[key][:, -1]
+        return newest.reshape(len(newest), -1)
+
+
+def check_num_execute(num_execute: int, model: DiffusionModel) -> None:
+    """Raise ValueError unless a plan has so many actions from the present one on."""
+    future = model.config.horizon - model.num_past
+    if not 1 <= num_execute <= future:
+        raise ValueError(f"num_execute must be between 1 and {future}, got {num_execute}")
+
+
+def write_noise(noise: RowNoise, rows: np.ndarray, memory: Memory, names: list[str]) -> None:
+    """Draw the noise of every call; a row draws it in the order of the calls."""
+    if names:
+        shape = memory.inputs[names[0]].shape[1:]
+        drawn = noise.draw(rows, (len(names), *shape))
+        for index, name in enumerate(names):
+            memory.inputs[name][...] = drawn[:, index]
+
+
+class DiffusionPolicy:
+    """Receding-horizon diffusion policy.
+
+    Args:
+        model: Trained model.
+        action_spec: Names, bounds and period of the actions.
+        sampling: Network calls, update rule and executed actions.
+        engine: How the network runs; see `engines`.
+    """
+
+    def __init__(
+        self,
+        model: DiffusionModel,
+        action_spec: ActionSpec,
+        sampling: SamplingConfig,
+        engine: str = "eager",
+    ) -> None:
+        self.action_spec, self.model = action_spec, model
+        self.num_execute = sampling.num_execute
+        self._head = ActionHead(model, action_spec)
+        self.observation_spec = self._head.observation_spec
+        check_num_execute(self.num_execute, model)
+        num_levels, horizon = model.config.num_levels, model.config.horizon
+        levels = spaced_levels(num_levels, 0, sampling.calls_per_step or num_levels)
+        vectors = [np.full(horizon, level) for level in levels]
+        self.program = self._act(reverse_program(model, vectors, sampling.update))
+        self._noise_names = noise_names(self.program)
+        self._engine: Engine = make_engine(engine, self.program)
+        self._noise = RowNoise()
+
+    def _act(self, program: Program) -> Program:
+        """Let a program end in actions instead of a normalised window."""
+        call = Call(self._head.physical, {"window": "window"}, ("actions",))
+        outputs = {"actions": self._head.actions}
+        return replace(program, outputs=outputs, calls=[*program.calls, call])
+
+    @property
+    def parity(self) -> float:
+        """Largest difference of the engine from eager PyTorch, in normalised action units."""
+        return self._engine.parity
+
+    def reset(self, seeds: np.ndarray, rows: np.ndarray | None = None) -> None:
+        """Start an episode in each of `rows`; see `Policy.reset`."""
+        self._noise.reset(seeds, rows)
+
+    def plan(self, observation: Observation, step: np.ndarray) -> ActionTrajectory:
+        """Sample H - To + 1 clean actions from the observed step on; see `Policy.plan`."""
+        rows = observation.rows
+        memory = self._engine.memory(len(rows))
+        self._noise.fill(rows, memory.inputs["x"])
+        write_noise(self._noise, rows, memory, self._noise_names)
+        self._head.join_frames(observation, memory.inputs["observation"])
+        memory.run()
+        actions = memory.outputs["actions"].copy()
+        return ActionTrajectory.clean(
+            actions, observation.step, observation.step, self.action_spec.dt
+        )

@@ -1,0 +1,139 @@
+"""A diffusion policy whose chunks continue each other although inference takes time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...decoding import ActionSpec, ActionTrajectory, Observation
+from ...decoding.prefix_guidance import guided_clean, prefix_weights
+from ...decoding.samplers import StepCoefficients, spaced_levels, step_coefficients
+from ...decoding.schedules import NoiseSchedule
+from ..programs.rows import RowNoise
+from .config import SamplingConfig
+from .model import DiffusionModel
+from .policy import ActionHead, check_num_execute
+
+
+class RealTimeChunkingPolicy:
+    """Diffusion Policy with real-time chunking; see `decoding.prefix_guidance`.
+
+    The delay is what the executor says it is: the steps between an observation and the first
+    action that the plan is asked for.
+
+    Args:
+        model: Trained model of a plain Diffusion Policy.
+        action_spec: Names, bounds and period of the actions.
+        sampling: Network calls, executed actions and `prefix_guidance`; the update is DDIM's.
+        engine: ``"eager"``: the gradient that guides is not in the graphs of the others.
+    """
+
+    def __init__(
+        self,
+        model: DiffusionModel,
+        action_spec: ActionSpec,
+        sampling: SamplingConfig,
+        engine: str = "eager",
+    ) -> None:
+        if engine != "eager":
+            raise ValueError(f"real-time chunking runs on engine 'eager', got {engine!r}")
+        if sampling.update != "ddim":
+            raise ValueError(f"real-time chunking needs update=ddim, got {sampling.update!r}")
+        check_num_execute(sampling.num_execute, model)
+        self.action_spec = action_spec
+        self.num_execute = sampling.num_execute
+        self._model, self._guidance = model, sampling.prefix_guidance
+        self._head = ActionHead(model, action_spec)
+        self.observation_spec = self._head.observation_spec
+        levels = model.config.num_levels
+        self._levels = spaced_levels(levels, 0, sampling.calls_per_step or levels)
+        self._noise = RowNoise()
+        self._old = np.zeros((0, *self._head.window_shape), np.float32)
+        self._old_step = np.zeros(0, np.int64)
+
+    def reset(self, seeds: np.ndarray, rows: np.ndarray | None = None) -> None:
+        """Start an episode in each of `rows`: there is no old plan; see `Policy.reset`."""
+        self._noise.reset(seeds, rows)
+        if rows is None:
+            self._old = np.zeros((len(seeds), *self._old.shape[1:]), np.float32)
+            self._old_step = np.full(len(seeds), -self._old.shape[1])
+        else:
+            self._old_step[rows] = -self._old.shape[1]
+
+    def plan(self, observation: Observation, step: np.ndarray) -> ActionTrajectory:
+        """Sample H - To + 1 actions from the observed step on; see `Policy.plan`.
+
+        Those before `step` repeat the old plan, as far as guidance goes.
+        """
+        rows = observation.rows
+        old, weights = self._old_plan(rows, observation.step, step)
+        x = torch.from_numpy(self._noise.draw(rows, self._head.window_shape))
+        normalizer = self._model.observation_normalizer
+        frames = torch.empty(len(rows), self._model.config.num_obs_steps, len(normalizer.scale))
+        self._head.join_frames(observation, frames.numpy())
+        with torch.no_grad():
+            context = normalizer(frames).flatten(1)
+            window = self._denoise(x, context, torch.from_numpy(old), torch.from_numpy(weights))
+            actions = self._head.physical(window).numpy()
+        self._old[rows], self._old_step[rows] = window.numpy(), observation.step
+        return ActionTrajectory.clean(
+            actions, observation.step, observation.step, self.action_spec.dt
+        )
+
+    def _old_plan(
+        self, rows: np.ndarray, observed: np.ndarray, step: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The old windows shifted to the observed step (R, H, D), and their weights (R, H, 1)."""
+        horizon, past = self._old.shape[1], self._model.num_past
+        future = horizon - past
+        old = np.zeros((len(rows), *self._old.shape[1:]), np.float32)
+        weights = np.zeros((len(rows), horizon, 1), np.float32)
+        for index, row in enumerate(rows):
+            shift = int(observed[index] - self._old_step[row])
+            left = future - shift
+            if not 0 < left <= future:
+                continue
+            delay = min(int(step[index] - observed[index]), left)
+            old[index, past : past + left] = self._old[row, past + shift :]
+            execute = max(future - left, 1)
+            weights[index, past:, 0] = prefix_weights(future, min(delay, future - execute), execute)
+        return old, weights
+
+    def _denoise(self, x: Tensor, context: Tensor, old: Tensor, weights: Tensor) -> Tensor:
+        """DDIM with the clean estimate replaced by the guided one."""
+        schedule, horizon = self._model.schedule, x.shape[1]
+        for level, after in pairwise(self._levels):
+            steps = step_coefficients(
+                schedule,
+                np.full(horizon, level),
+                np.full(horizon, after),
+                self._model.config.prediction,
+                "ddim",
+            )
+            predict = self._clean_estimate(int(level), context, steps)
+            a, s = _signal_and_sigma(schedule, level)
+            a_next, s_next = _signal_and_sigma(schedule, after)
+            clean = guided_clean(predict, x, old, weights, a, self._guidance)
+            x = a_next * clean.clamp(-1, 1) + s_next / s * (x - a * clean)
+        return x
+
+    def _clean_estimate(
+        self, level: int, context: Tensor, steps: StepCoefficients
+    ) -> Callable[[Tensor], Tensor]:
+        """The network at one level as a function from noisy to clean actions."""
+        p_x, p_f = float(steps.p_x[0]), float(steps.p_f[0])
+
+        def predict(x: Tensor) -> Tensor:
+            levels = torch.full(x.shape[:2], level)
+            return p_x * x + p_f * self._model.predict(x, levels, context)
+
+        return predict
+
+
+def _signal_and_sigma(schedule: NoiseSchedule, level: int) -> tuple[float, float]:
+    alpha_bar = float(schedule.alpha_bar[level])
+    return alpha_bar**0.5, (1 - alpha_bar) ** 0.5

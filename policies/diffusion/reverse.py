@@ -1,0 +1,215 @@
+"""Reverse diffusion as a program: everything that does not depend on data computed in advance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...decoding.samplers import StepCoefficients, step_coefficients
+from ..programs.program import Call, Port, Program
+from .model import DiffusionModel
+
+
+class Encode(nn.Module):
+    """Observation to modulation: once per run.
+
+    Args:
+        model: Trained model.
+    """
+
+    def __init__(self, model: DiffusionModel) -> None:
+        super().__init__()
+        self.normalizer = model.observation_normalizer
+        self.network = model.network
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """Return the modulation (R, ...) of frames in physical units, shape (R, To, O)."""
+        return self.network.encode(self.normalizer(observation).flatten(1))
+
+
+class Denoise(nn.Module):
+    """One bare network call.
+
+    Args:
+        model: Trained model.
+    """
+
+    def __init__(self, model: DiffusionModel) -> None:
+        super().__init__()
+        self.network = model.network
+
+    def forward(self, modulation: Tensor, x: Tensor, level_modulation: Tensor) -> Tensor:
+        """Predict from x, shape (R, H, D), with modulations of shapes (R, ...) and (1, ...)."""
+        return self.network.denoise(x, level_modulation, modulation)
+
+
+class ReverseStep(nn.Module):
+    """One network call and the reverse step that it is for.
+
+    Args:
+        model: Trained model.
+    """
+
+    def __init__(self, model: DiffusionModel) -> None:
+        super().__init__()
+        self.network = model.network
+        self.predicts_sample = model.config.prediction == "sample"
+
+    def forward(
+        self,
+        modulation: Tensor,
+        x: Tensor,
+        level_modulation: Tensor,
+        coefficients: Tensor,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        """Return the next x, shape (R, H, D).
+
+        Args:
+            modulation: Output of `Encode`, shape (R, ...).
+            x: Noisy normalised actions, shape (R, H, D).
+            level_modulation: Output of `Denoiser.embed_level`, shape (1, ...).
+            coefficients: A `StepCoefficients`, shape (6, 1, H, 1).
+            noise: Standard normal, shape (R, H, D), where the step adds any.
+        """
+        output = self.network.denoise(x, level_modulation, modulation)
+        if self.predicts_sample:
+            # p_x = 0 and p_f = 1; for a small network every operation counts.
+            c_0, c_x, c_f = coefficients[2:5].unbind(0)
+            stepped = c_0 * output.clamp(-1, 1) + c_x * x + c_f * output
+        else:
+            stepped = reverse_step(x, output, coefficients)
+        return stepped if noise is None else stepped + coefficients[5] * noise
+
+
+def reverse_step(x: Tensor, output: Tensor, coefficients: Tensor, clip: float = 1.0) -> Tensor:
+    """`decoding.samplers.apply_step` without noise; coefficients (5 or 6, 1, H, 1)."""
+    p_x, p_f, c_0, c_x, c_f = coefficients[:5].unbind(0)
+    return c_0 * (p_x * x + p_f * output).clamp(-clip, clip) + c_x * x + c_f * output
+
+
+class Physical(nn.Module):
+    """Normalised window to the actions from the current step on, in physical units.
+
+    Args:
+        model: Trained model.
+        low: Smallest admissible action, shape (D,), float32.
+        high: Largest admissible action, shape (D,), float32.
+    """
+
+    low: Tensor
+    high: Tensor
+    gain: Tensor
+    shift: Tensor
+
+    def __init__(self, model: DiffusionModel, low: np.ndarray, high: np.ndarray) -> None:
+        super().__init__()
+        self.num_past = model.num_past
+        scale, offset = model.action_normalizer.scale, model.action_normalizer.offset
+        self.register_buffer("low", torch.from_numpy(low).to(scale.device))
+        self.register_buffer("high", torch.from_numpy(high).to(scale.device))
+        self.register_buffer("gain", 1 / scale)
+        self.register_buffer("shift", -offset / scale)
+
+    def forward(self, window: Tensor) -> Tensor:
+        """Map (R, H, D) to (R, H - To + 1, D), clipped; NaN stays NaN."""
+        actions = window[:, self.num_past :] * self.gain + self.shift
+        clipped = torch.minimum(torch.maximum(actions, self.low), self.high)
+        # Some runtimes' minimum drops NaN, which must not become an admissible action.
+        return torch.where(actions.isnan(), actions, clipped)
+
+
+def _part(kind: type[Encode | Denoise | ReverseStep], model: DiffusionModel) -> nn.Module:
+    """The model's one module of a kind: programs share it, and with it what engines compile."""
+    part = model.parts.get(kind)
+    if part is None or part.network is not model.network:
+        part = model.parts[kind] = kind(model).eval()
+    return part
+
+
+def reverse_program(model: DiffusionModel, levels: Sequence[np.ndarray], update: str) -> Program:
+    """Observation and noisy actions to the normalised window at the last levels.
+
+    Inputs are ``observation`` (To, O) in physical units, ``x`` (H, D) at the first levels and,
+    where steps add noise, ``noise.0`` and so on; the output is ``window`` (H, D).
+
+    Args:
+        model: Trained model.
+        levels: Level vectors of shape (H,), first to last; one network call between two.
+        update: ``"ddim"`` or ``"ddpm"``.
+    """
+    steps = [
+        step_coefficients(model.schedule, level, next_level, model.config.prediction, update)
+        for level, next_level in pairwise(levels)
+    ]
+    adds_noise = any(step.c_z.any() for step in steps)
+    window = Port((model.config.horizon, model.action_dim))
+    inputs = {"observation": _observation_port(model), "x": window}
+    calls = [_encode_call(model)]
+    x = "x"
+    for index, (step, level, next_level) in enumerate(zip(steps, levels, levels[1:], strict=False)):
+        arguments = {"modulation": "modulation", "x": x}
+        if adds_noise:
+            arguments["noise"] = f"noise.{index}"
+            inputs[arguments["noise"]] = window
+        x = "window" if index == len(steps) - 1 else f"x.{index + 1}"
+        constants = {
+            "level_modulation": _embed(model, level, _jump(level, next_level)),
+            "coefficients": _stacked(step).to(_device(model)),
+        }
+        calls.append(Call(_part(ReverseStep, model), arguments, (x,), constants))
+    return Program(inputs, {"window": window}, calls, len(steps))
+
+
+def noise_names(program: Program) -> list[str]:
+    """Names of the inputs that hold the noise of each call, in order; none for DDIM."""
+    return [name for name in program.inputs if name.startswith("noise.")]
+
+
+def bare_forward(model: DiffusionModel, level: np.ndarray) -> Program:
+    """One network call without a reverse step, to time it by itself; the output is ``output``."""
+    window = Port((model.config.horizon, model.action_dim))
+    arguments = {"modulation": "modulation", "x": "x"}
+    constants = {"level_modulation": _embed(model, level, 0.0)}
+    call = Call(_part(Denoise, model), arguments, ("output",), constants)
+    inputs = {"observation": _observation_port(model), "x": window}
+    return Program(inputs, {"output": window}, [_encode_call(model), call])
+
+
+def _encode_call(model: DiffusionModel) -> Call:
+    return Call(_part(Encode, model), {"observation": "observation"}, ("modulation",))
+
+
+def _observation_port(model: DiffusionModel) -> Port:
+    normalizer = model.observation_normalizer
+    scale, offset = normalizer.scale.cpu().numpy(), normalizer.offset.cpu().numpy()
+    # Half the range of a min-max normaliser.
+    return Port((model.config.num_obs_steps, len(scale)), -offset / scale, 0.5 / np.abs(scale))
+
+
+def _stacked(step: StepCoefficients) -> Tensor:
+    return torch.from_numpy(np.stack(step).astype(np.float32))[:, None, :, None]
+
+
+def _jump(level: np.ndarray, next_level: np.ndarray) -> float:
+    """How far a call moves the positions that it moves; one level counts as infinitesimal."""
+    jump = float((level - next_level).max())
+    return jump if jump > 1 else 0.0
+
+
+@torch.no_grad()
+def _embed(model: DiffusionModel, level: np.ndarray, jump: float) -> Tensor:
+    """Level modulation of one call, shape (1, ...)."""
+    device, num_levels = _device(model), model.schedule.num_levels
+    scaled = torch.from_numpy(level)[None].to(device).float() / num_levels
+    if not model.config.jump:
+        return model.network.embed_level(scaled)
+    return model.network.embed_level(scaled, torch.tensor([jump / num_levels], device=device))
+
+
+def _device(model: DiffusionModel) -> torch.device:
+    return next(model.parameters()).device

@@ -1,0 +1,1 @@
+"""Configuration: dataclasses with defaults, and YAML files that choose among them."""

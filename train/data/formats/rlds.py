@@ -1,0 +1,190 @@
+"""RLDS datasets (Open X-Embodiment): TFRecord shards of TensorFlow Datasets, read without it.
+
+A folder holds ``features.json`` and shards ``NAME-SPLIT.tfrecord-00000-of-00001``. Each record is
+an episode; feature ``steps/observation/state`` is that column of all its steps, flattened. Text
+becomes columns of bytes (`decoding.instruction`), pictures are decoded when they are read.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from bisect import bisect_right
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ....decoding.instruction import INSTRUCTION_BYTES, encode_instruction
+from ..columns import StoredArray
+from ..source import Cuts, DatasetFile, ReadOptions, Selection
+from ..tfrecord import Record, find_records, parse_example, read_record
+from .lerobot import import_pillow
+
+_STEPS, _OBSERVATION = "steps/", "steps/observation/"
+_BOOKKEEPING = ("is_first", "is_last", "is_terminal", "discount", "reward", "action")
+_INSTRUCTION = "language_instruction"
+
+
+@dataclass(frozen=True)
+class _Feature:
+    """A feature of the steps as ``features.json`` declares it."""
+
+    kind: str  # "tensor", "image" or "text"
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+class RldsFile(DatasetFile):
+    """An open RLDS dataset; see the module's text."""
+
+    layout = "rlds"
+    action_column = "steps/action"
+    takes = ("subset",)
+
+    def __init__(self, path: Path, options: ReadOptions, resources: ExitStack) -> None:
+        super().__init__(path, options, resources)
+        declared = json.loads((path / "features.json").read_text())
+        self._features = dict(_declared("", declared))
+        pattern = f"*-{options.subset or '*'}.tfrecord*"
+        shards = sorted(path.glob(pattern))
+        if not shards:
+            raise ValueError(f"no shard {pattern}; the folder has {_splits(path)}")
+        self._records = [record for shard in shards for record in find_records(shard)]
+        if not self._records:
+            raise ValueError("the shards hold no episode")
+        self._last: tuple[int, Mapping[str, list[Any]]] = (-1, {})
+        lengths, self._terminal = [], []
+        for number in range(len(self._records)):
+            episode = self.episode(number)
+            lengths.append(len(episode[f"{_STEPS}is_first"]))
+            self._terminal.append(bool(episode.get(f"{_STEPS}is_terminal", [False])[-1]))
+        self._ends = np.cumsum(lengths)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The declared features of the steps."""
+        return tuple(self._features)
+
+    def open_array(self, name: str) -> StoredArray:
+        """One feature of all episodes, end to end."""
+        return _RldsArray(self, name, self._features[name], self._ends)
+
+    def cuts(self) -> Cuts:
+        """One episode per record; terminated if its last step is terminal."""
+        return Cuts(self._ends.astype(np.int64), np.array(self._terminal))
+
+    def default_keys(self) -> dict[str, Selection]:
+        """Observations with their pictures, the instruction, the action and the reward."""
+        keys = {"action": Selection(self.action_column)}
+        if f"{_STEPS}reward" in self._features:
+            keys["reward"] = Selection(f"{_STEPS}reward")
+        for name, feature in self._features.items():
+            short = name.removeprefix(_OBSERVATION)
+            if name.startswith(_OBSERVATION):
+                prefix = "images." if feature.kind == "image" else ""
+                shape = None if feature.kind == "image" else feature.shape or (1,)
+                keys[f"observation.{prefix}{short}"] = Selection(name, shape=shape)
+            elif name.endswith(_INSTRUCTION):
+                keys["observation.instruction"] = Selection(name)
+            elif (short := name.removeprefix(_STEPS)) not in _BOOKKEEPING:
+                keys[f"info.{short}"] = Selection(name)
+        return keys
+
+    def metadata(self) -> dict[str, Any]:
+        """Name and version of the dataset."""
+        info = self.path / "dataset_info.json"
+        stored = json.loads(info.read_text()) if info.exists() else {}
+        return {key: stored[key] for key in ("name", "version") if key in stored}
+
+    def episode(self, number: int) -> Mapping[str, list[Any]]:
+        """Features of one episode; the last one that was asked for is kept."""
+        if self._last[0] != number:
+            record = self._records[number]
+            self._last = (number, self._checked(record, parse_example(read_record(record))))
+        return self._last[1]
+
+    def _checked(self, record: Record, episode: Mapping[str, list[Any]]) -> Mapping[str, list[Any]]:
+        """Raise ValueError if a declared feature is absent or of another length."""
+        where = f"{record.path}: episode at byte {record.offset}"
+        num_steps = len(episode.get(f"{_STEPS}is_first", []))
+        if num_steps == 0:
+            raise ValueError(f"{where} has no steps/is_first, which every RLDS step has")
+        for name, feature in self._features.items():
+            per_step = int(np.prod(feature.shape)) if feature.kind == "tensor" else 1
+            if len(episode.get(name, [])) != num_steps * per_step:
+                raise ValueError(
+                    f"{where}: {name!r} has {len(episode.get(name, []))} values, its {num_steps} "
+                    f"steps need {num_steps * per_step}"
+                )
+        return episode
+
+
+class _RldsArray:
+    """One feature of all episodes, decoded episode by episode."""
+
+    def __init__(self, file: RldsFile, name: str, feature: _Feature, ends: np.ndarray) -> None:
+        self._file, self._name, self._feature, self._ends = file, name, feature, ends
+        self.shape = (int(ends[-1]), *feature.shape)
+        self.dtype = feature.dtype
+
+    def __getitem__(self, rows: slice, /) -> np.ndarray:
+        start, stop, _ = rows.indices(self.shape[0])
+        pieces = []
+        while start < stop:
+            number = bisect_right(self._ends, start)
+            first = int(self._ends[number - 1]) if number else 0
+            last = min(stop, int(self._ends[number]))
+            pieces.append(self._decode(number, start - first, last - first))
+            start = last
+        return np.concatenate(pieces) if pieces else np.empty((0, *self.shape[1:]), self.dtype)
+
+    def _decode(self, number: int, start: int, stop: int) -> np.ndarray:
+        values, feature = self._file.episode(number)[self._name], self._feature
+        if feature.kind == "image":
+            return np.stack([_picture(cell, feature, self._name) for cell in values[start:stop]])
+        if feature.kind == "text":
+            return np.stack([_text(cell) for cell in values[start:stop]])
+        array = np.array(values, feature.dtype).reshape(-1, *feature.shape)
+        return array[start:stop]
+
+
+def _picture(encoded: bytes, feature: _Feature, name: str) -> np.ndarray:
+    image = np.asarray(import_pillow("reading").open(io.BytesIO(encoded)))
+    if image.shape != feature.shape:
+        raise ValueError(f"{name!r}: picture of shape {image.shape}, declared {feature.shape}")
+    return image
+
+
+def _text(encoded: bytes) -> np.ndarray:
+    text = encoded.decode()
+    # Steps without an instruction have an empty one.
+    return encode_instruction(text) if text.strip() else np.zeros(INSTRUCTION_BYTES, np.uint8)
+
+
+def _declared(prefix: str, entry: Mapping[str, Any]) -> Any:
+    """Yield name and feature of everything below ``steps`` that holds numbers, pictures or text."""
+    if "sequence" in entry:
+        yield from _declared(prefix, entry["sequence"]["feature"])
+    elif "featuresDict" in entry:
+        for name, child in entry["featuresDict"]["features"].items():
+            yield from _declared(f"{prefix}{name}" if not prefix else f"{prefix}/{name}", child)
+    elif prefix.startswith(_STEPS):
+        if "image" in entry:
+            yield prefix, _Feature("image", _shape(entry["image"]), np.dtype(np.uint8))
+        elif "text" in entry:
+            yield prefix, _Feature("text", (INSTRUCTION_BYTES,), np.dtype(np.uint8))
+        elif (tensor := entry.get("tensor")) and tensor["dtype"] != "string":
+            yield prefix, _Feature("tensor", _shape(tensor), np.dtype(tensor["dtype"]))
+
+
+def _shape(entry: Mapping[str, Any]) -> tuple[int, ...]:
+    return tuple(int(size) for size in entry["shape"].get("dimensions", []))
+
+
+def _splits(path: Path) -> str:
+    found = sorted({file.name for file in path.glob("*.tfrecord*")})
+    return ", ".join(found[:4]) or "none"

@@ -1,0 +1,1 @@
+"""The whole way once: `hotloop demo` and its report."""

@@ -1,0 +1,1 @@
+"""Families of policies: how each is prepared for training."""

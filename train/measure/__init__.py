@@ -1,0 +1,1 @@
+"""Measurements: latency of control steps, and where a number comes from."""

@@ -1,0 +1,126 @@
+"""Guidance in one pass: a student that predicts what its teacher predicts with guidance.
+
+Classifier-free guidance takes a conditional and an unconditional prediction per step. The student
+makes one and is trained on the combination of the teacher's two, for one fixed weight (the first
+stage of Meng et al. 2023, arXiv 2210.03142).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from ...decoding.guidance import classifier_free
+from ...policies.checkpoint import load_checkpoint
+from ...policies.planners.model import PlanBatch, PlannerModel
+from ..config.training import PlannerPolicyConfig
+from ..data.episodes import Episodes
+from ..data.plan_windows import PlanWindows
+from ..families.planners import PlannerObjective
+
+
+def prepare_guidance(
+    policy: PlannerPolicyConfig, teacher: str, episodes: Episodes
+) -> tuple[GuidanceObjective, PlanWindows]:
+    """Objective and training windows of a student that needs no second pass.
+
+    Args:
+        policy: The student; its ``sampling.guidance`` is what its network learns.
+        teacher: Checkpoint of a planner of the same kind.
+        episodes: Demonstrations that resemble the teacher's.
+
+    Raises:
+        ValueError: If the teacher has no guidance to distil, or data and teacher do not fit.
+    """
+    checkpoint = load_checkpoint(teacher)
+    if checkpoint.kind != policy.kind:
+        raise ValueError(
+            f"distill.teacher={teacher} is a {checkpoint.kind}, so its student is none of "
+            f"policy={policy.kind}; choose policy={checkpoint.kind}"
+        )
+    model = checkpoint.model
+    assert isinstance(model, PlannerModel)
+    if model.goal_dim:
+        raise ValueError(f"distill.teacher={teacher} plans to goals: it has no guidance to distil")
+    if model.config.distilled_guidance is not None:
+        raise ValueError(f"distill.teacher={teacher} is a student itself; distil its teacher")
+    for key in model.state_keys:
+        found = episodes.observations[key].shape[1:] if key in episodes.observations else None
+        if found != model.observation_shapes[key]:
+            raise ValueError(
+                f"distill.teacher={teacher} observes {key!r} of shape "
+                f"{model.observation_shapes[key]}, the dataset has {found or 'none'}"
+            )
+    windows = PlanWindows(episodes, model.state_keys, model.config)
+    student = guidance_student(model, policy.sampling.guidance)
+    return GuidanceObjective(student, model), windows
+
+
+def guidance_student(teacher: PlannerModel, weight: float) -> PlannerModel:
+    """A copy of a planner whose denoiser can be trained, and is meant to hold a guidance weight."""
+    config = replace(teacher.config, distilled_guidance=weight)
+    student = PlannerModel(config, teacher.observation_shapes, teacher.action_dim)
+    student.load_state_dict(teacher.state_dict())
+    student.requires_grad_(False)
+    student.denoiser.requires_grad_(True)
+    return student
+
+
+class GuidanceObjective(nn.Module):
+    """Regression of the student's one prediction on the teacher's guided one.
+
+    Args:
+        student: Model to train; see `guidance_student`.
+        teacher: Frozen planner.
+    """
+
+    def __init__(self, student: PlannerModel, teacher: PlannerModel) -> None:
+        super().__init__()
+        assert student.config.distilled_guidance is not None
+        self.model, self.weight = student, student.config.distilled_guidance
+        # In a list, so that neither the optimiser nor a device wrapper sees the teacher.
+        self._teacher = [teacher]
+        self._planning = [PlannerObjective(student)]
+
+    def prepare(self, step: int) -> None:
+        """Nothing to prepare."""
+
+    def draw(self, batch: PlanBatch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Draw noise level, noise and the return asked for, for each sample.
+
+        Half of the samples are asked for the return of another: guidance matters most where more
+        is asked for than was seen.
+        """
+        inputs = self._planning[0].draw(batch, generator)
+        num, current = len(batch.states), self.model.config.context - 1
+        other = torch.randperm(num, generator=generator)
+        swapped = torch.rand(num, generator=generator) < 0.5
+        own = torch.arange(num)
+        chosen = torch.where(swapped, other, own).to(batch.returns.device)
+        names = ("states", "actions", "level", "noise")
+        asked = batch.returns[chosen, current]
+        return {name: inputs[name] for name in names} | {"asked": asked}
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Mean squared difference where a plan is noisy."""
+        model, past, levels = self.model, self.model.config.context - 1, inputs["level"]
+        clean = model.encode_plan(inputs["states"][:, past:], inputs["actions"][:, past:])
+        x = model.schedule.add_noise(clean, inputs["noise"], levels)
+        known = torch.ones_like(inputs["asked"])
+        conditions = [model.condition(inputs["asked"], keep) for keep in (known, 0 * known)]
+        scaled = levels / model.config.num_levels
+        with torch.no_grad():
+            teacher = self._teacher[0].to(x.device).denoiser
+            modulation = teacher.embed_level(scaled)
+
+            def denoise(x: Tensor, condition: Tensor) -> Tensor:
+                both = modulation.repeat(len(x) // len(modulation), *[1] * (modulation.ndim - 1))
+                return teacher.denoise(x, both, condition)
+
+            encoded = [teacher.encode(condition) for condition in conditions]
+            target = classifier_free(denoise, x, encoded[0], encoded[1], self.weight)
+        output = model.denoiser(x, scaled, conditions[0])
+        return ((levels > 0).unsqueeze(-1) * (output - target) ** 2).mean()

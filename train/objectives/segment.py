@@ -1,0 +1,248 @@
+"""Streaming segment distillation: one network call for what the teacher does in many.
+
+A control step of a rolling buffer is an ODE that carries every position down by N / h levels. The
+teacher integrates it in small deterministic steps; the student learns the whole jump. It learns it
+from noised demonstrations and from the buffers that it produces itself (compare StreamDiT, arXiv
+2507.03745, and DAgger), and keeps learning to denoise, so that one network serves every number of
+calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...decoding.rolling import Ladder, advance
+from ...decoding.samplers import reverse, spaced_levels
+from ...decoding.schedules import NoiseSchedule
+from ...policies.diffusion.model import Batch, DiffusionModel
+from ..config.training import DistillConfig
+from ..data.windows import Windows, step_generator
+from .denoising import DenoisingObjective
+
+
+class Jump(NamedTuple):
+    """One network call of the student: a level vector and the one it must reach, shape (H,)."""
+
+    level: np.ndarray
+    next_level: np.ndarray
+
+
+def ladder_jumps(ladder: Ladder, num_calls: int) -> list[Jump]:
+    """Jumps of a control step in `num_calls` calls."""
+    levels = ladder.control_step(num_calls)
+    return [Jump(*pair) for pair in pairwise(levels)]
+
+
+def start_jumps(ladder: Ladder, num_calls: int) -> list[Jump]:
+    """Jumps of the start buffer, whole windows at one level, h * `num_calls` of them."""
+    levels = [
+        np.full(ladder.horizon, level)
+        for level in spaced_levels(ladder.num_levels, 0, ladder.num_chunks * num_calls)
+    ]
+    return [Jump(*pair) for pair in pairwise(levels)]
+
+
+class JumpObjective(nn.Module):
+    """Regression of the student's jumps on the teacher's deterministic integration.
+
+    Args:
+        student: Model with jump conditioning, initialised from the teacher.
+        teacher: Frozen model.
+        denoising: Ordinary objective of the student, for its share of the samples.
+        windows: Demonstrations, for the observations that the student streams along.
+        config: Shares and teacher steps.
+        seed: Seed of the student's rollouts.
+    """
+
+    def __init__(
+        self,
+        student: DiffusionModel,
+        teacher: DiffusionModel,
+        denoising: DenoisingObjective,
+        windows: Windows,
+        config: DistillConfig,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        if student.config.prediction != "sample":
+            raise ValueError(
+                "distillation needs a model that predicts clean actions (prediction 'sample'), "
+                f"got {student.config.prediction!r}"
+            )
+        if not student.ladders:
+            raise ValueError("distillation needs a teacher with at least one ladder (policy=sdp)")
+        if config.denoising + config.start + config.visited > 1:
+            raise ValueError(
+                "shares must sum to at most 1, got "
+                f"denoising {config.denoising}, start {config.start} and visited {config.visited}"
+            )
+        self.model = student
+        # In a list, so that neither the optimiser nor a device wrapper sees the teacher.
+        self._teacher = [teacher]
+        self._denoising = [denoising]
+        self._windows, self._config, self._seed = windows, config, seed
+        self._ladders = list(student.delayed_ladders)
+        calls = config.calls_per_step
+        self._ladder_jumps = [
+            jump for ladder in self._ladders for num in calls for jump in ladder_jumps(ladder, num)
+        ]
+        self._start_jumps = [
+            jump for ladder in student.ladders for num in calls for jump in start_jumps(ladder, num)
+        ]
+        self._visited: VisitedBuffers | None = None
+
+    def prepare(self, step: int) -> None:
+        """Renew the student-visited buffers every `refresh_every` steps."""
+        if step % self._config.refresh_every == 0 or self._visited is None:
+            generator = step_generator(self._seed, step, stream="visit")
+            num_visits = self._config.num_visits // (self.model.config.max_latency + 1)
+            self._visited = visit(self.model, self._windows, self._ladders, num_visits, generator)
+
+    def draw(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Split the batch into denoising, start, ladder and visited samples."""
+        config, visited = self._config, self._visited
+        assert visited is not None, "prepare() comes before draw()"
+        denoising = self._denoising[0].draw(batch, generator)
+        observation, clean = denoising["observation"], denoising["clean"]
+        num, device = len(clean), clean.device
+        kind = torch.rand(num, generator=generator)
+        is_start = (kind >= config.denoising) & (kind < config.denoising + config.start)
+        is_visited = kind >= 1 - config.visited
+        is_ladder = (kind >= config.denoising + config.start) & ~is_visited
+        level = next_level = denoising["level"].cpu()
+        for pool, chosen in ((self._start_jumps, is_start), (self._ladder_jumps, is_ladder)):
+            which = torch.randint(len(pool), (num,), generator=generator)
+            starts, ends = (torch.from_numpy(np.stack(side)) for side in zip(*pool, strict=True))
+            level = torch.where(chosen[:, None], starts[which], level)
+            next_level = torch.where(chosen[:, None], ends[which], next_level)
+        which = torch.randint(len(visited.x), (num,), generator=generator)
+        level = torch.where(is_visited[:, None], visited.level[which], level).to(device)
+        next_level = torch.where(is_visited[:, None], visited.next_level[which], next_level)
+        x = self.model.schedule.add_noise(clean, denoising["noise"], level)
+        is_visited, which = is_visited.to(device), which.to(device)
+        return {
+            "x": torch.where(is_visited[:, None, None], visited.x[which], x),
+            "observation": torch.where(
+                is_visited[:, None], visited.observation[which], observation
+            ),
+            "clean": clean,
+            "level": level,
+            "next_level": next_level.to(device),
+        }
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Mean squared error of the clean actions that each jump aims at."""
+        x, level, next_level = inputs["x"], inputs["level"], inputs["next_level"]
+        jump = (level - next_level).amax(dim=1)
+        target, weight = inputs["clean"].clone(), (level > 0)[..., None].float()
+        is_jump = jump > 0
+        rows = {key: value[is_jump] for key, value in inputs.items()}
+        if is_jump.any():
+            target[is_jump], weight[is_jump] = self._teacher_target(rows)
+        output = self.model.predict(x, level, inputs["observation"], jump)
+        return (weight * (output - target) ** 2).mean()
+
+    @torch.no_grad()
+    def _teacher_target(self, rows: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Clean actions (B, H, D) whose single DDIM step lands where the teacher lands."""
+        x = rows["x"]
+        teacher = self._teacher[0].to(x.device)
+        level, next_level = rows["level"].cpu().numpy(), rows["next_level"].cpu().numpy()
+        share = np.linspace(0, 1, self._config.teacher_steps + 1)
+        levels = [level - np.round(s * (level - next_level)).astype(np.int64) for s in share]
+        landed = reverse(
+            lambda x, k: teacher.predict(x, k.to(x.device), rows["observation"]),
+            x,
+            levels,
+            teacher.schedule,
+            teacher.config.prediction,
+        )
+        schedule = teacher.schedule
+        signal, sigma = schedule.signal(rows["level"]), schedule.sigma(rows["level"])
+        ratio = schedule.sigma(rows["next_level"]) / sigma
+        gain = schedule.signal(rows["next_level"]) - ratio * signal
+        moves = (rows["level"] > rows["next_level"])[..., None]
+        target = (landed - ratio[..., None] * x) / torch.where(moves, gain[..., None], 1.0)
+        # Positions that stay pure noise have nothing to learn from a jump.
+        return torch.where(moves, target, 0.0).clamp(-1, 1), moves.float()
+
+
+class VisitedBuffers(NamedTuple):
+    """Buffers that the student itself produced, at the start of a control step.
+
+    Attributes:
+        x: Normalised buffers, shape (M, H, D).
+        observation: Normalised observation histories, shape (M, To * O).
+        level: Ladder of each buffer, shape (M, H), on the CPU.
+        next_level: Ladder one control step on, shape (M, H), on the CPU.
+    """
+
+    x: Tensor
+    observation: Tensor
+    level: Tensor
+    next_level: Tensor
+
+
+@torch.no_grad()
+def visit(
+    model: DiffusionModel,
+    windows: Windows,
+    ladders: list[Ladder],
+    num_visits: int,
+    generator: torch.Generator,
+) -> VisitedBuffers:
+    """Stream the student along demonstrations, one call per control step, and keep its buffers.
+
+    Args:
+        model: Student.
+        windows: Demonstrations.
+        ladders: Ladders to stream on; each gives `num_visits` rows.
+        num_visits: Rows per ladder, each streamed until all of its buffer is the student's own.
+        generator: Source of start points and noise.
+    """
+    schedule, device = model.schedule, model.action_normalizer.scale.device
+    parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    for ladder in ladders:
+        level, next_level = (torch.from_numpy(ladder.levels(j)) for j in (0, ladder.rung))
+        current = torch.randint(len(windows), (num_visits,), generator=generator)
+        clean = model.action_normalizer(windows.gather(current).actions.to(device))
+        noise = torch.randn(clean.shape, generator=generator).to(device)
+        x = schedule.add_noise(clean, noise, level.expand(num_visits, -1).to(device))
+        jump = torch.full((num_visits,), ladder.rung, device=device)
+        for control_step in range(ladder.num_chunks + 1):
+            observation = model.flatten(windows.gather(current).to(device).observation)
+            if control_step > 0:
+                keep = torch.rand(num_visits, generator=generator) < 2 / (ladder.num_chunks + 1)
+                size = (int(keep.sum()), -1)
+                kept = keep.to(device)
+                parts.append(
+                    (x[kept], observation[kept], level.expand(size), next_level.expand(size))
+                )
+            landed = reverse(
+                lambda x, k, o=observation, j=jump: model.predict(x, k.to(x.device), o, j),
+                x,
+                [ladder.levels(0), ladder.levels(ladder.rung)],
+                schedule,
+                model.config.prediction,
+            )
+            x = shift(landed, ladder, schedule, generator)
+            current = windows.later(current, ladder.num_execute)
+    return VisitedBuffers(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def shift(
+    landed: Tensor, ladder: Ladder, schedule: NoiseSchedule, generator: torch.Generator
+) -> Tensor:
+    """Bring a buffer (M, H, D) from the end of a control step to the start of the next."""
+    num_past, chunk = ladder.num_past, ladder.num_execute
+    fresh = torch.randn(landed.shape, generator=generator).to(landed.device)
+    executed = landed[:, chunk : chunk + num_past]
+    level = torch.full(executed.shape[:2], ladder.rung, device=landed.device)
+    past = schedule.add_noise(executed, fresh[:, chunk : chunk + num_past], level)
+    return advance(landed, past, fresh[:, :chunk])

@@ -1,0 +1,155 @@
+"""Objectives of token policies: cloning for the teacher, consistency for the student."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ...policies.diffusion.model import Batch
+from ...policies.vla.model import VlaModel
+from ...policies.vla.packed import packed_logits
+from ...policies.vla.session import Prompt
+from .vla_losses import cloning_loss, consistency_loss
+
+
+class CloningObjective(nn.Module):
+    """Cross-entropy of the demonstrated tokens.
+
+    Args:
+        model: Model to train.
+        image_shift: Largest random shift of each picture [px], against over-fitting.
+    """
+
+    def __init__(self, model: VlaModel, image_shift: int = 0) -> None:
+        super().__init__()
+        self.model, self.image_shift = model, image_shift
+
+    def prepare(self, step: int) -> None:
+        """Nothing to prepare."""
+
+    def draw(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Prompts with shifted pictures, and the tokens of the demonstrated actions."""
+        tokens, _ = self.model.action_tokenizer.encode(batch.actions.cpu().numpy())
+        labels = torch.from_numpy(tokens).to(self.model.device)
+        return draw_prompt(self.model, batch, self.image_shift, generator) | {"labels": labels}
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Mean cross-entropy."""
+        labels = inputs["labels"]
+        (logits,) = packed_logits(self.model.host, prompt_in(inputs), [labels])
+        return cloning_loss(logits, labels)
+
+
+@dataclass(frozen=True)
+class TrajectoryBatch:
+    """Jacobi trajectories of B prompts.
+
+    Attributes:
+        windows: Observations and demonstrated actions.
+        iterates: One list of iterates per row, each of shape (J, n), without the fixed point.
+        guesses: What the trajectories began with, shape (B, G, n).
+        fixed: Fixed points, shape (B, n).
+        labels: Targets of the autoregressive loss, shape (B, n).
+    """
+
+    windows: Batch
+    iterates: list[Tensor]
+    guesses: Tensor
+    fixed: Tensor
+    labels: Tensor
+
+    def to(self, device: torch.device) -> TrajectoryBatch:
+        """Move what is on no device yet; the objective moves the rest when it has drawn."""
+        fixed, labels = self.fixed.to(device), self.labels.to(device)
+        return TrajectoryBatch(self.windows.to(device), self.iterates, self.guesses, fixed, labels)
+
+
+class ConsistencyObjective(nn.Module):
+    """Consistency distillation: L_C + omega L_AR, all blocks behind one reading of the prompt.
+
+    Args:
+        model: Student; starts as a copy of the teacher.
+        cloning_weight: Weight omega of the autoregressive loss.
+        guess_share: Share of prompts for which a guess is drawn instead of any iterate.
+        image_shift: Largest random shift of each picture [px].
+    """
+
+    def __init__(
+        self,
+        model: VlaModel,
+        cloning_weight: float = 1.0,
+        guess_share: float = 0.0,
+        image_shift: int = 0,
+    ) -> None:
+        super().__init__()
+        if not cloning_weight >= 0:
+            raise ValueError(f"cloning_weight (omega) must be 0 or more, got {cloning_weight}")
+        if not 0 <= guess_share <= 1:
+            raise ValueError(f"guess_share must be between 0 and 1, got {guess_share}")
+        self.model, self.cloning_weight = model, cloning_weight
+        self.guess_share, self.image_shift = guess_share, image_shift
+
+    def prepare(self, step: int) -> None:
+        """Nothing to prepare."""
+
+    def draw(self, batch: TrajectoryBatch, generator: torch.Generator) -> dict[str, Tensor]:
+        """One random iterate per prompt, or a guess."""
+        begins = torch.rand(len(batch.iterates), generator=generator) < self.guess_share
+        chosen = []
+        for row, iterates in enumerate(batch.iterates):
+            among = batch.guesses[row] if begins[row] else iterates
+            chosen.append(among[int(torch.randint(len(among), (), generator=generator))])
+        return draw_prompt(self.model, batch.windows, self.image_shift, generator) | {
+            "iterate": torch.stack(chosen).to(batch.fixed.device),
+            "fixed": batch.fixed,
+            "labels": batch.labels,
+        }
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """The weighted sum of both losses."""
+        iterate, fixed, labels = inputs["iterate"], inputs["fixed"], inputs["labels"]
+        blocks = [fixed, iterate]
+        replaced = (labels != fixed).any(dim=1)
+        if replaced.any():
+            blocks.append(labels)
+        on_fixed, on_iterate, *rest = packed_logits(self.model.host, prompt_in(inputs), blocks)
+        # Where the label is the fixed point, its logits are there already.
+        on_labels = torch.where(replaced[:, None, None], rest[0], on_fixed) if rest else on_fixed
+        consistency = consistency_loss(on_iterate, on_fixed, iterate, fixed)
+        return consistency + self.cloning_weight * cloning_loss(on_labels, labels)
+
+
+def draw_prompt(
+    model: VlaModel, batch: Batch, image_shift: int, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Prompts of a batch as tensors with leading dimension B."""
+    frames = {key: values[:, 0].cpu().numpy() for key, values in batch.observation.items()}
+    prompt = model.prompt(frames, check=False)
+    pixel_values = prompt.pixel_values
+    if image_shift:
+        pixel_values = shifted(pixel_values, image_shift, generator)
+    return {"ids": prompt.ids, "attended": prompt.attended, "pixel_values": pixel_values}
+
+
+def prompt_in(inputs: Mapping[str, Any]) -> Prompt:
+    """The prompt among an objective's inputs."""
+    return Prompt(inputs["ids"], inputs["attended"], inputs["pixel_values"])
+
+
+def shifted(pixel_values: Tensor, largest: int, generator: torch.Generator) -> Tensor:
+    """Pictures (B, C, 3, H, W), each moved by up to `largest` pixels, edges repeated."""
+    num_rows, num_cameras, _, height, width = pixel_values.shape
+    flat = pixel_values.flatten(0, 1)
+    padded = functional.pad(flat, (largest,) * 4, mode="replicate")
+    offsets = torch.randint(2 * largest + 1, (2, len(flat), 1), generator=generator)
+    rows = (offsets[0] + torch.arange(height)).to(flat.device)[:, None, :, None]
+    columns = (offsets[1] + torch.arange(width)).to(flat.device)[:, None, None, :]
+    picture = torch.arange(len(flat), device=flat.device)[:, None, None, None]
+    colour = torch.arange(3, device=flat.device)[None, :, None, None]
+    moved = padded[picture, colour, rows, columns]
+    return moved.view(num_rows, num_cameras, 3, height, width)
