@@ -70,16 +70,16 @@ class DiffusionFamily(Family):
         """Streaming by all levels and few calls; DP by DDPM's hundred calls and DDIM's few."""
         if checkpoint.kind == "sdp":
             return [
-                BenchRow("sdp-*", {"calls_per_step": num, "update": "ddim"})
+                BenchRow("sdp-*", {"calls_per_step": num or None, "update": "ddim"})
                 for num in calls or (0, 2, 1)
             ]
         rows = [] if calls else [BenchRow("dp-ddpm-*", {"calls_per_step": 100, "update": "ddpm"})]
         rows += [
-            BenchRow("dp-ddim-*", {"calls_per_step": num, "update": "ddim"})
+            BenchRow("dp-ddim-*", {"calls_per_step": num or None, "update": "ddim"})
             for num in calls or (10, 4, 2, 1)
         ]
         num_levels = checkpoint.model.config.num_levels
-        return [row for row in rows if row.sampling["calls_per_step"] <= num_levels]
+        return [row for row in rows if (row.sampling["calls_per_step"] or 0) <= num_levels]
 
     def timer(self, policy: Any, engine: str, episodes: Sequence[Frames]) -> ControlStepTimer:
         """Plans, and calls of the network alone."""
@@ -95,7 +95,7 @@ class DiffusionFamily(Family):
     def costs(self, policy: Any, timer: ControlStepTimer) -> Costs:
         """As many calls in every plan."""
         del timer
-        num_calls = policy.program.num_network_calls
+        num_calls = policy.program.num_calls
         return Costs(num_calls, num_calls, parity=policy.parity)
 
 

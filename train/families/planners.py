@@ -54,7 +54,7 @@ class PlannerFamily(Family):
     def rows(self, checkpoint: Checkpoint, calls: Sequence[int]) -> list[BenchRow]:
         """The checkpoint's own choices, or each number of calls."""
         name = checkpoint.kind.replace("_", "-") + "-*"
-        return [BenchRow(name, {"refine_steps": num}) for num in calls] or [BenchRow(name)]
+        return [BenchRow(name, {"calls_per_step": num}) for num in calls] or [BenchRow(name)]
 
     def timer(self, policy: Any, engine: str, episodes: Sequence[Frames]) -> ControlStepTimer:
         """Plans alone: planners have no single network that makes a plan."""
@@ -70,7 +70,7 @@ class PlannerFamily(Family):
             num_drafts = sampling.sweeps
         elif sampling.draft == "rollout":
             num_drafts = policy.model.config.horizon - 1
-        num_calls = num_drafts + policy.program.num_network_calls
+        num_calls = num_drafts + policy.program.num_calls
         return Costs(num_calls, num_calls, parity=policy.parity)
 
 

@@ -94,10 +94,10 @@ class VlaFamily(Family):
         cold.
         """
         del checkpoint
-        wait: dict[str, Any] = {"max_forwards": 0, "max_move": -1.0, "unverified": "execute"}
+        wait: dict[str, Any] = {"max_calls": 0, "max_move": -1.0, "unverified": "execute"}
         early = {"method": "committed", **wait}
         rows = [
-            BenchRow(f"vla-exit-{num}", {**early, "max_forwards": num})
+            BenchRow(f"vla-exit-{num}", {**early, "max_calls": num})
             for num in calls or (4, 2, 1)
         ]
         if calls:
@@ -118,7 +118,7 @@ class VlaFamily(Family):
                 "compared; leave it out"
             )
         forward = fused_forward_call(policy, episodes[0][0])
-        return ControlStepTimer(policy, forward, episodes=episodes, calls=_forwards_of(policy))
+        return ControlStepTimer(policy, forward, episodes=episodes, calls=_calls_of(policy))
 
     def costs(self, policy: Any, timer: ControlStepTimer) -> Costs:
         """Forwards differ in size, so all time beyond one fused forward counts as overhead."""
@@ -256,11 +256,11 @@ def fused_forward_call(policy: VlaPolicy, frame: Mapping[str, np.ndarray]) -> Ca
     return run
 
 
-def _forwards_of(policy: VlaPolicy) -> Callable[[], int]:
-    """Tells the forwards of the newest plan."""
+def _calls_of(policy: VlaPolicy) -> Callable[[], int]:
+    """Tells the calls of the newest plan."""
 
     def read() -> int:
         assert policy.decoded is not None
-        return int(policy.decoded.num_forwards[0])
+        return int(policy.decoded.num_calls[0])
 
     return read

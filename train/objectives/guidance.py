@@ -27,14 +27,14 @@ class GuidanceDraw(Drawn):
         actions: Physical, shape (B, T, A).
         level: Noise level of each state, shape (B, H).
         noise: Gaussian noise, shape (B, H, P).
-        asked: Returns that are asked for, shape (B,).
+        return_to_go: Returns that are asked for, shape (B,).
     """
 
     states: Tensor
     actions: Tensor
     level: Tensor
     noise: Tensor
-    asked: Tensor
+    return_to_go: Tensor
 
 
 def guidance_student(teacher: PlannerModel, weight: float) -> PlannerModel:
@@ -78,16 +78,16 @@ class GuidanceObjective(nn.Module):
         swapped = torch.rand(num, generator=generator) < 0.5
         own = torch.arange(num)
         chosen = torch.where(swapped, other, own).to(batch.returns.device)
-        asked = batch.returns[chosen, current]  # (b,)
-        return GuidanceDraw(inputs.states, inputs.actions, inputs.level, inputs.noise, asked)
+        return_to_go = batch.returns[chosen, current]  # (b,)
+        return GuidanceDraw(inputs.states, inputs.actions, inputs.level, inputs.noise, return_to_go)
 
     def forward(self, inputs: GuidanceDraw) -> Tensor:
         """Mean squared difference where a plan is noisy, shape ()."""
         model, past, levels = self.model, self.model.config.context - 1, inputs.level
         clean = model.encode_plan(inputs.states[:, past:], inputs.actions[:, past:])  # (b, h, p)
         x = model.schedule.add_noise(clean, inputs.noise, levels)
-        known = torch.ones_like(inputs.asked)
-        conditions = [model.condition(inputs.asked, keep) for keep in (known, 0 * known)]
+        known = torch.ones_like(inputs.return_to_go)
+        conditions = [model.condition(inputs.return_to_go, keep) for keep in (known, 0 * known)]
         scaled = levels / model.config.num_levels
         with torch.no_grad():
             teacher = self._teacher[0].to(x.device).denoiser

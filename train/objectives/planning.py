@@ -32,7 +32,9 @@ def warn_of_large_noise(drafter_noise: float, gain: Tensor) -> None:
         )
 
 
-def arriving(model: PlannerModel, batch: PlanBatch, arrival: Tensor) -> tuple[PlanBatch, Tensor]:
+def hindsight_goals(
+    model: PlannerModel, batch: PlanBatch, arrival: Tensor
+) -> tuple[PlanBatch, Tensor]:
     """Make a state of each window its goal, at which it stays from then on.
 
     Every state that was reached shows how to reach it (hindsight, Andrychowicz et al. 2017), and
@@ -117,7 +119,7 @@ class PlannerObjective(nn.Module):
         if self.model.goal_dim:
             reachable = batch.valid[:, past:].sum(dim=1).cpu()
             arrival = (torch.rand(num, generator=generator) * reachable).long().to(device)
-            batch, goal = arriving(self.model, batch, arrival)
+            batch, goal = hindsight_goals(self.model, batch, arrival)
             moves = arrival > 0
         level = torch.randint(1, config.num_levels + 1, (num,), generator=generator)
         levels = repeat(level, "b -> b h", h=config.horizon).clone()
@@ -184,7 +186,7 @@ class PlannerObjective(nn.Module):
         assert self.model.drafter is not None and inputs.jitter is not None
         num = max(1, round(self.losses.drafter_share * len(inputs.states)))
         drafter, rows = self.model.drafter, inputs.select(slice(num))
-        asked = self.model.asked(rows.returns, rows.goal)
-        tokens = self.model.encode_tokens(rows.states, asked)  # (b, t, token)
+        targets = self.model.targets(rows.returns, rows.goal)
+        tokens = self.model.encode_tokens(rows.states, targets)  # (b, t, token)
         predicted, actual = drafter.change(tokens, rows.jitter)
         return (rows.valid[:, 1:, None] * (predicted - actual) ** 2).mean()
