@@ -55,6 +55,6 @@ def make_task(name: str) -> Task:
     if name not in named:
         tasks = f" of {', '.join(named)}" if named else ""
         raise ValueError(
-            f"task {name!r} is no hotloop.envs.Task but a {type(found).__name__}{tasks}; name a Task"
+            f"task {name!r} is no hotloop.envs.Task but a {type(found).__name__}{tasks}"
         )
     return named[name]

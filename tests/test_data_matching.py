@@ -13,7 +13,7 @@ from hotloop.envs.task import Task
 from hotloop.train.config.training import TaskConfig, TrainConfig
 from hotloop.train.data import ReadOptions, write_episodes
 from hotloop.train.data.matching import check_matches_task
-from hotloop.train.families.diffusion import train
+from hotloop.train.training import train
 
 SPEC = ActionSpec(("x [m]", "y [m]"), (-1.0, -1.0), (1.0, 1.0), dt=0.1)
 SHAPES = {"observation.state": (4,), "observation.goal": (2,)}

@@ -5,7 +5,7 @@ import pytest
 from hotloop.envs import make_task
 from hotloop.train.config.compose import compose
 from hotloop.train.config.training import TrainConfig
-from hotloop.train.families.diffusion import RECORDED
+from hotloop.train.training import RECORDED
 
 TASKS = Path(__file__).parents[1] / "train" / "configs" / "task"
 

@@ -6,10 +6,10 @@
     folder = train(TrainConfig(task=task, output_dir="outputs/mine", steps=1000))
     print(evaluate(folder, EvalConfig(sampling={"calls_per_step": 1})).episodes)
 
-The commands of `hotloop` are made of these functions. What a family of policies has to choose is a
-dataclass of its own: `PolicyConfig` with `JumpDistillConfig`, `PlannerPolicyConfig` and
-`VlaPolicyConfig` with `DistillConfig`. `compose_training` builds all of it as the command line does:
-from the shipped YAML files, files of one's own, and ``key=value``.
+The commands of `hotloop` are made of these functions. What a family of policies has to choose is
+a dataclass of its own: `PolicyConfig` with `JumpDistillConfig`, `PlannerPolicyConfig` and
+`VlaPolicyConfig` with `DistillConfig`. `compose_training` builds all of it as the command line
+does: from the shipped YAML files, files of one's own, and ``key=value``.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ from .data.matching import check_actions, check_matches_task
 from .data.recorded_spec import recorded_action_spec
 from .families import family_of
 from .loop import Trainer
-from .state import steps_done
 from .resume import check_output, check_same_run, last_checkpoint, settings_of
+from .state import steps_done
 
 RECORDED = "recorded"
 

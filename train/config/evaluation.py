@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 from .checks import at_least
@@ -73,9 +74,10 @@ class BenchConfig:
         engines: Engines to time; all that this machine can run by default.
         threads: CPU threads; each number is measured in a process of its own.
         steps: Planning control steps per row, fewer for slow policies.
-        calls: Network calls per plan of the rows; 0 means every level (N for DP, N / h for SDP).
-            By default 100 (DDPM), 10, 4, 2 and 1 for DP, and 0, 2 and 1 for SDP. Early exits of
-            VLA, by default 4, 2 and 1 beside the other decoders.
+        calls: ``calls_per_step`` of the rows; 0 means every level (N for DP, N / h for SDP). By
+            default 100 (DDPM), 10, 4, 2 and 1 for DP, and 0, 2 and 1 for SDP. Early exits of VLA,
+            by default 4, 2 and 1 beside the other decoders. A row's number of calls is that of all
+            network calls of a plan, a planner's drafter included.
         sampling: Sampling choices for all rows, e.g. ``sampling.num_execute=1``.
         output: JSON file to write; printed only when empty.
     """
@@ -104,6 +106,8 @@ def explain_sampling(key: str) -> str:
     """The right spelling of a sampling choice that is given without its key; else nothing."""
     from ..families import sampling_names
 
-    if key.partition(".")[0] not in sampling_names():
-        return ""
-    return f"{key}: sampling choices are given under one key; write sampling.{key}=…"
+    names = sampling_names()
+    if key.partition(".")[0] in names:
+        return f"{key}: sampling choices are given under one key; write sampling.{key}=…"
+    near = get_close_matches(key, names, n=1, cutoff=0.8)
+    return f"unknown key {key!r}; did you mean sampling.{near[0]}?" if near else ""

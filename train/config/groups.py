@@ -1,4 +1,4 @@
-"""What a configuration group chooses among: shipped files, names that need none, one's own files."""
+"""What a configuration group chooses among: shipped files, bare names, and one's own files."""
 
 from __future__ import annotations
 

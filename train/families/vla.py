@@ -97,8 +97,7 @@ class VlaFamily(Family):
         wait: dict[str, Any] = {"max_calls": 0, "max_move": -1.0, "unverified": "execute"}
         early = {"method": "committed", **wait}
         rows = [
-            BenchRow(f"vla-exit-{num}", {**early, "max_calls": num})
-            for num in calls or (4, 2, 1)
+            BenchRow(f"vla-exit-{num}", {**early, "max_calls": num}) for num in calls or (4, 2, 1)
         ]
         if calls:
             return rows

@@ -38,7 +38,10 @@ class TrainingWindows(Protocol):
 class Objective(Protocol):
     """A loss with its own random draws: one module, so that it can be wrapped for many devices."""
 
-    model: nn.Module
+    @property
+    def model(self) -> nn.Module:
+        """What is trained."""
+        ...
 
     def prepare(self, step: int) -> None:
         """Called before the draw of each step."""

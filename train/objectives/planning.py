@@ -16,6 +16,7 @@ from .objective import Drawn
 
 logger = logging.getLogger(__name__)
 
+EXACT = PlannerLosses(drafter_noise=0.0)
 LARGE_NOISE = 0.1  # of the states' standard deviation
 
 
@@ -100,9 +101,7 @@ class PlannerObjective(nn.Module):
         losses: How its parts are trained.
     """
 
-    def __init__(
-        self, model: PlannerModel, losses: PlannerLosses = PlannerLosses(drafter_noise=0.0)
-    ) -> None:
+    def __init__(self, model: PlannerModel, losses: PlannerLosses = EXACT) -> None:
         super().__init__()
         self.model, self.losses = model, losses
         if model.drafter is not None and not model.goal_dim:
@@ -183,9 +182,10 @@ class PlannerObjective(nn.Module):
 
     def _draft_loss(self, inputs: PlannerDraw) -> Tensor:
         """Teacher-forced error of what follows every token but the last, shape ()."""
-        assert self.model.drafter is not None and inputs.jitter is not None
+        assert self.model.drafter is not None
         num = max(1, round(self.losses.drafter_share * len(inputs.states)))
         drafter, rows = self.model.drafter, inputs.select(slice(num))
+        assert rows.jitter is not None
         targets = self.model.targets(rows.returns, rows.goal)
         tokens = self.model.encode_tokens(rows.states, targets)  # (b, t, token)
         predicted, actual = drafter.change(tokens, rows.jitter)
