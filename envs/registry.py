@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from ..decoding.plumbing.plugins import Registry
-from .task import Task
+
+if TYPE_CHECKING:
+    from .task import Task
 
 # One line per simulator: where its tasks are, and their names, which need no import to be listed.
 _INCLUDED = {
@@ -47,6 +50,8 @@ def make_task(name: str) -> Task:
         ValueError: If there is no such task, naming the nearest one, or if it is none.
         ImportError: If its module cannot be imported.
     """
+    from .task import Task
+
     found = TASKS.get(name)
     if isinstance(found, Task):
         return found

@@ -14,7 +14,7 @@ import pytest
 from hotloop.train.cli import build_parser, execute, main
 from hotloop.train.commands import COMMANDS, ExitCode
 
-HEAVY = ("torch", "hydra", "omegaconf", "gymnasium", "mujoco", "h5py", "zarr", "onnx")
+HEAVY = ("torch", "numpy", "hydra", "omegaconf", "gymnasium", "mujoco", "h5py", "zarr", "onnx")
 
 
 def hotloop(*args: str, code: str = "from hotloop.train.cli import main; sys.exit(main())"):
