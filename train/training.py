@@ -108,7 +108,7 @@ def _distillation(given: DistillConfig, wanted: type[DistillConfig]) -> DistillC
     Raises:
         ValueError: If they are another family's.
     """
-    if isinstance(given, wanted):
+    if type(given) is wanted:
         return given
     if type(given) is not DistillConfig:
         raise ValueError(

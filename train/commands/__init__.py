@@ -13,7 +13,7 @@ from enum import IntEnum
 
 from ...decoding.plumbing.plugins import Registry
 
-__all__ = ["COMMANDS", "ExitCode", "Subparsers"]
+__all__ = ["COMMANDS", "ExitCode"]
 
 Subparsers = argparse._SubParsersAction
 _INCLUDED = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,10 +61,13 @@ class DiffusionFamily(Family):
         return Training(student, windows)
 
     def unread(self, config: TrainConfig) -> Iterable[tuple[str, str]]:
-        """A student takes over its teacher's network and normalisation."""
-        names = ("model", "action_normalization", "observation_normalization")
-        reason = "the student takes over its teacher's network and normalisation"
-        return [(f"policy.{name}", reason) for name in names if config.distill.teacher]
+        """A student takes over its teacher's network; without a teacher there is no student."""
+        if config.distill.teacher:
+            names = ("model", "action_normalization", "observation_normalization")
+            reason = "the student takes over its teacher's network and normalisation"
+            return [(f"policy.{name}", reason) for name in names]
+        names = [field.name for field in fields(JumpDistillConfig) if field.name != "teacher"]
+        return [(f"distill.{name}", "distill.teacher names no teacher") for name in names]
 
     def rows(self, checkpoint: Checkpoint, calls: Sequence[int]) -> list[BenchRow]:
         """Streaming by all levels and few calls; DP by DDPM's hundred calls and DDIM's few."""
