@@ -5,19 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ...policies.diffusion.config import SamplingConfig
-from ...policies.diffusion.model import ModelConfig
+from ...policies.diffusion.config import DiffusionSampling, ModelConfig, StreamingSampling
 from ...policies.planners.config import PlannerConfig, PlannerSampling
 from ..data.source import ReadOptions
 from .vla import VlaPolicyConfig
 
 
 @dataclass(frozen=True)
-class PolicyConfig:
-    """A diffusion policy to train.
+class DenoisingConfig:
+    """What the training of all diffusion policies has in common.
 
     Attributes:
-        kind: ``"dp"`` Diffusion Policy or ``"sdp"`` Streaming Diffusion Policy.
         model: Network, window and noise levels.
         chunkwise: Share of samples on one of the model's ladders; the rest of the samples has a
             constant level.
@@ -26,17 +24,40 @@ class PolicyConfig:
             over-fitting to the exact states of few demonstrations.
         action_normalization: min_max, z_score or identity.
         observation_normalization: min_max, z_score or identity.
-        sampling: What the checkpoint does unless it is told otherwise.
     """
 
-    kind: Literal["dp", "sdp"] = "sdp"
     model: ModelConfig = field(default_factory=ModelConfig)
     chunkwise: float = 0.0
     independent: float = 0.0
     observation_noise: float = 0.0
     action_normalization: str = "min_max"
     observation_normalization: str = "min_max"
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+
+@dataclass(frozen=True)
+class PolicyConfig(DenoisingConfig):
+    """A Streaming Diffusion Policy to train.
+
+    Attributes:
+        kind: ``"sdp"``.
+        sampling: What the checkpoint does unless it is told otherwise.
+    """
+
+    kind: Literal["sdp"] = "sdp"
+    sampling: StreamingSampling = field(default_factory=StreamingSampling)
+
+
+@dataclass(frozen=True)
+class DiffusionPolicyConfig(DenoisingConfig):
+    """A Diffusion Policy to train.
+
+    Attributes:
+        kind: ``"dp"``.
+        sampling: What the checkpoint does unless it is told otherwise.
+    """
+
+    kind: Literal["dp"] = "dp"
+    sampling: DiffusionSampling = field(default_factory=DiffusionSampling)
 
 
 @dataclass(frozen=True)
@@ -144,7 +165,7 @@ class TrainConfig:
         num_threads: CPU threads per process.
     """
 
-    policy: PolicyConfig | PlannerPolicyConfig | VlaPolicyConfig = field(
+    policy: PolicyConfig | DiffusionPolicyConfig | PlannerPolicyConfig | VlaPolicyConfig = field(
         default_factory=PolicyConfig
     )
     task: TaskConfig = field(default_factory=TaskConfig)

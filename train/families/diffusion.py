@@ -17,7 +17,7 @@ from ...envs.registry import make_task
 from ...policies.checkpoint import Checkpoint, load_checkpoint
 from ...policies.diffusion.model import DiffusionModel, ModelConfig
 from ...policies.normalizer import Normalizer
-from ..config.training import PlannerPolicyConfig, PolicyConfig, TrainConfig
+from ..config.training import DenoisingConfig, PlannerPolicyConfig, TrainConfig
 from ..config.vla import VlaPolicyConfig
 from ..data.episodes import Episodes
 from ..data.formats.registry import read_episodes
@@ -97,7 +97,7 @@ def _distillation(config: TrainConfig) -> dict[str, Any] | None:
     """What a checkpoint tells about its distillation; most settings are of streaming policies."""
     if not config.distill.teacher:
         return None
-    settings = asdict(config.distill) if isinstance(config.policy, PolicyConfig) else {}
+    settings = asdict(config.distill) if isinstance(config.policy, DenoisingConfig) else {}
     return {**settings, "teacher": Path(config.distill.teacher).name}
 
 
@@ -120,7 +120,7 @@ def _planner_objective(
 
 
 def _diffusion_objective(
-    config: TrainConfig, policy: PolicyConfig, episodes: Episodes
+    config: TrainConfig, policy: DenoisingConfig, episodes: Episodes
 ) -> tuple[DenoisingObjective | JumpObjective, Windows]:
     """What a diffusion policy or its student is trained towards, and on."""
     teacher = load_checkpoint(config.distill.teacher).model if config.distill.teacher else None
@@ -142,7 +142,7 @@ def _diffusion_objective(
     return student, windows
 
 
-def initial_model(config: PolicyConfig, episodes: Episodes, seed: int) -> DiffusionModel:
+def initial_model(config: DenoisingConfig, episodes: Episodes, seed: int) -> DiffusionModel:
     """Build a model with random weights and the data's normalisation."""
     shapes = {key: value.shape[1:] for key, value in episodes.observations.items()}
     model = _seeded(config.model, shapes, episodes.actions.shape[1], seed)
@@ -167,7 +167,7 @@ def student_of(teacher: DiffusionModel, seed: int) -> DiffusionModel:
     return student
 
 
-def level_mixture(config: PolicyConfig, model: DiffusionModel) -> LevelMixture:
+def level_mixture(config: DenoisingConfig, model: DiffusionModel) -> LevelMixture:
     """How training of this policy draws noise levels."""
     sizes = model.config
     return LevelMixture(
