@@ -14,7 +14,7 @@ from torch import Tensor
 from hotloop.decoding import ActionTrajectory, Executor
 from hotloop.decoding.rolling import Ladder, LevelMixture
 from hotloop.decoding.samplers import reverse
-from hotloop.policies.diffusion.config import SamplingConfig
+from hotloop.policies.diffusion.config import StreamingSampling
 from hotloop.policies.diffusion.model import DiffusionModel, denoising_loss
 from hotloop.policies.diffusion.streaming import StreamingDiffusionPolicy
 from hotloop.policies.programs.rows import RowNoise
@@ -24,7 +24,7 @@ from hotloop.train.families.diffusion import level_mixture
 from hotloop.train.objectives.denoising import DenoisingObjective
 
 MAX_LATENCY = 3
-ZERO = SamplingConfig(num_execute=4, calls_per_step=2, start="zero")
+ZERO = StreamingSampling(num_execute=4, calls_per_step=2, start="zero")
 # Chunks longer and shorter than the latency, and past slots that reach behind both.
 every_shape = pytest.mark.parametrize(
     ("num_execute", "latency", "num_obs_steps"), [(4, 3, 2), (2, 3, 2), (1, 1, 6), (2, 0, 6)]

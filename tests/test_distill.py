@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hotloop.decoding.rolling import LevelMixture
 from hotloop.decoding.samplers import apply_step, reverse, spaced_levels, step_coefficients
-from hotloop.policies.diffusion.config import SamplingConfig
+from hotloop.policies.diffusion.config import StreamingSampling
 from hotloop.policies.diffusion.model import DiffusionModel
 from hotloop.policies.diffusion.streaming import StreamingDiffusionPolicy
 from hotloop.train.config.distill import JumpDistillConfig
@@ -65,7 +65,7 @@ def test_a_student_starts_as_an_exact_copy_of_its_teacher() -> None:
     for jump in (None, torch.zeros(8), torch.arange(8), torch.full((8,), 24)):
         assert torch.equal(student.predict(x, level, observation, jump), expected)
     plans = [
-        stream(StreamingDiffusionPolicy(model, SPEC, SamplingConfig(4, 3)), [1, 2], 3)
+        stream(StreamingDiffusionPolicy(model, SPEC, StreamingSampling(4, 3)), [1, 2], 3)
         for model in (teacher, student)
     ]
     for one, other in zip(*plans, strict=True):
@@ -96,7 +96,7 @@ def test_a_jump_of_one_level_is_ordinary_denoising_in_training_as_in_sampling() 
     student.network.embed_level = listen  # type: ignore[method-assign]
     for calls, jump in ((12, 0), (6, 2)):
         told.clear()
-        StreamingDiffusionPolicy(student, SPEC, SamplingConfig(4, calls, start="zero"))
+        StreamingDiffusionPolicy(student, SPEC, StreamingSampling(4, calls, start="zero"))
         assert told == pytest.approx([jump / 24] * calls)
 
 

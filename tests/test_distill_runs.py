@@ -14,9 +14,9 @@ from torch import Tensor
 
 from hotloop.decoding.samplers import reverse
 from hotloop.policies.checkpoint import load_checkpoint
-from hotloop.policies.diffusion.config import SamplingConfig
+from hotloop.policies.diffusion.config import StreamingSampling
 from hotloop.policies.diffusion.model import DiffusionModel, ModelConfig
-from hotloop.policies.networks.build import NetworkConfig
+from hotloop.policies.networks.config import NetworkConfig
 from hotloop.train.config.distill import JumpDistillConfig
 from hotloop.train.config.policies import PolicyConfig
 from hotloop.train.config.training import OptimConfig, TrainConfig
@@ -27,7 +27,7 @@ from hotloop.train.training import train_on
 
 def train_config(folder: Path, steps: int, **choices: Any) -> TrainConfig:
     model = ModelConfig(9, 2, 24, ("4x2",), network=NetworkConfig("mlp", 32, 1))
-    policy = PolicyConfig(model=model, chunkwise=0.7, sampling=SamplingConfig(4, 1))
+    policy = PolicyConfig(model=model, chunkwise=0.7, sampling=StreamingSampling(4, 1))
     defaults: dict[str, Any] = {"batch_size": 64, "log_every": steps, "save_every": steps}
     optim = OptimConfig(lr=2e-3, warmup_steps=20)
     return TrainConfig(

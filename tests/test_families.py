@@ -27,7 +27,7 @@ from hotloop.train.config.sampling import sampled_policy
 from hotloop.train.families import FAMILIES, family_of
 from hotloop.train.measure.bench import timed_rows
 
-KIND_NAMES = list(getattr(KINDS, "names", KINDS))
+KIND_NAMES = KINDS.names
 
 
 @pytest.mark.parametrize("kind", KIND_NAMES)

@@ -26,12 +26,12 @@ from torch import Tensor
 
 from hotloop.decoding.rolling import Ladder, LevelMixture
 from hotloop.decoding.schedules import NoiseSchedule
-from hotloop.policies.diffusion.config import SamplingConfig
+from hotloop.policies.diffusion.config import StreamingSampling
 from hotloop.policies.diffusion.streaming import StreamingDiffusionPolicy
 from hotloop.train.config.compose import choices, compose
 from hotloop.train.config.training import TrainConfig
 
-ZERO = SamplingConfig(num_execute=4, start="zero")
+ZERO = StreamingSampling(num_execute=4, start="zero")
 DENOISE = replace(ZERO, start="denoise")
 CONSTANT = replace(ZERO, start="constant", start_key="observation.position")
 

@@ -13,18 +13,18 @@ import pytest
 from tiny import SPEC, demonstrations
 
 from hotloop.policies.checkpoint import load_checkpoint
-from hotloop.policies.diffusion.config import SamplingConfig
+from hotloop.policies.diffusion.config import StreamingSampling
 from hotloop.policies.diffusion.model import ModelConfig
-from hotloop.policies.networks.build import NetworkConfig
+from hotloop.policies.networks.config import NetworkConfig
 from hotloop.train.config.distill import JumpDistillConfig
-from hotloop.train.config.policies import PolicyConfig
+from hotloop.train.config.policies import DiffusionPolicyConfig, PolicyConfig
 from hotloop.train.config.training import OptimConfig, TrainConfig
 from hotloop.train.loop import Trainer
 from hotloop.train.resume import content_hash, settings_of
 from hotloop.train.training import train_on
 
 MODEL = ModelConfig(9, 2, 24, ("4x2",), network=NetworkConfig("mlp", 16, 1))
-POLICY = PolicyConfig(model=MODEL, sampling=SamplingConfig(4, 1))
+POLICY = PolicyConfig(model=MODEL, sampling=StreamingSampling(4, 1))
 
 
 def config(folder: Path, **choices: Any) -> TrainConfig:
@@ -55,7 +55,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
         ({"seed": 9}, ["seed was 42, is 9"]),
         ({"batch_size": 16}, ["batch_size was 8, is 16"]),
         ({"optim": OptimConfig(lr=0.01)}, ["optim.lr was 0.0005, is 0.01"]),
-        ({"policy": replace(POLICY, kind="dp")}, ['policy.kind was "sdp", is "dp"']),
+        ({"policy": DiffusionPolicyConfig(model=MODEL)}, ['policy.kind was "sdp", is "dp"']),
         (
             {"policy": replace(POLICY, model=replace(MODEL, num_levels=48), chunkwise=0.5)},
             ["policy.model.num_levels was 24, is 48", "policy.chunkwise was 0.0, is 0.5"],
@@ -86,7 +86,7 @@ def test_other_demonstrations_are_refused_whatever_they_are_called(run: Path) ->
 
 
 def test_a_finished_run_can_be_trained_for_longer_and_sampled_otherwise(run: Path) -> None:
-    policy = replace(POLICY, sampling=SamplingConfig(4, 2))
+    policy = replace(POLICY, sampling=StreamingSampling(4, 2))
     train_on(config(run, resume=True, steps=6, policy=policy), demonstrations(), SPEC)
     checkpoint = load_checkpoint(run)
     assert (checkpoint.provenance["steps"], checkpoint.sampling.calls_per_step) == (6, 2)

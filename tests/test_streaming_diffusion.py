@@ -24,16 +24,23 @@ from torch import Tensor
 
 from hotloop.decoding import Executor
 from hotloop.decoding.samplers import PREDICTIONS, UPDATES, apply_step, step_coefficients
-from hotloop.policies.diffusion.config import START_BUFFERS, SamplingConfig
+from hotloop.policies.diffusion.config import START_BUFFERS, DiffusionSampling, StreamingSampling
 from hotloop.policies.diffusion.model import DiffusionModel
 from hotloop.policies.diffusion.policy import DiffusionPolicy
 from hotloop.policies.diffusion.streaming import StreamingDiffusionPolicy
 from hotloop.policies.programs.rows import RowNoise
 
 POSITION = "observation.position"
-ZERO = SamplingConfig(num_execute=4, start="zero")
+ZERO = StreamingSampling(num_execute=4, start="zero")
 CONSTANT = replace(ZERO, start="constant", start_key=POSITION)
 DENOISE = replace(ZERO, start="denoise")
+
+
+def key_of(start: str) -> str:
+    """The start key, of the one start that reads it."""
+    return POSITION if start == "constant" else ""
+
+
 every_chunk = pytest.mark.parametrize("num_execute", [1, 2, 4, 8])  # h = 8, 4, 2, 1
 every_start = pytest.mark.parametrize("start", START_BUFFERS)
 
@@ -42,7 +49,7 @@ class TestStreamingPolicyContract(PolicyConformance):
     @pytest.fixture(params=[(s, u) for s in START_BUFFERS for u in UPDATES], ids="-".join)
     def policy(self, request: pytest.FixtureRequest) -> StreamingDiffusionPolicy:
         start, update = request.param
-        sampling = SamplingConfig(4, 3, update, start, start_key=POSITION)
+        sampling = StreamingSampling(4, 3, update, start, start_key=key_of(start))
         return StreamingDiffusionPolicy(tiny_model(), SPEC, sampling)
 
 
@@ -50,7 +57,7 @@ class TestStreamingPolicyContract(PolicyConformance):
 def test_one_chunk_is_diffusion_policy(update: str) -> None:
     """Invariant (i): with h = 1 and the same draws, SDP and DP are the same algorithm."""
     model = tiny_model(horizon=8, num_obs_steps=1, ladders=("8x1",))
-    sampling = SamplingConfig(8, 6, update, start="zero")
+    sampling = StreamingSampling(8, 6, update, start="zero")
     kinds = (StreamingDiffusionPolicy, DiffusionPolicy)
     plans = [stream(kind(model, SPEC, sampling), [3, 4], 4, num_obs_steps=1) for kind in kinds]
     for sdp, dp in zip(*plans, strict=True):
@@ -61,7 +68,7 @@ def test_one_chunk_is_diffusion_policy(update: str) -> None:
 def test_one_chunk_with_past_slots_differs_by_what_is_left_of_the_signal() -> None:
     """Past slots at level N hold executed actions times sqrt(alpha_bar_N), 2e-3 here, not 0."""
     model = tiny_model(ladders=("8x1",))
-    sampling = SamplingConfig(8, 6, start="zero")
+    sampling = StreamingSampling(8, 6, start="zero")
     kinds = (StreamingDiffusionPolicy, DiffusionPolicy)
     plans = [stream(kind(model, SPEC, sampling), [3, 4], 4) for kind in kinds]
     for sdp, dp in zip(*plans, strict=True):
@@ -100,7 +107,7 @@ def test_every_slot_stands_at_the_level_that_the_network_is_told(start: str, upd
     """
     network = constant_network(24)
     model = tiny_model(horizon=11, num_obs_steps=4, network=network, ladders=("2x3",))
-    sampling = SamplingConfig(2, 4, update, start, start_key=POSITION)
+    sampling = StreamingSampling(2, 4, update, start, start_key=key_of(start))
     policy = StreamingDiffusionPolicy(model, SPEC, sampling)
     stream(policy, list(range(2000)), num_plans=7, num_obs_steps=4)
     first = 0 if start == "denoise" else 20
@@ -120,7 +127,9 @@ def test_a_start_buffer_is_a_noised_guess(start: str, guess: float) -> None:
     model = tiny_model(network=network)
     model.action_normalizer.scale.fill_(1.0)
     model.action_normalizer.offset.fill_(0.0)
-    policy = StreamingDiffusionPolicy(model, SPEC, replace(CONSTANT, start=start))
+    policy = StreamingDiffusionPolicy(
+        model, SPEC, replace(ZERO, start=start, start_key=key_of(start))
+    )
     rows = np.arange(3000)
     policy.reset(rows)
     observation = observe(np.zeros(3000), rows)
@@ -151,7 +160,7 @@ def test_denoising_the_start_takes_h_times_the_calls_and_no_more() -> None:
 
 def test_the_denoised_start_begins_with_the_plan_of_diffusion_policy() -> None:
     model = tiny_model()
-    dp = DiffusionPolicy(model, SPEC, SamplingConfig(4, calls_per_step=6))
+    dp = DiffusionPolicy(model, SPEC, DiffusionSampling(4, calls_per_step=6))
     sdp = StreamingDiffusionPolicy(model, SPEC, replace(DENOISE, calls_per_step=3))
     window, start = (stream(policy, [3, 4], 1)[0] for policy in (dp, sdp))
     np.testing.assert_allclose(start.actions[:, :4], window.actions[:, :4], atol=1e-5)
@@ -195,7 +204,7 @@ def naive_plans(
 @pytest.mark.parametrize("update", UPDATES)
 def test_streaming_is_what_naive_network_calls_give(prediction: str, update: str) -> None:
     model = tiny_model(prediction=prediction)
-    policy = StreamingDiffusionPolicy(model, SPEC, SamplingConfig(4, 3, update, "zero"))
+    policy = StreamingDiffusionPolicy(model, SPEC, StreamingSampling(4, 3, update, "zero"))
     naive = naive_plans(model, policy.ladder.control_step(3), 7, 5, update)
     for plan, chunk in zip(stream(policy, [7], 5), naive, strict=True):
         actual = normalised(model, plan.actions[0, :4])
@@ -205,7 +214,7 @@ def test_streaming_is_what_naive_network_calls_give(prediction: str, update: str
 @every_start
 def test_resetting_a_row_changes_only_that_row(start: str) -> None:
     """Invariant (vi), down to the buffers, with rows at different steps of their episodes."""
-    sampling = SamplingConfig(4, 3, "ddpm", start, start_key=POSITION)
+    sampling = StreamingSampling(4, 3, "ddpm", start, start_key=key_of(start))
     policy, twin = (StreamingDiffusionPolicy(tiny_model(), SPEC, sampling) for _ in range(2))
     rows, others, step = np.arange(3), np.array([0, 2]), np.full(3, 8)
     for each in (policy, twin):
@@ -223,7 +232,7 @@ def test_resetting_a_row_changes_only_that_row(start: str) -> None:
 def test_a_stride_of_one_is_the_unstrided_sampler() -> None:
     """Invariant (vii): as many calls as levels, or "all of them", are one thing."""
     for update in UPDATES:
-        sampling = SamplingConfig(4, None, update, "denoise")
+        sampling = StreamingSampling(4, None, update, "denoise")
         plans = [
             stream(StreamingDiffusionPolicy(tiny_model(), SPEC, choice), [1, 2], 3)
             for choice in (sampling, replace(sampling, calls_per_step=12, start_calls=24))
@@ -250,7 +259,7 @@ def test_executed_actions_are_those_demonstrated_for_the_observed_step(
     ladders = ("1x8", "2x4", "4x2", "8x1")
     model = tiny_model(horizon=10, num_obs_steps=3, ladders=ladders, network=network)
     model.observation_normalizer.scale.fill_(0.01)
-    sampling = SamplingConfig(num_execute, 1, start=start, start_key=POSITION)
+    sampling = StreamingSampling(num_execute, 1, start=start, start_key=key_of(start))
     executor = Executor(StreamingDiffusionPolicy(model, SPEC, sampling))
     executor.reset([0, 1])
     for step in range(20):

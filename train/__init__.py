@@ -7,9 +7,10 @@
     print(evaluate(folder, EvalConfig(sampling={"calls_per_step": 1})).episodes)
 
 The commands of `hotloop` are made of these functions. What a family of policies has to choose is
-a dataclass of its own: `PolicyConfig` with `JumpDistillConfig`, `PlannerPolicyConfig` and
-`VlaPolicyConfig` with `DistillConfig`. `compose_training` builds all of it as the command line
-does: from the shipped YAML files, files of one's own, and ``key=value``.
+a dataclass of its own: `PolicyConfig` (streaming) and `DiffusionPolicyConfig` with
+`JumpDistillConfig`, `PlannerPolicyConfig` and `VlaPolicyConfig` with `DistillConfig`.
+`compose_training` builds all of it as the command line does: from the shipped YAML files, files of
+one's own, and ``key=value``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .config.distill import DistillConfig, JumpDistillConfig
     from .config.evaluation import BenchConfig, EvalConfig, EvalOptions
-    from .config.policies import PlannerPolicyConfig, PolicyConfig, VlaPolicyConfig
+    from .config.policies import (
+        DiffusionPolicyConfig,
+        PlannerPolicyConfig,
+        PolicyConfig,
+        VlaPolicyConfig,
+    )
     from .config.training import OptimConfig, TaskConfig, TrainConfig
     from .evaluation import evaluate
     from .measure.bench import bench
@@ -29,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BenchConfig",
+    "DiffusionPolicyConfig",
     "DistillConfig",
     "EvalConfig",
     "EvalOptions",
@@ -51,7 +58,12 @@ __all__ = [
 _HOMES = {
     "config.distill": ("DistillConfig", "JumpDistillConfig"),
     "config.evaluation": ("BenchConfig", "EvalConfig", "EvalOptions"),
-    "config.policies": ("PlannerPolicyConfig", "PolicyConfig", "VlaPolicyConfig"),
+    "config.policies": (
+        "DiffusionPolicyConfig",
+        "PlannerPolicyConfig",
+        "PolicyConfig",
+        "VlaPolicyConfig",
+    ),
     "config.training": ("OptimConfig", "TaskConfig", "TrainConfig"),
     "evaluation": ("evaluate",),
     "measure.bench": ("bench",),

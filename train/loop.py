@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from ..policies.checkpoint import Checkpoint, replacing_folder, write_checkpoint
+from ..decoding.plumbing.files import replacing
+from ..policies.checkpoint import Checkpoint, write_checkpoint
 from .config.training import OptimConfig, TrainConfig
 from .data.windows import EpochSampler, step_generator
 from .objectives.objective import Objective, TrainingWindows
@@ -154,7 +155,8 @@ class Trainer:
             return
         folder = self.run_dir / CHECKPOINTS / f"{self.step:06d}"
         checkpoint = self._make_checkpoint(self.ema.module, {"steps": self.step})
-        with replacing_folder(folder) as temporary:
+        with replacing(folder) as temporary:
+            temporary.mkdir()
             write_checkpoint(temporary, checkpoint)
             averaged = None if checkpoint.model is self.ema.module else self.ema.module
             save_state(temporary, self.step, self.model, self.optimizer, averaged)

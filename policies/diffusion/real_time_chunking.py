@@ -14,7 +14,7 @@ from ...decoding.prefix_guidance import guided_clean, prefix_weights
 from ...decoding.samplers import StepCoefficients, spaced_levels, step_coefficients
 from ...decoding.schedules import NoiseSchedule
 from ..programs.rows import RowNoise
-from .config import SamplingConfig
+from .config import DiffusionSampling
 from .model import DiffusionModel
 from .policy import ActionHead, check_num_execute
 
@@ -36,7 +36,7 @@ class RealTimeChunkingPolicy:
         self,
         model: DiffusionModel,
         action_spec: ActionSpec,
-        sampling: SamplingConfig,
+        sampling: DiffusionSampling,
         engine: str = "eager",
     ) -> None:
         if engine != "eager":

@@ -10,7 +10,7 @@ from ...decoding.samplers import spaced_levels
 from ..programs.engines.engine import Engine, make_engine
 from ..programs.program import Program
 from ..programs.rows import RowActions, RowNoise, selection
-from .config import SamplingConfig
+from .config import StreamingSampling
 from .model import DiffusionModel
 from .policy import ActionHead, write_noise
 from .reverse import noise_names, reverse_program
@@ -36,14 +36,9 @@ class StreamingDiffusionPolicy:
         self,
         model: DiffusionModel,
         action_spec: ActionSpec,
-        sampling: SamplingConfig,
+        sampling: StreamingSampling,
         engine: str = "eager",
     ) -> None:
-        if sampling.prefix_guidance:
-            raise ValueError(
-                "prefix_guidance is for plain Diffusion Policies; a streaming one goes on from its "
-                "own buffer"
-            )
         self.action_spec, self.model = action_spec, model
         self.num_execute = sampling.num_execute
         self._sampling, self._engine_name = sampling, engine

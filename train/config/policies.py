@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ...policies.diffusion.config import SamplingConfig
-from ...policies.diffusion.model import ModelConfig
+from ...policies.diffusion.config import DiffusionSampling, ModelConfig, StreamingSampling
 from ...policies.planners.config import PlannerConfig, PlannerSampling
 from ...policies.vla.decoding_config import TokenDecodingConfig
 from ...policies.vla.host import TinyHost
@@ -14,14 +13,10 @@ from .checks import at_least, shares
 
 
 @dataclass(frozen=True)
-class PolicyConfig:
-    """A diffusion policy to train.
-
-    Of every family, `kind` says what is trained, `model` sizes it, and `sampling` is what the
-    checkpoint does unless it is told otherwise.
+class DenoisingConfig:
+    """What the training of all diffusion policies has in common.
 
     Attributes:
-        kind: ``"dp"`` Diffusion Policy or ``"sdp"`` Streaming Diffusion Policy.
         model: Network, window and noise levels.
         chunkwise: Share of samples on one of the model's ladders; the rest of the samples has a
             constant level.
@@ -30,22 +25,45 @@ class PolicyConfig:
             over-fitting to the exact states of few demonstrations.
         action_normalization: min_max, z_score or identity.
         observation_normalization: min_max, z_score or identity.
-        sampling: Its sampler.
     """
 
-    kind: Literal["dp", "sdp"] = "sdp"
     model: ModelConfig = field(default_factory=ModelConfig)
     chunkwise: float = 0.0
     independent: float = 0.0
     observation_noise: float = 0.0
     action_normalization: Literal["min_max", "z_score", "identity"] = "min_max"
     observation_normalization: Literal["min_max", "z_score", "identity"] = "min_max"
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def __post_init__(self) -> None:
         """Reject shares and noise that are none."""
         shares(policy__chunkwise=self.chunkwise, policy__independent=self.independent)
         at_least(0, policy__observation_noise=self.observation_noise)
+
+
+@dataclass(frozen=True)
+class PolicyConfig(DenoisingConfig):
+    """A Streaming Diffusion Policy to train.
+
+    Attributes:
+        kind: ``"sdp"``.
+        sampling: What the checkpoint does unless it is told otherwise.
+    """
+
+    kind: Literal["sdp"] = "sdp"
+    sampling: StreamingSampling = field(default_factory=StreamingSampling)
+
+
+@dataclass(frozen=True)
+class DiffusionPolicyConfig(DenoisingConfig):
+    """A Diffusion Policy to train.
+
+    Attributes:
+        kind: ``"dp"``.
+        sampling: What the checkpoint does unless it is told otherwise.
+    """
+
+    kind: Literal["dp"] = "dp"
+    sampling: DiffusionSampling = field(default_factory=DiffusionSampling)
 
 
 @dataclass(frozen=True)
@@ -78,7 +96,7 @@ class PlannerPolicyConfig(PlannerLosses):
     Attributes:
         kind: Diffuser, Decision Diffuser or Trajectory Diffuser.
         model: Parts, networks and horizon.
-        sampling: How it plans.
+        sampling: What the checkpoint does unless it is told otherwise.
     """
 
     kind: Literal["diffuser", "decision_diffuser", "trajectory_diffuser"]
@@ -109,7 +127,7 @@ class VlaPolicyConfig:
             others start from a random iterate of their trajectories.
         label_quantile: Share of chunks for which the autoregressive loss believes the teacher; the
             chunks farthest from their demonstration are labelled by it. 1 believes it always.
-        sampling: How it decodes.
+        sampling: What the checkpoint does unless it is told otherwise.
     """
 
     kind: Literal["vla"] = "vla"

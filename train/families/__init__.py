@@ -16,8 +16,8 @@ FAMILIES: Registry[Family] = Registry(
     "hotloop.families",
     "kind of policy to train or to time",
     {
-        "dp": "diffusion:FAMILY",
-        "sdp": "diffusion:FAMILY",
+        "dp": "diffusion:DIFFUSION",
+        "sdp": "diffusion:STREAMING",
         "diffuser": "planners:FAMILY",
         "decision_diffuser": "planners:FAMILY",
         "trajectory_diffuser": "planners:FAMILY",
@@ -36,7 +36,11 @@ def family_of(kind: str) -> Family:
     """
     family = FAMILIES.get(str(kind))
     if not isinstance(family, Family):
-        raise ValueError(f"kind {kind!r} is no hotloop.train.families.family.Family: {family!r}")
+        raise ValueError(
+            f"policies of kind {kind!r} are neither trained nor timed: {family!r} is no "
+            "hotloop.train.families.family.Family; name one in the entry-point group "
+            "hotloop.families"
+        )
     return family
 
 

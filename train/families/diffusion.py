@@ -18,7 +18,7 @@ from ...policies.diffusion.reverse import bare_forward
 from ...policies.normalizer import Normalizer
 from ...policies.programs.engines.engine import make_engine
 from ..config.distill import JumpDistillConfig
-from ..config.policies import PolicyConfig
+from ..config.policies import DenoisingConfig, DiffusionPolicyConfig, PolicyConfig
 from ..data.episodes import Episodes
 from ..data.windows import Windows
 from ..measure.latency import ControlStepTimer, Frames
@@ -35,13 +35,15 @@ _LOG = logging.getLogger(__name__)
 class DiffusionFamily(Family):
     """Diffusion Policy and Streaming Diffusion Policy."""
 
-    config = PolicyConfig
     distill = JumpDistillConfig
+
+    def __init__(self, config: type[DenoisingConfig]) -> None:
+        self.config = config
 
     def prepare(self, config: TrainConfig, episodes: Episodes) -> Training:
         """Denoising of demonstrations, or jumps that a teacher makes in many steps."""
         policy, distill = config.policy, config.distill
-        assert isinstance(policy, PolicyConfig) and isinstance(distill, JumpDistillConfig)
+        assert isinstance(policy, DenoisingConfig) and isinstance(distill, JumpDistillConfig)
         teacher = diffusion_teacher(distill.teacher) if distill.teacher else None
         if teacher is None:
             model = initial_model(policy, episodes, config.seed)
@@ -102,7 +104,7 @@ class DiffusionFamily(Family):
         return Costs(num_calls, num_calls, parity=policy.parity)
 
 
-FAMILY = DiffusionFamily()
+DIFFUSION, STREAMING = DiffusionFamily(DiffusionPolicyConfig), DiffusionFamily(PolicyConfig)
 
 
 def diffusion_teacher(name_or_path: str) -> DiffusionModel:
@@ -126,7 +128,7 @@ def forward_call(policy: Any, engine: str) -> Callable[[], object]:
     return make_engine(engine, bare_forward(policy.model, level)).memory(1).run
 
 
-def initial_model(config: PolicyConfig, episodes: Episodes, seed: int) -> DiffusionModel:
+def initial_model(config: DenoisingConfig, episodes: Episodes, seed: int) -> DiffusionModel:
     """Build a model with random weights and the data's normalisation."""
     shapes = {key: value.shape[1:] for key, value in episodes.observations.items()}
     model = _seeded(config.model, shapes, episodes.actions.shape[1], seed)
@@ -151,7 +153,7 @@ def student_of(teacher: DiffusionModel, seed: int) -> DiffusionModel:
     return student
 
 
-def level_mixture(config: PolicyConfig, model: DiffusionModel) -> LevelMixture:
+def level_mixture(config: DenoisingConfig, model: DiffusionModel) -> LevelMixture:
     """How training of this policy draws noise levels."""
     sizes = model.config
     return LevelMixture(
