@@ -253,12 +253,10 @@ def test_flags_may_stand_between_other_arguments(
     assert {name: getattr(args, name) for name in expected} == expected
 
 
-def test_every_command_takes_flags_anywhere_and_names_unknown_ones(
+def test_an_unknown_flag_is_named(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for command in COMMANDS.included:
-        if command == "data":
-            continue  # has commands of its own
+    for command in ("control", "doctor", "train", "demo"):
         with pytest.raises(SystemExit) as raised:
             main([command, "--no-such-flag", "a=1"])
         assert raised.value.code == ExitCode.USAGE, command

@@ -53,7 +53,7 @@ def kill_at(owner, name, number):
 POINTS = {
     "in-a-step": (loop.Trainer, "_optimise", 7),
     "while-saving": (loop, "save_state", 2),
-    "before-the-link-moves": (pathlib.Path, "replace", 4),
+    "before-the-link-moves": (pathlib.Path, "replace", 6),
 }
 for point, arguments in POINTS.items():
     child = os.fork()
