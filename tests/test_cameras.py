@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from robots import Bench
 
+from hotloop.decoding.plumbing.schema import build
 from hotloop.real_robot.cameras import Picture, make_camera, open_cameras
 from hotloop.real_robot.cameras.opencv import OpenCvCamera
-from hotloop.real_robot.config import CameraConfig, RobotConfig, from_plain
+from hotloop.real_robot.config import CameraConfig, RobotConfig
 from hotloop.real_robot.core.controller import ControllerConfig
 from hotloop.real_robot.core.events import EventKind, RobotState
 from hotloop.real_robot.core.limits import Limits
@@ -133,11 +134,11 @@ def test_a_camera_without_pictures_is_an_error(monkeypatch, device, message) -> 
 @pytest.mark.parametrize(
     ("driver", "options", "message"),
     [
-        ("film", {}, r"one of \['mujoco', 'opencv'\], got 'film'"),
+        ("film", {}, "no camera 'film'; choose from mujoco, opencv"),
         ("mujoco", {}, "camera mujoco needs the option model"),
         ("mujoco", {"model": "arm6", "view": "moon"}, r"no camera 'moon' but \['front'\]"),
         ("opencv", {}, "camera opencv needs the option source"),
-        ("opencv", {"source": 0, "zoom": 2}, "unknown driver option 'zoom'"),
+        ("opencv", {"source": 0, "zoom": 2}, "unknown camera option 'zoom'"),
     ],
 )
 def test_mistakes_in_a_cameras_configuration_are_explained(driver, options, message) -> None:
@@ -162,7 +163,7 @@ def test_a_robots_cameras_come_back_from_json() -> None:
     from dataclasses import asdict
 
     robot = RobotConfig("arm", "dry-run", ControllerConfig(LIMITS, 0.01), cameras={"top": DRAWN})
-    assert from_plain(RobotConfig, json.loads(json.dumps(asdict(robot)))) == robot
+    assert build(RobotConfig, json.loads(json.dumps(asdict(robot)))) == robot
 
 
 class Still:

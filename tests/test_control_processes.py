@@ -20,12 +20,12 @@ from hotloop.real_robot.config import RobotConfig
 from hotloop.real_robot.core.controller import ControllerConfig
 from hotloop.real_robot.core.events import Mode
 from hotloop.real_robot.core.limits import Limits
-from hotloop.real_robot.drivers.replay import ReplayDriver
+from hotloop.real_robot.drivers.playback import PlaybackDriver
 from hotloop.real_robot.emulator.bus import ServoBus
 from hotloop.real_robot.emulator.dynamixel import BUS_WATCHDOG, TRIGGERED, DynamixelServos
 from hotloop.real_robot.emulator.plant import Plant
 from hotloop.real_robot.logs.reader import read_log
-from hotloop.real_robot.logs.replay import replay
+from hotloop.real_robot.logs.recompute import recompute
 from hotloop.real_robot.runtime import supervisor
 from hotloop.real_robot.runtime.keyboard import Keyboard
 from hotloop.real_robot.runtime.supervisor import RunConfig, supervise
@@ -34,7 +34,7 @@ LIMITS = Limits((-1.0,) * 6, (1.0,) * 6, (2.0,) * 6, (10.0,) * 6, (400.0,) * 6)
 CONTROL = ControllerConfig(LIMITS, 0.005, stale_timeout=0.3)
 ARM = RobotConfig("arm", "mujoco", CONTROL, {"model": "arm6"})
 DRY = RobotConfig("dry", "dry-run", CONTROL)
-REACH = "hotloop.real_robot.inference:make_reach_policy"
+REACH = "hotloop.real_robot.policies.reach:make_reach_policy"
 JOB = RunConfig(REACH, duration=0.8)
 
 
@@ -43,7 +43,7 @@ def run(robot: RobotConfig, job: RunConfig) -> tuple[dict, list[str]]:
     return supervise(robot, job, lines.append), lines
 
 
-def test_a_run_with_bad_chunks_keeps_all_limits_and_replays_bit_for_bit(tmp_path) -> None:
+def test_a_run_with_bad_chunks_keeps_all_limits_and_recomputes_bit_for_bit(tmp_path) -> None:
     import torch
 
     assert torch.__version__, "this process has torch, the control process must not"
@@ -60,13 +60,13 @@ def test_a_run_with_bad_chunks_keeps_all_limits_and_replays_bit_for_bit(tmp_path
     log = read_log(path)
     assert log.robot == ARM and log.dropped == 0
     assert len(log.cycles) == summary["cycles"]
-    result = replay(log)
+    result = recompute(log)
     assert (result.cycles, result.different) == (summary["cycles"], 0)
     assert_within_limits(commands(log), CONTROL)
     # Beside the record, nothing moves and the loop works all the same.
-    beside = RobotConfig("record", "replay", CONTROL, {"log": str(path)})
+    beside = RobotConfig("record", "playback", CONTROL, {"log": str(path)})
     instants = iter([0.0, 1.0])
-    driver = ReplayDriver(beside, lambda: next(instants))
+    driver = PlaybackDriver(beside, lambda: next(instants))
     driver.connect()
     now = [float(cycle["state"]["time"]) for cycle in log.cycles]
     index = np.searchsorted(np.array(now) - now[0], 1.0, side="right") - 1
@@ -78,9 +78,9 @@ def test_a_run_with_bad_chunks_keeps_all_limits_and_replays_bit_for_bit(tmp_path
 
 def test_a_record_that_does_not_fit_the_robot_is_refused(tmp_path) -> None:
     with pytest.raises(ValueError, match="needs the option log"):
-        ReplayDriver(RobotConfig("record", "replay", CONTROL))
+        PlaybackDriver(RobotConfig("record", "playback", CONTROL))
     with pytest.raises(FileNotFoundError):
-        ReplayDriver(RobotConfig("record", "replay", CONTROL, {"log": str(tmp_path / "none")}))
+        PlaybackDriver(RobotConfig("record", "playback", CONTROL, {"log": str(tmp_path / "none")}))
 
 
 def test_after_the_policy_is_killed_the_robot_brakes_in_time(tmp_path) -> None:
@@ -152,9 +152,10 @@ def test_a_killed_supervisor_takes_the_loop_along_in_a_braked_stop(tmp_path) -> 
     path = tmp_path / "log.mcap"
     code = (
         "import json, sys; from pathlib import Path; "
-        "from hotloop.real_robot.config import RobotConfig, from_plain; "
+        "from hotloop.decoding.plumbing.schema import build; "
+        "from hotloop.real_robot.config import RobotConfig; "
         "from hotloop.real_robot.runtime.supervisor import RunConfig, supervise; "
-        "robot = from_plain(RobotConfig, json.loads(sys.argv[1])); "
+        "robot = build(RobotConfig, json.loads(sys.argv[1])); "
         f"supervise(robot, RunConfig({REACH!r}, duration=60.0, log=Path(sys.argv[2])))"
     )
     process = subprocess.Popen(
