@@ -114,10 +114,11 @@ def test_b3_resetting_the_policy_forgets_the_buffer() -> None:
 
     class ResetsNothing(StreamingDiffusionPolicy):
         def reset(self, seeds: np.ndarray, rows: np.ndarray | None = None) -> None:
-            stale = self._buffer
+            stale = self._buffers.windows
             super().reset(seeds, rows)
             if len(stale) == len(seeds):
-                self._buffer, self._next_step = stale, np.zeros_like(self._next_step)
+                self._buffers.windows = stale
+                self._buffers.expect(np.arange(len(seeds)), np.zeros(len(seeds), np.int64))
 
     ours = StreamingDiffusionPolicy(tiny_model(), SPEC, ZERO)
     assert not second_episode_differs(ours)

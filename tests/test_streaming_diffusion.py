@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -22,10 +21,9 @@ from tiny import (
 )
 from torch import Tensor
 
-from hotloop.decoding import Executor
-from hotloop.decoding.samplers import PREDICTIONS, UPDATES, apply_step, step_coefficients
+from hotloop.decoding import Executor, rolling
+from hotloop.decoding.samplers import PREDICTIONS, UPDATES
 from hotloop.policies.diffusion.config import START_BUFFERS, DiffusionSampling, StreamingSampling
-from hotloop.policies.diffusion.model import DiffusionModel
 from hotloop.policies.diffusion.policy import DiffusionPolicy
 from hotloop.policies.diffusion.streaming import StreamingDiffusionPolicy
 from hotloop.policies.programs.rows import RowNoise
@@ -172,42 +170,42 @@ def test_the_constant_start_needs_to_know_where_the_position_is() -> None:
         StreamingDiffusionPolicy(tiny_model(), SPEC, replace(CONSTANT, start_key="position"))
 
 
-def naive_plans(
-    model: DiffusionModel, levels: list[np.ndarray], seed: int, num_plans: int, update: str
-) -> list[np.ndarray]:
-    """Chunks of four actions of one row, streamed with plain network calls on torch tensors."""
-    noise, draws = RowNoise(), update == "ddpm"
-    noise.reset(np.array([seed]), None)
-
-    def draw(*shape: int) -> Tensor:
-        return torch.from_numpy(noise.draw(np.array([0]), shape))
-
-    start = torch.from_numpy(levels[0])[None]
-    x, chunks = model.schedule.add_noise(torch.zeros(1, 9, 2), draw(9, 2), start), []
-    for index in range(num_plans):
-        frames = observe([4 * index], np.array([0])).frames
-        condition = model.flatten({key: torch.from_numpy(value) for key, value in frames.items()})
-        for level, next_level in pairwise(levels):
-            output = model.predict(x, torch.from_numpy(level)[None], condition)
-            c = step_coefficients(
-                model.schedule, level, next_level, model.config.prediction, update
-            )
-            x = apply_step(x, output, c, draw(9, 2) if draws else None)
-        chunks.append(x[0, 1:5].numpy())
-        fresh, newest = draw(5, 2), x[:, 4:5]
-        past = model.schedule.add_noise(newest, fresh[:, :1], start[:, :1])
-        x = torch.cat([past, x[:, 5:], fresh[:, 1:]], dim=1)
-    return chunks
-
-
+@pytest.mark.parametrize("num_calls", [1, 3])
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 @pytest.mark.parametrize("update", UPDATES)
-def test_streaming_is_what_naive_network_calls_give(prediction: str, update: str) -> None:
+def test_streaming_is_what_the_reference_streams(
+    prediction: str, update: str, num_calls: int
+) -> None:
+    """`decoding.rolling.stream`, which one reads beside the paper, on the same noise."""
     model = tiny_model(prediction=prediction)
-    policy = StreamingDiffusionPolicy(model, SPEC, StreamingSampling(4, 3, update, "zero"))
-    naive = naive_plans(model, policy.ladder.control_step(3), 7, 5, update)
-    for plan, chunk in zip(stream(policy, [7], 5), naive, strict=True):
-        actual = normalised(model, plan.actions[0, :4])
+    sampling = StreamingSampling(4, num_calls, update, "zero")
+    policy = StreamingDiffusionPolicy(model, SPEC, sampling)
+    rows, noise, levels = np.arange(2), RowNoise(), policy.ladder.control_step(num_calls)
+    noise.reset(np.array([7, 8]), None)
+
+    def draw(shape: tuple[int, ...]) -> Tensor:
+        return torch.from_numpy(noise.draw(rows, shape[1:]))
+
+    def clean_estimate(x: Tensor, level: Tensor, condition: Tensor) -> Tensor:
+        output = model.predict(x, level, condition)
+        signal, sigma = model.schedule.signal(level), model.schedule.sigma(level)
+        a, s = signal[..., None], sigma[..., None]
+        return {"sample": output, "epsilon": (x - s * output) / a, "velocity": a * x - s * output}[
+            prediction
+        ]
+
+    frames = [observe([step, step], rows).frames for step in range(0, 20, 4)]
+    conditions = [
+        model.flatten({key: torch.from_numpy(value) for key, value in one.items()})
+        for one in frames
+    ]
+    level = torch.from_numpy(levels[0]).expand(2, -1)
+    buffer = model.schedule.add_noise(torch.zeros(2, 9, 2), draw((2, 9, 2)), level)
+    chunks = rolling.stream(
+        clean_estimate, conditions, buffer, levels, policy.ladder, model.schedule, draw, update
+    )
+    for plan, chunk in zip(stream(policy, [7, 8], 5), chunks, strict=True):
+        actual = normalised(model, plan.actions[:, :4])
         np.testing.assert_allclose(actual, chunk.clip(-1, 1), atol=2e-5)
 
 
@@ -220,12 +218,14 @@ def test_resetting_a_row_changes_only_that_row(start: str) -> None:
     for each in (policy, twin):
         stream(each, [1, 2, 3], 2)
     policy.reset(np.array([9]), np.array([1]))
-    np.testing.assert_array_equal(policy._buffer, twin._buffer)
+    np.testing.assert_array_equal(policy._buffers.windows, twin._buffers.windows)
     plan = policy.plan(observe([8, 0, 8], rows), np.array([8, 0, 8]))
     expected = twin.plan(observe(step, rows), step)
     np.testing.assert_allclose(plan.actions[others], expected.actions[others], atol=1e-5)
     np.testing.assert_array_equal(plan.first_step, [8, 0, 8])
-    np.testing.assert_allclose(policy._buffer[others], twin._buffer[others], atol=1e-5)
+    np.testing.assert_allclose(
+        policy._buffers.windows[others], twin._buffers.windows[others], atol=1e-5
+    )
     assert not np.isclose(plan.actions[1], expected.actions[1]).all()
 
 

@@ -15,7 +15,7 @@ examples:
   hotloop train policy=my_policy.yaml task=my_task.yaml   files of one's own
   hotloop train resume=true output_dir=outputs/train ...   go on after an interruption
   hotloop train policy=sdp distill.teacher=outputs/train   distil to one call per control step
-  torchrun --nproc-per-node 4 -m hotloop.train.cli train policy=sdp ...   four processes
+  torchrun --nproc-per-node 4 $(which hotloop) train policy=sdp ...       four processes
 
 choices:
 """

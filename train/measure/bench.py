@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...decoding.plumbing.processes import module_command
 from ...policies.checkpoint import Checkpoint, load_checkpoint
 from ...policies.programs.engines.engine import installed_engines
 from ..config.evaluation import BenchConfig
@@ -165,7 +166,7 @@ def _in_subprocess(names: Sequence[str], config: BenchConfig, threads: int) -> l
             f"output={output}",
         ]
         overrides += [f"sampling.{name}={value}" for name, value in config.sampling.items()]
-        command = [sys.executable, "-m", "hotloop.train.cli", "bench", *names, *overrides]
+        command = module_command("hotloop.train.cli", "bench", *names, *overrides)
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         result = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)
         if result.returncode:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..decoding import ActionSpec
+from ...decoding import ActionSpec
+from ..config import RobotConfig, UnitsConfig, plain_name
+from ..core.limits import Vector
 
 ROBOT_UNITS = ("rad", "m")
 # Names that say nothing but a number.
@@ -28,73 +29,69 @@ class JointMap:
         offset: Robot's position at the policy's 0, for each of its joints, shape (D,).
     """
 
-    order: np.ndarray
-    scale: np.ndarray
-    offset: np.ndarray
+    order: NDArray[np.int64]
+    scale: Vector
+    offset: Vector
 
-    def to_policy(self, positions: np.ndarray) -> np.ndarray:
+    def to_policy(self, positions: Vector) -> Vector:
         """The policy's values of robot positions, both of shape (..., D)."""
         return ((positions - self.offset) / self.scale)[..., self.order]
 
-    def to_robot(self, values: np.ndarray) -> np.ndarray:
+    def to_robot(self, values: Vector) -> Vector:
         """Robot positions of the policy's values, both of shape (..., D)."""
         sorted_values = values[..., np.argsort(self.order)]
         return self.scale * sorted_values + self.offset
 
 
-def map_joints(spec: ActionSpec, robot: Any, units: Mapping[str, Any]) -> JointMap:
+def map_joints(spec: ActionSpec, robot: RobotConfig, units: UnitsConfig) -> JointMap:
     """Match a policy's actions with a robot's joints.
 
     Args:
         spec: The policy's actions are joint positions.
-        robot: Has ``name``, ``joints``, maybe none, and ``control.limits``.
-        units: ``scale`` and ``offset``, each empty, one number, or one per joint of the robot.
+        robot: The robot.
+        units: The policy's unit of joint positions.
 
     Raises:
         ValueError: If numbers, names or units do not fit each other.
     """
-    limits = robot.control.limits.arrays
-    num_joints = len(limits.low)
+    num_joints = robot.control.limits.num_joints
     if spec.size != num_joints:
         raise ValueError(
             f"the checkpoint plans {spec.size} values {spec.names}, robot {robot.name} has "
-            f"{num_joints} joints {tuple(robot.joints)}"
+            f"{num_joints} joints {robot.joints}"
         )
-    given = any(len(units[name]) for name in ("scale", "offset"))
-    vectors: dict[str, np.ndarray] = {}
-    for name, default in (("scale", 1.0), ("offset", 0.0)):
-        values = np.asarray(units[name] or [default], np.float64)
-        if len(values) not in (1, num_joints) or not np.isfinite(values).all():
-            raise ValueError(f"units.{name} needs one number or {num_joints}, got {units[name]}")
-        vectors[name] = np.broadcast_to(values, num_joints)
-    if not vectors["scale"].all():
-        raise ValueError(f"units.scale must not be 0, got {units['scale']}")
-    found = JointMap(_order(spec.names, robot), vectors["scale"], vectors["offset"])
-    if not given:
-        _check_units(spec, limits, found.order)
+    scale = _per_joint("scale", units.scale, 1.0, num_joints)
+    if not scale.all():
+        raise ValueError(f"units.scale must not be 0, got {units.scale}")
+    offset = _per_joint("offset", units.offset, 0.0, num_joints)
+    found = JointMap(_order(spec.names, robot), scale, offset)
+    if not (units.scale or units.offset):
+        _check_units(spec, robot, found)
     return found
 
 
-def _order(names: tuple[str, ...], robot: Any) -> np.ndarray:
+def _per_joint(name: str, given: tuple[float, ...], default: float, num_joints: int) -> Vector:
+    """One value per joint, shape (D,), from none, one, or as many."""
+    values = np.asarray(given or [default], np.float64)
+    if len(values) not in (1, num_joints) or not np.isfinite(values).all():
+        raise ValueError(f"units.{name} needs one number or {num_joints}, got {given}")
+    return np.broadcast_to(values, (num_joints,))
+
+
+def _order(names: tuple[str, ...], robot: RobotConfig) -> NDArray[np.int64]:
     """Joint of the robot that each name is for; by position where there are no names."""
-    theirs, ours = [_plain(name) for name in names], [_plain(name) for name in robot.joints]
+    theirs, ours = [plain_name(name) for name in names], [plain_name(name) for name in robot.joints]
     if not ours or all(GENERIC.fullmatch(name) for name in theirs):
         return np.arange(len(names))
     if sorted(theirs) != sorted(ours):
         raise ValueError(
             f"the checkpoint's actions are {names}, the joints of robot {robot.name} are "
-            f"{tuple(robot.joints)}; if they are the same, say so with robot.joints=[...]"
+            f"{robot.joints}; if they are the same, say so with robot.joints=[...]"
         )
     return np.array([ours.index(name) for name in theirs])
 
 
-def _plain(name: str) -> str:
-    """A joint's name without unit, LeRobot's ending, and ways of writing it."""
-    name = re.sub(r"\s*\[.*\]$", "", name.strip().lower())
-    return re.sub(r"[_.-]+", " ", re.sub(r"\.(pos|position)$", "", name))
-
-
-def _check_units(spec: ActionSpec, limits: Any, order: np.ndarray) -> None:
+def _check_units(spec: ActionSpec, robot: RobotConfig, joints: JointMap) -> None:
     """Raise ValueError if actions are in other units than a robot's joints, as far as can be told.
 
     A robot's joints are in radians or metres.
@@ -104,7 +101,8 @@ def _check_units(spec: ActionSpec, limits: Any, order: np.ndarray) -> None:
         unit = re.search(r"\[(.*)\]$", name)
         if unit and unit[1] not in ROBOT_UNITS:
             raise ValueError(f"the checkpoint's {name!r} is in {unit[1]}; {advice}")
-    widths = np.subtract(spec.high, spec.low) / (limits.high - limits.low)[order]
+    limits = robot.control.limits.arrays
+    widths = np.subtract(spec.high, spec.low) / (limits.high - limits.low)[joints.order]
     if (widths > IMPLAUSIBLE).any():
         index = int(np.argmax(widths))
         raise ValueError(

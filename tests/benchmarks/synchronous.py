@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..decoding import ActionSpec, ActionTrajectory, Observation, ObservationSpec, Policy
+from hotloop.decoding import ActionSpec, ActionTrajectory, Observation, ObservationSpec, Policy
 
 
 class SynchronousPolicy:

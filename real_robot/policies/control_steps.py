@@ -4,39 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..decoding import Executor, NotReady, Policy
-from ..policies.checkpoint import Checkpoint, load_checkpoint
+from ...decoding import ActionTrajectory, Executor, NotReady, Policy
+from ..core.limits import Vector
 
 # Actions before the present one that go along: a curve through waypoints takes its slope at one
 # from both neighbours, so consecutive chunks agree on the way to the present action.
 NUM_PAST = 2
 # More would not fit into one message to the control loop.
 MAX_ACTIONS = 100
-
-
-class Waypoints(NamedTuple):
-    """When to be where: times since the observation [s], shape (H,), and positions (H, D)."""
-
-    times: np.ndarray
-    waypoints: np.ndarray
-
-
-class Schedule(NamedTuple):
-    """What is to be done about one control step.
-
-    Attributes:
-        times: When each action should have been carried out, since the observation [s], shape (n,).
-        actions: Past ones, the present one and those that are planned, shape (n, D).
-        present: Index of the present one.
-    """
-
-    times: np.ndarray
-    actions: np.ndarray
-    present: int
 
 
 class ControlSteps:
@@ -49,12 +27,15 @@ class ControlSteps:
     Args:
         policy: What to run.
         latency: Control steps between an observation and the first action planned from it.
+
+    Attributes:
+        dt: Control period [s].
     """
 
     def __init__(self, policy: Policy, latency: int = 0) -> None:
         self.dt = policy.action_spec.dt
         self._executor = Executor(policy, latency=latency)
-        self._past: deque[np.ndarray] = deque(maxlen=NUM_PAST)
+        self._past: deque[Vector] = deque(maxlen=NUM_PAST)
         self._frame: dict[str, np.ndarray] = {}
         self._begin = 0.0
 
@@ -69,7 +50,7 @@ class ControlSteps:
         self._past.clear()
         self._frame = {}
 
-    def act(self, time: float, frame: Mapping[str, np.ndarray]) -> Schedule | None:
+    def act(self, time: float, frame: Mapping[str, np.ndarray]) -> ActionTrajectory | None:
         """Take a control step.
 
         Args:
@@ -77,8 +58,9 @@ class ControlSteps:
             frame: Observation without an axis of rows, physical units.
 
         Returns:
-            None if the next step is not due yet, or if the policy has no action that may be
-            executed.
+            One row of actions: some past ones, that of the present step, which is the observed one,
+            and those that are planned after it; `due` tells when. None if the next step is not due
+            yet, or if the policy has no action that may be executed.
 
         Raises:
             ValueError: If the frame is not what the policy reads.
@@ -93,22 +75,34 @@ class ControlSteps:
             self._skip(num_steps - 1, newest)
             self._begin += num_steps * self.dt
         self._frame = newest
+        step = self._executor.next_step()
         try:
             action = self._executor.act(newest)[0]
         except NotReady:
             self._past.clear()
             return None
-        actions = [*self._past, action, *self._executor.upcoming()[: MAX_ACTIONS - NUM_PAST]]
-        present = len(self._past)
+        actions = np.array([*self._past, action, *self._planned()[: MAX_ACTIONS - NUM_PAST]])
+        first_step = step - len(self._past)
         self._past.append(action)
-        ends = self._begin - time + self.dt * np.arange(1 - present, len(actions) + 1 - present)
-        return Schedule(ends, np.stack(actions), present)
+        return ActionTrajectory.clean(
+            actions[None], np.array([first_step]), np.array([step]), self.dt
+        )
+
+    def due(self, actions: ActionTrajectory) -> Vector:
+        """When each of the actions should have been carried out [s], on the clock of `act`."""
+        start = self._begin - self.dt * actions.observed_step[0]
+        return start + actions.times[0] + self.dt
+
+    def _planned(self) -> Vector:
+        """Actions after the present one, shape (n, D), maybe none."""
+        upcoming = self._executor.upcoming()
+        return np.zeros((0, 0)) if upcoming is None else upcoming.actions[0]
 
     def _skip(self, num_missed: int, newest: Mapping[str, np.ndarray]) -> None:
         """Let steps pass that nobody acted in, as if their observations lay on a line."""
         if not num_missed:
             return
-        dropped = self._executor.upcoming()[:num_missed]
+        dropped = self._planned()[:num_missed]
         for missed in range(1, num_missed + 1):
             share = missed / (num_missed + 1)
             self._executor.skip(
@@ -125,21 +119,3 @@ def _between(before: np.ndarray, after: np.ndarray, share: float) -> np.ndarray:
     if after.dtype == np.uint8:
         return after
     return (1 - share) * before + share * after
-
-
-def load_for_robot(options: Mapping[str, Any]) -> tuple[Checkpoint, Policy]:
-    """Load the checkpoint that a policy process is to run, and its policy.
-
-    Args:
-        options: ``checkpoint``, its name or path, and ``sampling``.
-
-    Raises:
-        ValueError: If it is damaged or the sampling choices do not fit it.
-        FileNotFoundError: If there is none.
-    """
-    import torch
-
-    # The control loop beside it needs a core for itself.
-    torch.set_num_threads(1)
-    checkpoint = load_checkpoint(options["checkpoint"])
-    return checkpoint, checkpoint.policy(options["sampling"])

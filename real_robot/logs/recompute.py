@@ -1,4 +1,4 @@
-"""A log through the same loop again: the commands have to come out bit for bit."""
+"""A log through the same controller again: the commands have to come out bit for bit."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 
 from ..core.controller import Controller
 from ..core.events import Mailbox, Request
-from .reader import RunLog, logged_chunk, logged_state
+from .reader import ControlLog, logged_chunk, logged_state
 
 
 @dataclass(frozen=True)
-class Replay:
-    """Outcome of a replay.
+class Recomputation:
+    """Outcome of recomputing a log.
 
     Attributes:
         cycles: Cycles that were compared.
@@ -26,7 +26,7 @@ class Replay:
     first: float | None
 
 
-def replay(log: RunLog) -> Replay:
+def recompute(log: ControlLog) -> Recomputation:
     """Feed logged measurements, chunks and requests to a new controller and compare commands.
 
     Raises:
@@ -34,7 +34,7 @@ def replay(log: RunLog) -> Replay:
     """
     if log.dropped != 0:
         missing = "its end" if log.dropped < 0 else f"{log.dropped} records"
-        raise ValueError(f"the log cannot be replayed: {missing} never reached the file")
+        raise ValueError(f"the log cannot be recomputed: {missing} never reached the file")
     controller = Controller(log.robot.control)
     chunks = {record["received_at"]: record for record in log.chunks}
     different, first = 0, None
@@ -50,4 +50,4 @@ def replay(log: RunLog) -> Replay:
         if not same:
             different += 1
             first = now if first is None else first
-    return Replay(len(log.cycles), different, first)
+    return Recomputation(len(log.cycles), different, first)

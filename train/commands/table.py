@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..envs.pusht import CENTRE_OF_GRAVITY
+from ...envs.pusht import CENTRE_OF_GRAVITY
 
 PIXELS = 1000.0  # per metre
 

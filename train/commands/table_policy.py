@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
-from ..decoding import Policy
-from ..envs.pusht import block_keypoints
-from .control_steps import ControlSteps, Waypoints, load_for_robot
-from .table import PIXELS, block_poses
+from ...decoding import Policy
+from ...decoding.plumbing.extras import require
+from ...envs.pusht import block_keypoints
+from ...real_robot.config import PolicyOptions, RobotConfig
+from ...real_robot.core.trajectory import Chunk
+from ...real_robot.logs.reader import ControlLog
+from ...real_robot.policies.control_steps import ControlSteps
+from ...real_robot.policies.protocol import PolicyKind, Snapshot
+from .robot_policies import load_for_robot
+from .table import PIXELS, block_poses, coverage, random_scene
 
 # Push-T's agent does not jump to its target: gym-pusht moves it by these gains, in steps of 10 ms.
 STIFFNESS, DAMPING, TIME_STEP = 100.0, 20.0, 0.01
@@ -52,12 +57,12 @@ class TablePolicy:
         self._steps.reset(seed)
         self._agent = np.full(2, np.nan)
 
-    def plan(self, snapshot: Any) -> Waypoints | None:
+    def plan(self, snapshot: Snapshot) -> Chunk | None:
         """Where the arm should be in the next moments; None if no control step is due.
 
         Args:
-            snapshot: Has ``time`` [s], ``position``, the two joint angles [rad], and
-                ``sensors``, the block's centre of gravity x, y [m] and angle [rad].
+            snapshot: Its ``position`` are the two joint angles [rad], its ``sensors`` the block's
+                centre of gravity x, y [m] and angle [rad].
         """
         pusher = PIXELS * self.forward(snapshot.position)
         block = block_poses(snapshot.sensors[:3])
@@ -65,18 +70,18 @@ class TablePolicy:
             "observation.state": pusher.astype(np.float32),
             "observation.environment_state": block_keypoints(block).ravel().astype(np.float32),
         }
-        schedule = self._steps.act(snapshot.time, frame)
-        if schedule is None:
+        actions = self._steps.act(snapshot.time, frame)
+        if actions is None:
             return None
-        target = schedule.actions[schedule.present]
+        target = actions.actions[0, int(actions.observed_step[0] - actions.first_step[0])]
         if not np.linalg.norm(self._agent - pusher) < LOST:
             self._agent, self._velocity = pusher, np.zeros(2)
         path = self._virtual_agent(target)
         now = round(self.period / TIME_STEP) - 1
         self._agent, self._velocity = path[now, 0], path[now, 1]
         every = slice(1, None, 2)
-        times = TIME_STEP * np.arange(1, len(path) + 1)
-        return Waypoints(times[every], self.inverse(path[every, 0] / PIXELS))
+        times = snapshot.time + TIME_STEP * np.arange(1, len(path) + 1)
+        return snapshot.chunk(times[every], self.inverse(path[every, 0] / PIXELS))
 
     def _virtual_agent(self, target: np.ndarray) -> np.ndarray:
         """Position and velocity of Push-T's agent on its way to a target, shape (n, 2, 2)."""
@@ -114,12 +119,12 @@ class TablePolicy:
         return np.stack([shoulder, elbow], axis=-1)
 
 
-def make_table_policy(robot: Any, options: Mapping[str, Any]) -> TablePolicy:
+def make_table_policy(robot: RobotConfig, options: PolicyOptions) -> TablePolicy:
     """Build the policy for a robot whose workspace names its kinematics.
 
     Args:
         robot: Its ``control.workspace.chain`` has two joints.
-        options: ``checkpoint``, ``sampling`` and ``latency``.
+        options: ``checkpoint``, ``sampling`` and ``latency``, by default 0, are read.
 
     Raises:
         ValueError: If the robot is no such arm or the checkpoint is for another task.
@@ -133,7 +138,7 @@ def make_table_policy(robot: Any, options: Mapping[str, Any]) -> TablePolicy:
     checkpoint, policy = load_for_robot(options)
     if checkpoint.provenance["task"] != "pusht":
         raise ValueError(
-            f"the table policy runs checkpoints of the task 'pusht', {options['checkpoint']!r} is "
+            f"the table policy runs checkpoints of the task 'pusht', {options.checkpoint!r} is "
             f"for {checkpoint.provenance['task']!r}"
         )
     base, elbow = workspace.chain.offsets
@@ -141,5 +146,32 @@ def make_table_policy(robot: Any, options: Mapping[str, Any]) -> TablePolicy:
         policy,
         (base[0], base[1]),
         (float(np.linalg.norm(elbow)), float(np.linalg.norm(workspace.chain.tool[:2]))),
-        options["latency"],
+        options.latency or 0,
     )
+
+
+def set_table(robot: RobotConfig, seed: int) -> RobotConfig:
+    """Put the block of a simulated table somewhere; a real one lies where it lies.
+
+    Raises:
+        ImportError: If the package is missing that the score will need.
+    """
+    require("shapely", "pusht")
+    if robot.driver not in ("mujoco", "dry-run"):
+        return robot
+    return replace(robot, options={"scene": random_scene(seed), **robot.options})
+
+
+def table_score(log: ControlLog) -> float:
+    """Largest share of Push-T's mark that the block covered, over 0.95."""
+    sensors = log.column("state.sensors")
+    covered = coverage(block_poses(sensors[::25])).max() if len(sensors) else 0.0
+    return min(float(covered) / 0.95, 1.0)
+
+
+TABLE = PolicyKind(
+    make_table_policy,
+    settings=("checkpoint", "sampling", "latency"),
+    prepare=set_table,
+    score=table_score,
+)

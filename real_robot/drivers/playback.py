@@ -17,7 +17,7 @@ from ..logs.reader import logged_state, read_log
 from .driver import Clock, check_options
 
 
-class ReplayDriver:
+class PlaybackDriver:
     """Plays a log's measurements in real time, and stays at the last one.
 
     Args:
@@ -32,7 +32,9 @@ class ReplayDriver:
     ) -> None:
         check_options(config.options, {"log": str})
         if "log" not in config.options:
-            raise ValueError("driver replay needs the option log, e.g. robot.options.log=log.mcap")
+            raise ValueError(
+                "driver playback needs the option log, e.g. robot.options.log=log.mcap"
+            )
         log = read_log(Path(config.options["log"]))
         joints = config.control.limits.num_joints
         if log.robot.control.limits.num_joints != joints or not log.cycles:
