@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...envs.registry import TASKS
 from ...envs.task import Task
 from .episodes import Episodes
-from .formats.robomimic import check_robosuite
+from .robosuite_version import check_robosuite
 
 
 def check_matches_task(episodes: Episodes, task: Task) -> None:
