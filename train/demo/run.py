@@ -20,9 +20,9 @@ from ...policies.checkpoint import load_checkpoint
 from ..config.compose import compose
 from ..config.training import TrainConfig
 from ..demonstrations.generate import Collection, generate_demonstrations
-from ..families.diffusion import train_on
 from ..measure.latency import time_control_steps
 from ..measure.provenance import processor_name
+from ..training import train_on
 from .report import Animation, DemoReport, PolicyRow, write_report
 
 TASK = "pointmaze-umaze"
@@ -148,8 +148,8 @@ def facts(output_dir: Path, seed: int) -> dict[str, str]:
 def next_commands(output_dir: Path) -> dict[str, str]:
     """What a newcomer may type next."""
     return {
-        f"hotloop eval {output_dir}/sdp calls_per_step=1": "Evaluate the streaming policy again",
+        f"hotloop eval {output_dir}/sdp sampling.calls_per_step=1": "Evaluate it again",
         f"hotloop bench {output_dir}/dp {output_dir}/sdp": "Time both on every engine",
         f"hotloop data inspect {output_dir}/demonstrations.hdf5": "Look at the demonstrations",
-        "hotloop eval pusht-sdp calls_per_step=1": "Score the policy that comes with hotloop",
+        "hotloop eval pusht-sdp": "Score the policy that comes with hotloop",
     }
