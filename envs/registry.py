@@ -10,6 +10,7 @@ from .kitchen import KITCHEN_TASKS
 from .locomotion import LOCOMOTION_TASKS
 from .maze2d import MAZE2D_TASKS
 from .metaworld import METAWORLD_TASKS
+from .pillars import PILLARS_TASK
 from .pointmaze import POINTMAZE_TASKS
 from .pusht import PUSHT
 from .pybullet_arm import PYBULLET_TASKS
@@ -20,6 +21,7 @@ TASKS: dict[str, Task] = {
     task.name: task
     for task in (
         PUSHT,
+        PILLARS_TASK,
         *POINTMAZE_TASKS,
         *MAZE2D_TASKS,
         *LOCOMOTION_TASKS,
