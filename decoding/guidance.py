@@ -51,7 +51,7 @@ def classifier_free(
     return both[rows:] + weight * (both[:rows] - both[rows:])
 
 
-def climb(
+def value_guidance(
     x: Tensor,
     gradient: Callable[[Tensor], Tensor],
     step_size: Tensor,

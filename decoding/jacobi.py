@@ -24,19 +24,19 @@ class ExitRule:
     """When a row's block is given out before it has converged.
 
     Attributes:
-        max_forwards: Most forwards behind the prompt, sigma; None waits for convergence.
+        max_calls: Most forwards behind the prompt, sigma; None waits for convergence.
         max_move: Largest move of any decoded action value between two iterates that counts as
             none, epsilon; None waits for the tokens themselves to stop.
     """
 
-    max_forwards: int | None = None
+    max_calls: int | None = None
     max_move: float | None = None
 
     def __post_init__(self) -> None:
         """Reject rules that no decoder could follow."""
-        if self.max_forwards is not None and self.max_forwards < 1:
+        if self.max_calls is not None and self.max_calls < 1:
             raise ValueError(
-                f"max_forwards (sigma) must be at least 1, got {self.max_forwards}; None decodes "
+                f"max_calls (sigma) must be at least 1, got {self.max_calls}; None decodes "
                 "until convergence"
             )
         if self.max_move is not None and not self.max_move >= 0:
@@ -133,7 +133,7 @@ class _Progress:
         self._rule, self._decode, self._min_verified = exit_rule, decode, min_verified
         self.tokens = guess
         self.num_verified = torch.zeros(len(guess), dtype=torch.int64, device=guess.device)
-        self.num_forwards = torch.zeros_like(self.num_verified)
+        self.num_calls = torch.zeros_like(self.num_verified)
         self.finished = torch.zeros(len(guess), dtype=torch.bool, device=guess.device)
         self._iterates = [guess] if record else None
 
@@ -152,17 +152,17 @@ class _Progress:
         num_agreeing = leading_agreement(before, predicted)
         verified = (num_agreeing + 1).clamp(max=num_tokens)
         self.num_verified = torch.where(running, verified, self.num_verified)
-        self.num_forwards += running
+        self.num_calls += running
         leaving = torch.zeros_like(running)
-        if self._rule.max_forwards is not None:
-            leaving |= self.num_forwards >= self._rule.max_forwards
+        if self._rule.max_calls is not None:
+            leaving |= self.num_calls >= self._rule.max_calls
         if self._rule.max_move is not None and self._decode is not None:
             move = self._decode(predicted) - self._decode(before)
             leaving |= move.flatten(1).abs().amax(dim=1) <= self._rule.max_move
         leaving &= self.num_verified >= self._min_verified
         # More than n + 1 forwards cannot be needed; rounding that differs from one forward to the
         # next must not make an endless loop of a near-tie.
-        leaving |= self.num_forwards > num_tokens
+        leaving |= self.num_calls > num_tokens
         self.finished = self.finished | (num_agreeing >= num_confirming) | leaving
         self.tokens = predicted
         if self._iterates is not None:
@@ -170,7 +170,7 @@ class _Progress:
 
     def result(self) -> DecodedTokens:
         return DecodedTokens(
-            self.tokens, self.num_verified, self.num_forwards, tuple(self._iterates or ())
+            self.tokens, self.num_verified, self.num_calls, tuple(self._iterates or ())
         )
 
 

@@ -61,7 +61,7 @@ class Ladder:
             )
 
     @property
-    def rung(self) -> int:
+    def levels_per_step(self) -> int:
         """Levels that each position descends in one control step, N / h."""
         return self.num_levels // self.num_chunks
 
@@ -70,10 +70,10 @@ class Ladder:
         return replace(self, num_committed=latency)
 
     def levels(self, progress: int = 0) -> np.ndarray:
-        """Level vector, shape (H,), after `progress` of the `rung` levels of a control step."""
+        """Level vector, shape (H,), after `progress` of the levels of a control step."""
         first = self.num_past + self.num_committed
         chunk = np.maximum(np.arange(self.horizon) - first, 0) // self.num_execute
-        descending = self.rung * (chunk + 1) - progress
+        descending = self.levels_per_step * (chunk + 1) - progress
         levels = np.where(chunk < self.num_chunks, descending, self.num_levels)
         levels[self.num_past : first] = 0
         return levels
@@ -85,7 +85,8 @@ class Ladder:
         visits too.
         """
         return [
-            self.levels(self.rung - int(left)) for left in spaced_levels(self.rung, 0, num_calls)
+            self.levels(self.levels_per_step - int(left))
+            for left in spaced_levels(self.levels_per_step, 0, num_calls)
         ]
 
 
@@ -133,7 +134,8 @@ class LevelMixture:
 
     def _draw_chunkwise(self, num_samples: int, generator: torch.Generator) -> Tensor:
         tables = [
-            np.stack([ladder.levels(j) for j in range(ladder.rung)]) for ladder in self.ladders
+            np.stack([ladder.levels(j) for j in range(ladder.levels_per_step)])
+            for ladder in self.ladders
         ]
         sizes = torch.tensor([len(table) for table in tables])
         offsets = sizes.cumsum(0) - sizes

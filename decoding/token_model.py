@@ -79,14 +79,14 @@ class DecodedTokens:
     Attributes:
         tokens: Shape (B, n).
         num_verified: Leading tokens that are known to be the greedy decoder's own, shape (B,).
-        num_forwards: Forwards behind the prompt until the row was finished, shape (B,).
+        num_calls: Forwards behind the prompt until the row was finished, shape (B,).
         iterates: Every state of the block from the guess on, each of shape (B, n), if recorded;
             a row that is finished stays as it is.
     """
 
     tokens: Tensor
     num_verified: Tensor
-    num_forwards: Tensor
+    num_calls: Tensor
     iterates: tuple[Tensor, ...] = ()
 
     @property

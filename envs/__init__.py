@@ -15,7 +15,7 @@ from .statistics import (
     wilson_interval,
     write_json,
 )
-from .task import Environment, Task
+from .task import EndsWhenSolved, Environment, Task
 from .video import Video
 from .waypoint_controller import WaypointController, WaypointExpert
 
@@ -24,6 +24,7 @@ __all__ = [
     "SCRIPTED_EXPERTS",
     "TASKS",
     "Comparison",
+    "EndsWhenSolved",
     "Environment",
     "Episode",
     "Evaluation",

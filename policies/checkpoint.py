@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 
 from ..decoding import ActionSpec
 from .kinds import KINDS
+from .migrations import FORMAT_VERSION, migrated
 
-FORMAT_VERSION = 1
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 PICKLE_SUFFIXES = (".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".bin")
 INCLUDED = Path(__file__).parent / "checkpoints"
@@ -96,13 +96,8 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
         raise ValueError(f"{config_path} is not valid JSON: {error}") from error
     if not isinstance(config, dict):
         raise ValueError(f"{config_path} holds no checkpoint: expected a JSON object")
-    version = config.get("format_version")
-    if version != FORMAT_VERSION:
-        raise ValueError(
-            f"{config_path}: checkpoint format {version} cannot be read, expected "
-            f"{FORMAT_VERSION}; train it again or use the hotloop version that wrote it"
-        )
     try:
+        config = migrated(config)
         if config["kind"] not in KINDS:
             raise ValueError(f"kind must be one of {sorted(KINDS)}, got {config['kind']!r}")
         kind = KINDS[config["kind"]]

@@ -72,12 +72,12 @@ def test_everything_else_comes_back_too(folder: Path) -> None:
 
 def test_single_sampling_choices_can_be_overridden(folder: Path) -> None:
     policy = load_checkpoint(folder).policy({"num_execute": 2, "calls_per_step": 1})
-    assert (policy.num_execute, policy.program.num_network_calls) == (2, 1)
+    assert (policy.num_execute, policy.program.num_calls) == (2, 1)
 
 
 def test_the_files_are_json_and_safetensors_only(folder: Path) -> None:
     assert sorted(file.name for file in folder.iterdir()) == [CONFIG_FILE, WEIGHTS_FILE]
-    assert json.loads((folder / CONFIG_FILE).read_text())["format_version"] == 1
+    assert json.loads((folder / CONFIG_FILE).read_text())["format_version"] == 2
     weights = safetensors.torch.load_file(folder / WEIGHTS_FILE)
     assert "action_normalizer.scale" in weights, "normalisation belongs to the checkpoint"
 
@@ -103,8 +103,11 @@ def remove(*keys: str) -> Edit:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(format_version=2), "checkpoint format 2 cannot be read, expected 1"),
-        (remove("format_version"), "checkpoint format None cannot be read, expected 1"),
+        (
+            lambda c: c.update(format_version=3),
+            "checkpoint format 3 cannot be read, expected 1 to 2",
+        ),
+        (remove("format_version"), "checkpoint format None cannot be read, expected 1 to 2"),
         (lambda c: c.update(kind="none"), r"kind must be one of .*'dp'.*'sdp'.*, got 'none'"),
         (remove("sampling"), "'sampling' is missing"),
         (remove("provenance"), "'provenance' is missing"),

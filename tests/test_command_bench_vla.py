@@ -56,7 +56,7 @@ def no_simulator() -> Table:
 
 
 def checkpoint(path: Path, task: str = "table") -> str:
-    model, stored = tiny_model(), TokenDecodingConfig(4, guess="previous", max_forwards=1)
+    model, stored = tiny_model(), TokenDecodingConfig(4, guess="previous", max_calls=1)
     save_checkpoint(path, Checkpoint("vla", model, SPEC, stored, {"task": task}))
     return str(path)
 
@@ -110,7 +110,7 @@ def test_numbers_of_calls_are_early_exits(tmp_path: Path) -> None:
         ("", [], "the checkpoint does not say which that is; train it with task.name"),
         ("table", ["engines=[onnx]"], "runs on engine 'eager', got 'onnx'"),
         ("table", ["sampling.unverified=hold"], "unverified=hold plans differ in length"),
-        ("table", ["num_execute=2", "sampling.max_forwards=-2"], "(sigma) must be at least 1"),
+        ("table", ["num_execute=2", "sampling.max_calls=-2"], "(sigma) must be at least 1"),
     ],
 )
 def test_what_cannot_be_timed_is_one_message(

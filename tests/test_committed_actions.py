@@ -136,7 +136,7 @@ def naive_chunks(
         return model.schedule.add_noise(clean, fresh, torch.from_numpy(level)[None])
 
     plain, chunks = model.ladder(num_execute), []
-    past_level = np.full(num_past, plain.rung)
+    past_level = np.full(num_past, plain.levels_per_step)
     executed = torch.zeros(1, num_past, size)  # of the start buffer
     x = noised(torch.zeros(1, horizon, size), plain.levels(), draw(horizon, size))
     for first, latency in plans:

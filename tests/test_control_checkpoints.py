@@ -21,7 +21,7 @@ from hotloop.train.commands import ExitCode
 SLOW = replace(SPEC, dt=1.0)
 VLA = [
     "instruction=lift the cube", "robot.cameras.front.size=[16,16]",
-    "sampling.unverified=hold", "sampling.max_forwards=2",
+    "sampling.unverified=hold", "sampling.max_calls=2",
 ]  # fmt: skip
 
 

@@ -63,7 +63,7 @@ def test_half_of_the_samples_are_asked_for_another_return(teacher: PlannerModel)
     objective = GuidanceObjective(guidance_student(teacher, 2.0), teacher)
     windows = PlanWindows(walks(), teacher.state_keys, teacher.config)
     batch = windows.gather(torch.arange(len(windows)))
-    asked = objective.draw(batch, torch.Generator().manual_seed(0))["asked"]
+    asked = objective.draw(batch, torch.Generator().manual_seed(0))["return_to_go"]
     own = float((asked == batch.returns[:, 0]).float().mean())
     assert 0.4 < own < 0.65
     assert set(asked.tolist()) <= set(batch.returns[:, 0].tolist())
@@ -82,7 +82,7 @@ def test_a_trained_student_plans_in_one_pass_what_guidance_plans(teacher: Planne
         optimizer.step()
     for name, value in student.state_dict().items():
         assert name.startswith("denoiser") or torch.equal(value, kept[name])
-    sampling = replace(TRAJECTORY, refine_steps=3, draft_level=8, guidance=weight)
+    sampling = replace(TRAJECTORY, calls_per_step=3, draft_level=8, guidance=weight)
     guided, single = Decision(teacher, sampling), Decision(student.eval(), sampling)
     unguided = Decision(teacher, replace(sampling, guidance=1.0))
     drawn_inputs = guided.program.draw(np.random.default_rng(0), 64)

@@ -120,7 +120,7 @@ def test_runtimes_take_whole_control_steps_of_a_streaming_buffer(
     """Each position has its own levels, the tail stands still, and the buffer is shifted."""
     sampling = SamplingConfig(num_execute=2, calls_per_step=num_calls, update="ddpm")
     program = StreamingDiffusionPolicy(model, SPEC, sampling).program
-    assert program.num_network_calls == num_calls
+    assert program.num_calls == num_calls
     assert noise_names(program)
     assert_agree(name, program, rows=2)
 

@@ -7,7 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from hotloop.decoding.guidance import classifier_free, climb, pinned_levels, posterior_variance
+from hotloop.decoding.guidance import (
+    classifier_free,
+    pinned_levels,
+    posterior_variance,
+    value_guidance,
+)
 from hotloop.decoding.samplers import reverse, spaced_levels, step_coefficients
 from hotloop.decoding.schedules import NoiseSchedule
 
@@ -54,7 +59,7 @@ def test_guidance_extrapolates_and_makes_one_call(weight: float, num_rows: int) 
 
 def test_climbing_follows_the_gradient_where_the_step_size_is_not_zero() -> None:
     size = torch.tensor([0.0, 0.1])[None, :, None]
-    x = climb(torch.ones(1, 2, 1), lambda x: 2 * x, size, num_steps=2)
+    x = value_guidance(torch.ones(1, 2, 1), lambda x: 2 * x, size, num_steps=2)
     np.testing.assert_allclose(x.flatten(), [1, 1.2**2], rtol=1e-6)
 
 

@@ -99,7 +99,7 @@ def test_a_padded_row_decodes_as_it_does_alone(setting: Setting, decoder: Decode
         alone = Setting(setting.model, row_of(setting.prompt, row))
         decoded = decoder(alone.cached(), alone.begin, setting.guess()[[row]])
         assert torch.equal(decoded.tokens[0], together.tokens[row])
-        assert decoded.num_forwards[0] == together.num_forwards[row]
+        assert decoded.num_calls[0] == together.num_calls[row]
 
 
 @pytest.mark.parametrize(("decoder", "surplus"), [(jacobi, 1), (jacobi_committed, 0)])
@@ -108,9 +108,9 @@ def test_the_number_of_forwards_is_bounded(
 ) -> None:
     counted = CountingModel(setting.cached())
     decoded = decoder(counted, setting.begin, setting.guess())
-    assert counted.num_calls == decoded.num_forwards.max()
-    assert (decoded.num_forwards <= setting.num_tokens + surplus).all()
-    assert (decoded.num_forwards > 1).all()
+    assert counted.num_calls == decoded.num_calls.max()
+    assert (decoded.num_calls <= setting.num_tokens + surplus).all()
+    assert (decoded.num_calls > 1).all()
 
 
 class CountingModel:
@@ -152,7 +152,7 @@ def test_an_early_exit_keeps_the_first_sigma_tokens_and_costs_no_more(
 ) -> None:
     full = decoder(setting.cached(), setting.begin, setting.guess())
     early = decoder(setting.cached(), setting.begin, setting.guess(), ExitRule(sigma))
-    assert torch.equal(early.num_forwards, full.num_forwards.clamp(max=sigma))
+    assert torch.equal(early.num_calls, full.num_calls.clamp(max=sigma))
     assert torch.equal(early.tokens[:, :sigma], setting.greedy[:, :sigma])
     for row, verified in enumerate(early.num_verified.tolist()):
         assert verified >= min(sigma, setting.num_tokens)
@@ -165,7 +165,7 @@ def test_an_early_exit_keeps_the_first_sigma_tokens_and_costs_no_more(
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_the_fixed_point_takes_one_forward_to_verify(setting: Setting, decoder: Decoder) -> None:
     decoded = decoder(setting.cached(), setting.begin, setting.greedy)
-    assert (decoded.num_forwards == 1).all()
+    assert (decoded.num_calls == 1).all()
     assert torch.equal(decoded.tokens, setting.greedy)
     one_forward = decoder(setting.cached(), setting.begin, setting.greedy, ExitRule(1))
     assert torch.equal(one_forward.tokens, setting.greedy)
@@ -253,8 +253,8 @@ def test_the_adaptive_exit_stops_when_no_value_moves_further_than_epsilon(
         )
         for row in range(3):
             small = [j for j, move in enumerate(moves, start=1) if move[row] <= epsilon]
-            expected = min([*small, int(full.num_forwards[row])])
-            assert adaptive.num_forwards[row] == expected
+            expected = min([*small, int(full.num_calls[row])])
+            assert adaptive.num_calls[row] == expected
             assert torch.equal(adaptive.tokens[row], full.iterates[expected][row])
 
 
@@ -267,8 +267,8 @@ def test_an_exit_can_be_made_to_wait_for_verified_tokens(
         setting.cached(), setting.begin, setting.guess(), ExitRule(1), min_verified=minimum
     )
     assert (decoded.num_verified >= minimum).all()
-    assert decoded.num_forwards[0] == 1
-    assert (decoded.num_forwards[1:] > 1).all()
+    assert decoded.num_calls[0] == 1
+    assert (decoded.num_calls[1:] > 1).all()
 
 
 def test_fixed_tokens_are_right_for_good_behind_a_wrong_one() -> None:
@@ -279,9 +279,7 @@ def test_fixed_tokens_are_right_for_good_behind_a_wrong_one() -> None:
 
 @pytest.mark.parametrize("sigma", [0, -3])
 def test_at_least_one_forward_is_needed(sigma: int) -> None:
-    with pytest.raises(
-        ValueError, match=rf"max_forwards \(sigma\) must be at least 1, got {sigma}"
-    ):
+    with pytest.raises(ValueError, match=rf"max_calls \(sigma\) must be at least 1, got {sigma}"):
         ExitRule(sigma)
 
 

@@ -114,11 +114,11 @@ def test_trajectories_of_an_earlier_format_are_refused(collection: Path, tmp_pat
 def test_trajectories_that_do_not_converge_are_dropped(
     teacher: VlaModel, episodes: Episodes, tmp_path: Path
 ) -> None:
-    config = CollectionConfig(1, previous=False, max_forwards=11, stride=4)
+    config = CollectionConfig(1, previous=False, max_calls=11, stride=4)
     folder = collect(tmp_path, teacher, windows_of(teacher, episodes), config)
     found = read_trajectories(folder)
     everything = collect(
-        tmp_path / "all", teacher, windows_of(teacher, episodes), replace(config, max_forwards=0)
+        tmp_path / "all", teacher, windows_of(teacher, episodes), replace(config, max_calls=0)
     )
     complete = read_trajectories(everything)
     assert 0 < len(found.index) < len(complete.index)
@@ -161,7 +161,7 @@ def test_a_folder_without_trajectories_is_named(tmp_path: Path) -> None:
     [
         ({"num_random": 0, "previous": False}, "random guesses, the previous chunk, or both"),
         ({"stride": 0}, "must be at least 1"),
-        ({"max_forwards": -1}, "max_forwards must be 0 or more, got -1"),
+        ({"max_calls": -1}, "max_calls must be 0 or more, got -1"),
     ],
 )
 def test_collections_of_nothing_are_refused(choices: dict[str, Any], message: str) -> None:

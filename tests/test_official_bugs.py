@@ -169,7 +169,7 @@ def test_b5_noise_levels_that_chunks_cannot_share_are_refused() -> None:
         tiny_model(horizon=16, num_levels=100, ladders=("5x3",))
     for num_chunks in (2, 4, 5):
         ladder = Ladder(17, 1, 3, num_chunks, 100)
-        end = ladder.levels(ladder.rung)[1:]
+        end = ladder.levels(ladder.levels_per_step)[1:]
         last = 3 * num_chunks
         np.testing.assert_array_equal(end[3:last], ladder.levels()[1 : last - 2])
 
@@ -220,7 +220,7 @@ def test_b8_the_number_of_calls_is_known_before_any_data() -> None:
     """
     network = constant_network(24, value=float("nan"))
     policy = StreamingDiffusionPolicy(tiny_model(network=network), SPEC, ZERO)
-    assert policy.program.num_network_calls == 12
+    assert policy.program.num_calls == 12
     stream(policy, [0], 3)
     assert len(network.calls) == 3 * 12
 

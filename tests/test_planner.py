@@ -20,7 +20,7 @@ POLICIES: dict[str, tuple[dict[str, Any], PlannerSampling]] = {
     "trajectory diffuser, warm": ({}, replace(TRAJECTORY, reuse=2, num_execute=2)),
     "trajectory diffuser, candidates": ({}, replace(TRAJECTORY, candidates=3, select="critic")),
     "decision diffuser": ({"drafter": None}, DECISION),
-    "decision diffuser, warm": ({}, replace(DECISION, reuse=1, draft_level=3, refine_steps=3)),
+    "decision diffuser, warm": ({}, replace(DECISION, reuse=1, draft_level=3, calls_per_step=3)),
     "diffuser": ({"joint": True, "value": True, "drafter": None}, DIFFUSER),
     "goal": ({"goal_key": "observation.goal", "drafter": None}, DECISION),
     "drafted goal, warm": (
@@ -90,7 +90,7 @@ def test_the_return_asked_for_falls_with_the_rewards_to_its_floor(model: Planner
     asked = []
     for step in range(7):
         policy.plan(observe(state, 0.0 if step == 0 else share, step), np.array([step]))
-        asked.append(policy._rows[0].asked[-1])
+        asked.append(policy._rows[0].return_to_go[-1])
     np.testing.assert_allclose(asked, [0.9, 0.8, 0.7, 0.6, 0.5, 0.45, 0.45], rtol=1e-5)
 
 
@@ -100,7 +100,7 @@ def test_the_return_counts_every_step_between_two_plans(model: PlannerModel) -> 
     share = 0.1 * float(model.return_scale)
     for step in (0, 3):
         policy.plan(observe(np.zeros((1, 4)), share, step, num_steps=3), np.array([step]))
-    np.testing.assert_allclose(policy._rows[0].asked, [0.7], rtol=1e-5)
+    np.testing.assert_allclose(policy._rows[0].return_to_go, [0.7], rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_the_return_counts_every_step_between_two_plans(model: PlannerModel) -> 
         ({"critic": False}, replace(TRAJECTORY, select="critic"), "select 'critic' needs"),
         ({}, replace(DECISION, select="value"), "select 'value' needs"),
         ({}, replace(DECISION, value_steps=1), "value_steps needs"),
-        ({}, replace(DECISION, refine_steps=0), "refine_steps 0 returns the draft"),
+        ({}, replace(DECISION, calls_per_step=0), "calls_per_step 0 returns the draft"),
         ({}, replace(DECISION, num_execute=HORIZON), "num_execute must be between 1 and 5"),
         ({}, replace(TRAJECTORY, draft_level=11), "draft_level .* must be at most 10, got 11"),
     ],

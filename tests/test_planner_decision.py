@@ -47,7 +47,7 @@ def run(decision: Decision, known: dict[str, Tensor], **others: Tensor) -> Tenso
 
 def test_no_refinement_returns_the_draft(model: PlannerModel) -> None:
     assert model.drafter is not None
-    sampling = replace(TRAJECTORY, refine_steps=0)
+    sampling = replace(TRAJECTORY, calls_per_step=0)
     known = inputs(model, Decision(model, sampling))
     tokens = model.encode_tokens(known["states"], known["returns"].unsqueeze(-1))
     draft = torch.cat([tokens, rollout_uncached(model.drafter, tokens, HORIZON - 1)], dim=1)
@@ -59,7 +59,7 @@ def test_no_refinement_returns_the_draft(model: PlannerModel) -> None:
 
 def test_all_levels_without_a_draft_are_plain_sampling(model: PlannerModel) -> None:
     """The unrolled decision is the sampler of the other policies on pinned levels."""
-    sampling = PlannerSampling(refine_steps=LEVELS, update="ddim")
+    sampling = PlannerSampling(calls_per_step=LEVELS, update="ddim")
     decision = Decision(model, sampling)
     known = inputs(model, decision)
     current, returns = known["states"][:, 0], known["returns"][:, 0]
@@ -137,7 +137,7 @@ def test_the_draft_is_made_once_for_all_candidates(
 
 
 def test_enough_sweeps_over_any_guess_are_the_rollout(model: PlannerModel) -> None:
-    warm = replace(TRAJECTORY, refine_steps=0, reuse=1, sweeps=HORIZON - 1)
+    warm = replace(TRAJECTORY, calls_per_step=0, reuse=1, sweeps=HORIZON - 1)
     decision = Decision(model, warm, warm=True)
     known = inputs(model, decision)
     guess = torch.randn(2, HORIZON, 7, generator=torch.Generator().manual_seed(5))
@@ -171,7 +171,7 @@ def test_a_plan_shifted_by_less_than_a_stride_is_interpolated() -> None:
 
 def test_a_drafter_reads_the_goal_and_the_plan_ends_there_at_rest() -> None:
     model = tiny_planner(goal_key="observation.goal", critic=False)
-    decision = Decision(model, replace(TRAJECTORY, refine_steps=0))
+    decision = Decision(model, replace(TRAJECTORY, calls_per_step=0))
     known = inputs(model, decision)
     goal = torch.tensor([[0.5, -0.5], [1.0, 2.0]])
     plan, other = run(decision, known, goal=goal), run(decision, known, goal=goal + 1)

@@ -14,11 +14,11 @@ from hotloop.policies.planners.config import PlannerSampling
 from hotloop.policies.planners.planner import Planner
 from hotloop.policies.programs.engines.engine import find_obstacle
 
-WARM = PlannerSampling(draft="rollout", refine_steps=1, guidance=1.2, reuse=2, candidates=2)
+WARM = PlannerSampling(draft="rollout", calls_per_step=1, guidance=1.2, reuse=2, candidates=2)
 GUIDED = PlannerSampling(
-    refine_steps=2, update="ddpm", guidance=0.0, value_steps=2, candidates=2, select="value"
+    calls_per_step=2, update="ddpm", guidance=0.0, value_steps=2, candidates=2, select="value"
 )
-TOWARDS_A_GOAL = PlannerSampling(refine_steps=2, guidance=0.0)
+TOWARDS_A_GOAL = PlannerSampling(calls_per_step=2, guidance=0.0)
 CASES: dict[str, tuple[dict[str, Any], PlannerSampling]] = {
     "drafted, warm, by the critic": ({}, replace(WARM, select="critic")),
     "guided by values": ({"joint": True, "value": True, "drafter": None}, GUIDED),

@@ -19,7 +19,7 @@ from hotloop.train.config.training import TrainConfig
 from hotloop.train.data.plan_windows import PlanWindows
 from hotloop.train.data.write import write_episodes
 from hotloop.train.families.diffusion import train_on
-from hotloop.train.families.planners import PlannerObjective, arriving, prepare_planner
+from hotloop.train.families.planners import PlannerObjective, hindsight_goals, prepare_planner
 
 KINDS = ("trajectory_diffuser", "decision_diffuser", "diffuser")
 SMALL = (
@@ -97,7 +97,7 @@ def test_a_window_stays_at_the_state_that_is_made_its_goal() -> None:
     model = tiny_planner(goal_key="observation.goal", critic=False, joint=True)
     windows = PlanWindows(walks(rewards=False), model.state_keys, model.config)
     batch = windows.gather(torch.arange(3))
-    relabelled, goal = arriving(model, batch, torch.tensor([0, 2, HORIZON - 1]))
+    relabelled, goal = hindsight_goals(model, batch, torch.tensor([0, 2, HORIZON - 1]))
     for row, arrival in enumerate((0, 2, HORIZON - 1)):
         assert torch.equal(goal[row], batch.states[row, arrival, :2])
         kept = min(arrival + 1, HORIZON - 1)
@@ -149,7 +149,7 @@ def test_a_run_ends_in_a_checkpoint_that_plans(kind: str, tmp_path: Path) -> Non
     folder = train_on(config(kind, tmp_path / "run"), walks(), SPEC)
     checkpoint = load_checkpoint(folder)
     assert checkpoint.kind == kind
-    policy = checkpoint.policy({"refine_steps": 1})
+    policy = checkpoint.policy({"calls_per_step": 1})
     policy.reset(np.array([0]))
     assert policy.observation_spec.shapes == {"observation.state": (4,), "reward": (1,)}
     assert policy.sampling.guidance == checkpoint.sampling.guidance

@@ -48,7 +48,7 @@ def test_chunk_c_starts_at_level_n_times_c_plus_1_over_h(ladder: Ladder) -> None
 def test_a_control_step_ends_with_a_clean_chunk_after_exactly_its_calls(
     ladder: Ladder, data: st.DataObject
 ) -> None:
-    num_calls = data.draw(st.integers(1, ladder.rung))
+    num_calls = data.draw(st.integers(1, ladder.levels_per_step))
     vectors = ladder.control_step(num_calls)
     assert len(vectors) == num_calls + 1
     np.testing.assert_array_equal(vectors[0], ladder.levels())
@@ -63,7 +63,7 @@ def test_a_control_step_ends_with_a_clean_chunk_after_exactly_its_calls(
 @given(ladders())
 def test_rolling_and_appending_noise_restores_the_ladder(ladder: Ladder) -> None:
     """Levels travel through `advance` like actions: the end of a step is the start of the next."""
-    end = torch.from_numpy(ladder.levels(ladder.rung))[None, :, None]
+    end = torch.from_numpy(ladder.levels(ladder.levels_per_step))[None, :, None]
     past = torch.full((1, ladder.num_past, 1), int(ladder.levels()[0]))
     fresh = torch.full((1, ladder.num_execute, 1), ladder.num_levels)
     restored = advance(end, past, fresh)
@@ -74,15 +74,17 @@ def test_rolling_and_appending_noise_restores_the_ladder(ladder: Ladder) -> None
 def test_every_vector_given_to_the_network_is_one_of_training(
     ladder: Ladder, data: st.DataObject
 ) -> None:
-    num_calls = data.draw(st.integers(1, ladder.rung))
+    num_calls = data.draw(st.integers(1, ladder.levels_per_step))
     assert keys(ladder.control_step(num_calls)[:-1]) <= support([ladder])
 
 
 @given(ladders())
 def test_one_call_per_level_visits_all_of_the_support(ladder: Ladder) -> None:
     """A stride of one is the unstrided sampler."""
-    vectors = ladder.control_step(ladder.rung)
-    np.testing.assert_array_equal(vectors, [ladder.levels(j) for j in range(ladder.rung + 1)])
+    vectors = ladder.control_step(ladder.levels_per_step)
+    np.testing.assert_array_equal(
+        vectors, [ladder.levels(j) for j in range(ladder.levels_per_step + 1)]
+    )
     assert keys(vectors[:-1]) == support([ladder])
 
 
@@ -157,8 +159,8 @@ def test_chunkwise_samples_are_uniform_over_ladders_and_then_over_progress() -> 
     assert set(counts) == support(PUSHT_LADDERS)
     for ladder in PUSHT_LADDERS:
         own = np.array([counts[key] for key in support([ladder])])
-        assert len(own) == ladder.rung
-        expected = 40_000 / 4 / ladder.rung
+        assert len(own) == ladder.levels_per_step
+        expected = 40_000 / 4 / ladder.levels_per_step
         assert abs(own.sum() - 10_000) < 400
         assert (np.abs(own - expected) < 6 * np.sqrt(expected)).all()
 

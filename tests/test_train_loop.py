@@ -39,9 +39,10 @@ SETTINGS = (
 # Trains in forked copies of one process, each of which kills itself at another moment.
 KILLED_RUNS = """
 import os, pathlib, signal, sys
-from hotloop.train import loop, setup
-from hotloop.train.compose import compose
-from hotloop.train.config import TrainConfig
+from hotloop.train import loop
+from hotloop.train.families import diffusion
+from hotloop.train.config.compose import compose
+from hotloop.train.config.training import TrainConfig
 
 def kill_at(owner, name, number):
     original, count = getattr(owner, name), [0]
@@ -62,7 +63,7 @@ for point, arguments in POINTS.items():
     if child == 0:
         kill_at(*arguments)
         overrides = [*sys.argv[2:], f"output_dir={sys.argv[1]}/{point}"]
-        setup.train(compose("train", overrides, TrainConfig))
+        diffusion.train(compose("train", overrides, TrainConfig))
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL, point
 """

@@ -18,10 +18,10 @@ DECODINGS = {
     "greedy": TokenDecodingConfig(3, "greedy"),
     "jacobi": TokenDecodingConfig(3, "jacobi", guess="previous"),
     "committed": TokenDecodingConfig(3, "committed", guess="repeat", fused=False),
-    "early exit": TokenDecodingConfig(3, "committed", max_forwards=2),
+    "early exit": TokenDecodingConfig(3, "committed", max_calls=2),
     "adaptive exit": TokenDecodingConfig(3, "jacobi", guess="previous", max_move=0.5),
-    "hold": TokenDecodingConfig(3, "committed", max_forwards=1, unverified="hold"),
-    "uncached": TokenDecodingConfig(3, "jacobi", max_forwards=4, cached=False),
+    "hold": TokenDecodingConfig(3, "committed", max_calls=1, unverified="hold"),
+    "uncached": TokenDecodingConfig(3, "jacobi", max_calls=4, cached=False),
 }
 
 
@@ -65,18 +65,18 @@ def test_every_decoder_without_an_exit_plans_what_greedy_decoding_plans(model: V
 
 
 def test_a_decoder_of_one_forward_keeps_no_cache_and_plans_the_same(model: VlaModel) -> None:
-    one = TokenDecodingConfig(3, "jacobi", max_forwards=1)
+    one = TokenDecodingConfig(3, "jacobi", max_calls=1)
     assert not one.needs_cache
-    others = {"fused": False}, {"unverified": "hold"}, {"max_forwards": 2}, {"method": "committed"}
+    others = {"fused": False}, {"unverified": "hold"}, {"max_calls": 2}, {"method": "committed"}
     needs = [replace(one, **choices).needs_cache for choices in others]
     assert needs == [True, True, True, False]
     expected = planned(VlaPolicy(model, SPEC, replace(one, fused=False)))
     np.testing.assert_array_equal(planned(VlaPolicy(model, SPEC, one)), expected)
 
 
-@pytest.mark.parametrize(("guess", "num_forwards"), [("previous", 1), ("random", 2)])
+@pytest.mark.parametrize(("guess", "num_calls"), [("previous", 1), ("random", 2)])
 def test_the_previous_chunk_is_a_good_guess_when_nothing_has_changed(
-    model: VlaModel, guess: str, num_forwards: int
+    model: VlaModel, guess: str, num_calls: int
 ) -> None:
     """Planning again for the same step starts from the very chunk that must come out."""
     policy = VlaPolicy(model, SPEC, TokenDecodingConfig(3, "jacobi", guess))
@@ -86,8 +86,8 @@ def test_the_previous_chunk_is_a_good_guess_when_nothing_has_changed(
     second = policy.plan(observation, observation.step)
     np.testing.assert_array_equal(first.actions, second.actions)
     assert policy.decoded is not None
-    forwards = policy.decoded.num_forwards
-    assert (forwards == 1).all() if num_forwards == 1 else (forwards >= num_forwards).all()
+    forwards = policy.decoded.num_calls
+    assert (forwards == 1).all() if num_calls == 1 else (forwards >= num_calls).all()
 
 
 def test_an_episode_starts_without_the_last_ones_chunk(model: VlaModel) -> None:
@@ -98,12 +98,12 @@ def test_an_episode_starts_without_the_last_ones_chunk(model: VlaModel) -> None:
     policy.reset(np.array([5]), np.array([0]))
     policy.plan(observation, observation.step)
     assert policy.decoded is not None
-    assert policy.decoded.num_forwards[0] > 1
+    assert policy.decoded.num_calls[0] > 1
 
 
 def test_unverified_actions_are_executed_or_held_back_as_chosen(model: VlaModel) -> None:
     observation = observe(model, 3)
-    early = {"method": "committed", "max_forwards": 1}
+    early = {"method": "committed", "max_calls": 1}
     plans = {}
     for unverified in ("execute", "hold"):
         policy = VlaPolicy(model, SPEC, TokenDecodingConfig(4, unverified=unverified, **early))
@@ -122,7 +122,7 @@ def test_unverified_actions_are_executed_or_held_back_as_chosen(model: VlaModel)
 
 
 def test_the_executor_replans_where_verified_actions_end(model: VlaModel) -> None:
-    config = TokenDecodingConfig(4, "committed", max_forwards=1, unverified="hold")
+    config = TokenDecodingConfig(4, "committed", max_calls=1, unverified="hold")
     executors = {
         name: Executor(VlaPolicy(model, SPEC, one))
         for name, one in (("hold", config), ("greedy", TokenDecodingConfig(4, "greedy")))
@@ -181,8 +181,8 @@ def test_observations_that_it_cannot_read_are_refused(
         ({"method": "beam"}, "method must be one of .*'jacobi'.* got 'beam'"),
         ({"guess": "zeros"}, "guess must be one of .* got 'zeros'"),
         ({"unverified": "drop"}, "unverified must be one of .* got 'drop'"),
-        ({"max_forwards": -1}, r"max_forwards \(sigma\) must be at least 1"),
-        ({"method": "greedy", "max_forwards": 2}, "greedy decoding has no early exit"),
+        ({"max_calls": -1}, r"max_calls \(sigma\) must be at least 1"),
+        ({"method": "greedy", "max_calls": 2}, "greedy decoding has no early exit"),
         ({"method": "greedy", "max_move": 0.0}, "greedy decoding has no early exit"),
     ],
 )

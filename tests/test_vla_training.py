@@ -110,7 +110,7 @@ def outcome(model: VlaModel, windows: Windows) -> Outcome:
     first, last, wanted = (tokenizer.normalised(tokens) for tokens in blocks)
     return Outcome(
         float(np.abs(first - last).mean()),
-        float(full.num_forwards.float().mean()),
+        float(full.num_calls.float().mean()),
         float(np.abs(last - wanted).mean()),
     )
 
@@ -152,9 +152,9 @@ def test_teacher_and_student_are_trained_into_checkpoints(
     assert 0 < student.provenance["replaced_share"] < 0.2
     assert student.provenance["clipped_share"] == clipped_share(model, windows_of(model, episodes))
     assert {file.name for file in last.iterdir()} >= {"config.json", "model.safetensors"}
-    policy = student.policy({"method": "jacobi", "max_forwards": 2})
+    policy = student.policy({"method": "jacobi", "max_calls": 2})
     assert isinstance(policy, VlaPolicy)
-    assert policy.decoding.max_forwards == 2
+    assert policy.decoding.max_calls == 2
     changed = student.model.state_dict()["host.model.lm_head.weight"]
     assert not torch.equal(changed, model.state_dict()["host.model.lm_head.weight"])
     with pytest.raises(ValueError, match="runs on engine 'eager', got 'onnx'"):

@@ -137,5 +137,7 @@ def normalised(model: DiffusionModel, actions: np.ndarray) -> np.ndarray:
 def support(ladders: Sequence[Ladder]) -> set[tuple[int, ...]]:
     """All level vectors that chunk-wise training of `ladders` contains."""
     return {
-        tuple(int(k) for k in ladder.levels(j)) for ladder in ladders for j in range(ladder.rung)
+        tuple(int(k) for k in ladder.levels(j))
+        for ladder in ladders
+        for j in range(ladder.levels_per_step)
     }

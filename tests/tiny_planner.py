@@ -16,10 +16,10 @@ from hotloop.train.families.planners import prepare_planner
 
 SPEC = ActionSpec(("force x [N]", "force y [N]"), (-1.0, -1.0), (1.0, 1.0), dt=0.1)
 HORIZON, LEVELS = 6, 10
-TRAJECTORY = PlannerSampling(draft="rollout", refine_steps=2, guidance=1.2, return_floor=0.3)
-DECISION = PlannerSampling(refine_steps=5, update="ddpm", temperature=0.5, guidance=1.2)
+TRAJECTORY = PlannerSampling(draft="rollout", calls_per_step=2, guidance=1.2, return_floor=0.3)
+DECISION = PlannerSampling(calls_per_step=5, update="ddpm", temperature=0.5, guidance=1.2)
 DIFFUSER = PlannerSampling(
-    refine_steps=5, update="ddpm", guidance=0.0, value_steps=2, candidates=3, select="value"
+    calls_per_step=5, update="ddpm", guidance=0.0, value_steps=2, candidates=3, select="value"
 )
 
 

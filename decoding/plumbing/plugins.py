@@ -78,7 +78,7 @@ def _load_plugin(point: EntryPoint) -> Any:
     """Import what an entry point names, or say whose plugin is broken."""
     try:
         return point.load()
-    except Exception as error:  # noqa: BLE001 - a stranger's module can fail in any way
+    except Exception as error:
         origin = f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown package"
         raise ImportError(
             f"plugin {point.name!r} ({point.group}, from {origin}) cannot be imported from "
@@ -91,7 +91,7 @@ def _load_path(path: str, noun: str) -> Any:
     module, _, attribute = path.partition(":")
     try:
         found = import_module(module)
-    except Exception as error:  # noqa: BLE001 - a stranger's module can fail in any way
+    except Exception as error:
         raise ImportError(
             f"{noun} {path!r}: module {module!r} cannot be imported: {type(error).__name__}: "
             f"{error}; it has to be installed, or its folder named in PYTHONPATH"

@@ -15,13 +15,13 @@ class SamplingConfig:
 
     Attributes:
         num_execute: Actions executed per plan, Ta; for SDP the chunk size.
-        calls_per_step: Network calls per plan; 0 means every level (N for DP, N / h for SDP).
+        calls_per_step: Network calls per plan; null means every level (N for DP, N / h for SDP).
         update: ``"ddim"`` or ``"ddpm"``.
         start: SDP only, the buffer an episode starts from: ``"denoise"`` samples a whole window
             and noises it back to the ladder, ``"zero"`` and ``"constant"`` noise a window of zeros
             or of the current position.
-        start_calls: SDP only, network calls of ``"denoise"``; 0 means one per rung of the ladder
-            and call per step, h * calls_per_step.
+        start_calls: SDP only, network calls of ``"denoise"``; null means one per chunk of the
+            ladder and call per step, h * calls_per_step.
         start_key: SDP only, observation key that holds the current position in action units;
             needed by ``"constant"``.
         prefix_guidance: DP only, how a new plan is made to go on from the one that is executed
@@ -30,10 +30,10 @@ class SamplingConfig:
     """
 
     num_execute: int = 8
-    calls_per_step: int = 0
+    calls_per_step: int | None = None
     update: str = "ddim"
     start: str = "denoise"
-    start_calls: int = 0
+    start_calls: int | None = None
     start_key: str = ""
     prefix_guidance: str = ""
 
@@ -45,5 +45,9 @@ class SamplingConfig:
             raise ValueError(
                 f"prefix_guidance must be one of {GUIDANCES} or empty, got {self.prefix_guidance!r}"
             )
-        if min(self.calls_per_step, self.start_calls) < 0:
-            raise ValueError("calls_per_step and start_calls must be 0 (all) or more")
+        for name in ("calls_per_step", "start_calls"):
+            num_calls = getattr(self, name)
+            if num_calls is not None and num_calls < 1:
+                raise ValueError(
+                    f"{name} must be at least 1, or null for as many as there are, got {num_calls}"
+                )

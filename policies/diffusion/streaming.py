@@ -50,7 +50,7 @@ class StreamingDiffusionPolicy:
         self._head = ActionHead(model, action_spec)
         self.observation_spec = self._head.observation_spec
         self.ladder = model.ladder(self.num_execute)
-        self._calls = sampling.calls_per_step or self.ladder.rung
+        self._calls = sampling.calls_per_step or self.ladder.levels_per_step
         self._emit = Emit(model, self.ladder, self._head.physical).eval()
         self.program = self._program(latency=0)
         self._noise_names = noise_names(self.program)
@@ -154,7 +154,7 @@ class StreamingDiffusionPolicy:
     def _new_template(self, late: list[int]) -> ActionTrajectory:
         # The buffers' own noise levels: 0 for committed actions and the emitted chunk.
         ladders = [self.ladder.delayed(latency) for latency in late]
-        future = [ladder.levels(ladder.rung)[ladder.num_past :] for ladder in ladders]
+        future = [ladder.levels(ladder.levels_per_step)[ladder.num_past :] for ladder in ladders]
         levels = (np.stack(future) / self.ladder.num_levels).astype(np.float32)
         actions, steps = np.zeros((len(late), *self._head.actions.shape)), np.zeros(len(late), int)
         return ActionTrajectory(
@@ -194,7 +194,10 @@ class StreamingDiffusionPolicy:
         """Put the last executed actions, some clean and in front of them noised, before buffers."""
         num_past = self.ladder.num_past
         executed = self._normalised(self._executed.newest(rows, num_past + latency))
-        level, noise = self.ladder.rung, self._noise.draw(rows, (num_past, executed.shape[2]))
+        level, noise = (
+            self.ladder.levels_per_step,
+            self._noise.draw(rows, (num_past, executed.shape[2])),
+        )
         past = self._signal[level] * executed[:, :num_past] + self._sigma[level] * noise
         chunks = buffer[:, num_past : buffer.shape[1] - latency]
         return np.concatenate([past, executed[:, num_past:], chunks], axis=1)
@@ -216,7 +219,7 @@ class StreamingDiffusionPolicy:
         self._begin(rows, clean)
         # The whole window is clean: its first chunk is executed now, without further calls, and
         # the later ones are noised to where they must stand one control step on.
-        window = self._noised(rows, clean, self.ladder.levels(self.ladder.rung))
+        window = self._noised(rows, clean, self.ladder.levels(self.ladder.levels_per_step))
         fresh = self._noise.draw(rows, (self.ladder.num_past + self.num_execute, clean.shape[2]))
         parts = [window, fresh]
         if self._emit.needs_past:

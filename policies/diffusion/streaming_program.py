@@ -28,7 +28,7 @@ class Emit(nn.Module):
         super().__init__()
         self.ladder, self.physical = ladder, physical
         # Executed actions are noised again: the network was trained on past slots at that level.
-        alpha_bar = model.schedule.alpha_bar[ladder.rung]
+        alpha_bar = model.schedule.alpha_bar[ladder.levels_per_step]
         self.signal, self.sigma = float(np.sqrt(alpha_bar)), float(np.sqrt(1 - alpha_bar))
 
     @property

@@ -101,7 +101,7 @@ class PlannerSampling:
     Attributes:
         num_execute: Actions executed per plan, Ta.
         draft: Where a plan starts: ``"rollout"`` of the drafter, or ``"noise"``.
-        refine_steps: Denoising steps N; 0 returns the draft.
+        calls_per_step: Denoising steps N; 0 returns the draft.
         draft_level: Noise level at which a draft enters the reverse process; 0 means N, as if
             every level below had one step.
         add_noise: Whether a draft is noised to that level, or taken for noisy as it is.
@@ -126,7 +126,7 @@ class PlannerSampling:
 
     num_execute: int = 1
     draft: str = "noise"
-    refine_steps: int = 20
+    calls_per_step: int = 20
     draft_level: int = 0
     add_noise: bool = True
     update: str = "ddim"
@@ -152,10 +152,10 @@ class PlannerSampling:
             raise ValueError(
                 f"candidates and sweeps must be at least 1, got {self.candidates} and {self.sweeps}"
             )
-        if min(self.refine_steps, self.draft_level, self.value_steps, self.reuse) < 0:
+        if min(self.calls_per_step, self.draft_level, self.value_steps, self.reuse) < 0:
             raise ValueError(
-                "refine_steps, draft_level, value_steps and reuse must be 0 or more, got "
-                f"{self.refine_steps}, {self.draft_level}, {self.value_steps} and {self.reuse}"
+                "calls_per_step, draft_level, value_steps and reuse must be 0 or more, got "
+                f"{self.calls_per_step}, {self.draft_level}, {self.value_steps} and {self.reuse}"
             )
         if not 0 <= self.return_floor <= 1:
             raise ValueError(f"return_floor must be between 0 and 1, got {self.return_floor}")

@@ -47,7 +47,7 @@ class Decision:
             arguments["noise"] = "start_noise"
             constants = entry_constants(model, levels[0], from_noise)
         draft = stage(Draft, model, sampling)
-        calls = [Call(draft, arguments, ("x_0", "asked"), constants)]
+        calls = [Call(draft, arguments, ("x_0", "return_to_go"), constants)]
         if levels:
             condition = stage(Condition, model, sampling)
             calls.append(Call(condition, {"returns": "returns"}, ("conditional", "unconditional")))
@@ -61,14 +61,14 @@ class Decision:
             denoise = stage(Denoise, model, sampling)
             calls.append(Call(denoise, arguments, (f"x_{index + 1}",), constants))
         last = f"x_{max(len(levels) - 1, 0)}"
-        arguments = {"x": last, "states": "states", "asked": "asked"}
+        arguments = {"x": last, "states": "states", "return_to_go": "return_to_go"}
         calls.append(Call(stage(Choose, model, sampling), arguments, ("plan", "actions")))
         ports = make_ports(model, sampling)
         self.program = Program(
             {name: ports[name] for name in inputs} | {name: ports["noise"] for name in self.noise},
             {name: ports[name] for name in ("plan", "actions")},
             calls,
-            num_network_calls=max(len(levels) - 1, 0),
+            num_calls=max(len(levels) - 1, 0),
         )
 
 
@@ -97,11 +97,13 @@ def make_ports(model: PlannerModel, sampling: PlannerSampling) -> dict[str, Port
 
 def reverse_levels(model: PlannerModel, sampling: PlannerSampling, warm: bool) -> list[np.ndarray]:
     """Level vectors from the draft to a clean plan; none without refinement."""
-    num_levels, num_steps = model.config.num_levels, sampling.refine_steps
+    num_levels, num_steps = model.config.num_levels, sampling.calls_per_step
     from_noise = sampling.draft == "noise" and not warm
     start = num_levels if from_noise else sampling.draft_level or num_steps
     if start > num_levels:
-        raise ValueError(f"draft_level (or refine_steps) must be at most {num_levels}, got {start}")
+        raise ValueError(
+            f"draft_level (or calls_per_step) must be at most {num_levels}, got {start}"
+        )
     if num_steps == 0:
         return []
     levels = spaced_levels(start, 0, num_steps)
@@ -136,7 +138,7 @@ def denoise_constants(
         variance = posterior_variance(model.schedule, level, following)
         size = sampling.value_scale * variance * (level.max() >= sampling.value_stop)
         tensors["value_term"] = model.value.embed_level(scaled.amax(dim=1))
-        tensors["climb_scale"] = torch.from_numpy(size).float()[None, :, None]
+        tensors["guidance_scale"] = torch.from_numpy(size).float()[None, :, None]
     return tensors
 
 
@@ -160,8 +162,8 @@ def check_parts(model: PlannerModel, sampling: PlannerSampling) -> None:
             f"guidance must be {distilled:g}, the weight that was distilled into this planner's "
             f"network, got {sampling.guidance:g}; use its teacher for other weights"
         )
-    if sampling.refine_steps == 0 and sampling.draft == "noise":
-        raise ValueError("refine_steps 0 returns the draft, so it needs draft 'rollout'")
+    if sampling.calls_per_step == 0 and sampling.draft == "noise":
+        raise ValueError("calls_per_step 0 returns the draft, so it needs draft 'rollout'")
     span = model.config.stride * (model.config.horizon - 1)
     if not 1 <= sampling.num_execute <= span:
         raise ValueError(f"num_execute must be between 1 and {span}, got {sampling.num_execute}")

@@ -82,16 +82,16 @@ class Coordinates(nn.Module):
 
 
 class Drafter(nn.Module):
-    """Predicts the next state and what is asked for from there on, token by token.
+    """Predicts the next state and the target from there on, token by token.
 
-    A token is an encoded state, normalised, and what is asked for there: a return, as a share of
+    A token is an encoded state, normalised, and the target there: a return-to-go, a share of
     the data's largest, or a goal. What the network predicts is the change of both in units of
     their usual change.
 
     Args:
         config: The planner's configuration.
         state_dim: Features O.
-        asked_dim: Size Q of what is asked for.
+        target_dim: Size Q of a target.
 
     Attributes:
         gain: Usual size of each feature's change, O + Q.
@@ -101,11 +101,11 @@ class Drafter(nn.Module):
     gain: Tensor
     drift: Tensor
 
-    def __init__(self, config: PlannerConfig, state_dim: int, asked_dim: int) -> None:
+    def __init__(self, config: PlannerConfig, state_dim: int, target_dim: int) -> None:
         super().__init__()
         assert config.drafter is not None
-        size, choice = state_dim + asked_dim, config.drafter
-        self.asked_dim = asked_dim
+        size, choice = state_dim + target_dim, config.drafter
+        self.target_dim = target_dim
         length = choice.context + config.horizon - 1
         self.network = CausalTransformer(
             size, size, length, choice.width, choice.depth, choice.num_heads
@@ -134,7 +134,7 @@ class Drafter(nn.Module):
             tokens: Shape (B, L, O + Q).
             jitter: Noise on the states that are read, in units of their usual change, (B, L, O).
         """
-        read = tokens + nn.functional.pad(jitter, (0, self.asked_dim)) * self.gain
+        read = tokens + nn.functional.pad(jitter, (0, self.target_dim)) * self.gain
         actual = (tokens[:, 1:] - read[:, :-1] - self.drift) / self.gain
         return self.network(read[:, :-1]), actual
 
@@ -188,8 +188,8 @@ class PlannerModel(nn.Module):
         )
         step_dim, width = 2 * self.state_dim, config.inverse_width
         self.inverse = None if config.joint else Regressor(step_dim, action_dim, width)
-        asked_dim = self.goal_dim or 1
-        self.drafter = Drafter(config, self.state_dim, asked_dim) if config.drafter else None
+        target_dim = self.goal_dim or 1
+        self.drafter = Drafter(config, self.state_dim, target_dim) if config.drafter else None
         self.critic = Regressor(self.state_dim + action_dim, 1, width) if config.critic else None
         self.value = PlanValue(config.horizon, self.plan_dim, width) if config.value else None
 
@@ -219,8 +219,8 @@ class PlannerModel(nn.Module):
         """State (B, O) with the features of a goal (B, G), at rest."""
         return nn.functional.pad(goal, (0, self.state_dim - self.goal_dim))
 
-    def asked(self, returns: Tensor, goal: Tensor | None) -> Tensor:
-        """What the drafter is asked for at each state, shape (B, L, Q).
+    def targets(self, returns: Tensor, goal: Tensor | None) -> Tensor:
+        """What the drafter heads for at each state: return-to-go or goal, shape (B, L, Q).
 
         Args:
             returns: Share of the data's largest return, shape (B, L).
@@ -246,12 +246,12 @@ class PlannerModel(nn.Module):
             steps = self.coordinates.step(states[:, :num], states[:, 1 : num + 1])
         return self.action_normalizer.inverse(self.inverse(steps))
 
-    def encode_tokens(self, states: Tensor, asked: Tensor) -> Tensor:
-        """Tokens of the drafter (B, L, O + Q) for states (B, L, O) and `asked` (B, L, Q)."""
-        return torch.cat([self.coordinates.normalizer(states), asked], dim=-1)
+    def encode_tokens(self, states: Tensor, targets: Tensor) -> Tensor:
+        """Tokens of the drafter (B, L, O + Q) for states (B, L, O) and targets (B, L, Q)."""
+        return torch.cat([self.coordinates.normalizer(states), targets], dim=-1)
 
     def decode_tokens(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """States (B, L, O) and what is asked for, (B, L, Q), of tokens (B, L, O + Q)."""
+        """States (B, L, O) and targets (B, L, Q) of tokens (B, L, O + Q)."""
         size = self.state_dim
         return self.coordinates.normalizer.inverse(tokens[..., :size]), tokens[..., size:]
 

@@ -23,15 +23,15 @@ class Row:
     Attributes:
         observed: Control step of the last plan.
         num_reused: Plans in a row that started from the one before.
-        asked: Return asked for at each of the newest frames, share of the data's largest.
+        return_to_go: Return asked for at each of the newest frames, share of the data's largest.
     """
 
-    __slots__ = ("asked", "num_reused", "observed")
+    __slots__ = ("num_reused", "observed", "return_to_go")
 
     def __init__(self) -> None:
         self.observed = NOT_STARTED
         self.num_reused = 0
-        self.asked: list[float] = []
+        self.return_to_go: list[float] = []
 
 
 class Planner:
@@ -151,7 +151,7 @@ class Planner:
             moved = observed[index] - row.observed
             starting = row.observed == NOT_STARTED
             if starting:
-                row.asked = [self.sampling.target_return] * self._context
+                row.return_to_go = [self.sampling.target_return] * self._context
             elif rewards is not None:
                 self._ask(row, rewards[index][-moved:] if moved else [])
             # Only a plan that was executed exactly as far as meant can be continued.
@@ -166,8 +166,8 @@ class Planner:
         """Update the return that is asked for: r <- max(r - reward, floor * r_0)."""
         floor = self.sampling.return_floor * self.sampling.target_return
         for reward in rewards:
-            row.asked.append(max(row.asked[-1] - reward / self._scale, floor))
-        del row.asked[: -self._context]
+            row.return_to_go.append(max(row.return_to_go[-1] - reward / self._scale, floor))
+        del row.return_to_go[: -self._context]
 
     def _continue(self, observation: Observation) -> np.ndarray:
         """Plans that start from the ones before."""
@@ -185,7 +185,7 @@ class Planner:
             end = begin + newest.shape[2]
             inputs["states"][..., begin:end] = newest
             begin = end
-        inputs["returns"][...] = [self._rows[row].asked for row in rows.tolist()]
+        inputs["returns"][...] = [self._rows[row].return_to_go for row in rows.tolist()]
         write_noise(self._noise, rows, memory, decision.noise)
         if model.goal_dim:
             inputs["goal"][...] = frames[model.config.goal_key][:, -1].reshape(num_rows, -1)

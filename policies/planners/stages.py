@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...decoding.autoregression import correct, rollout
-from ...decoding.guidance import classifier_free, climb
+from ...decoding.guidance import classifier_free, value_guidance
 from ..diffusion.reverse import reverse_step
 from .config import PlannerSampling
 from .model import PlannerModel
@@ -54,14 +54,14 @@ class Draft(nn.Module):
         Returns:
             Encoded plans (R, candidates, H, D) and the return from each state on (R, H).
         """
-        draft, asked, actions = self.tokens(states, returns, previous, goal)
+        draft, return_to_go, actions = self.tokens(states, returns, previous, goal)
         if goal is not None:
             reached = self.model.at_goal(goal).unsqueeze(1)
             draft = torch.cat([draft[:, :-1], reached], dim=1)
         x = self.model.encode_plan(draft, actions).unsqueeze(1)
         if noise is None or signal is None or sigma is None:
-            return x.expand(-1, self.sampling.candidates, -1, -1), asked
-        return signal * x + self.sampling.temperature * sigma * noise, asked
+            return x.expand(-1, self.sampling.candidates, -1, -1), return_to_go
+        return signal * x + self.sampling.temperature * sigma * noise, return_to_go
 
     def tokens(
         self,
@@ -85,15 +85,15 @@ class Draft(nn.Module):
             actions = old[..., size + 1 :]
         if self.sampling.draft == "rollout":
             assert drafter is not None
-            tokens = model.encode_tokens(states, model.asked(returns, goal))
+            tokens = model.encode_tokens(states, model.targets(returns, goal))
             if previous is not None:
                 tokens = correct(drafter, tokens, num_known, self.sampling.sweeps)
             else:
                 new = rollout(drafter.prefill, drafter.decode, tokens, horizon - 1)
                 tokens = torch.cat([tokens, new], dim=1)
-            new_states, asked = model.decode_tokens(tokens[:, num_known:])
+            new_states, targets = model.decode_tokens(tokens[:, num_known:])
             states = torch.cat([states[:, :num_known], new_states], dim=1)
-            new_returns = asked[..., 0] if goal is None else torch.zeros_like(asked[..., 0])
+            new_returns = targets[..., 0] if goal is None else torch.zeros_like(targets[..., 0])
             returns = torch.cat([returns[:, :num_known], new_returns], dim=1)
         elif previous is None:
             states = torch.cat([states, states[:, -1:].expand(-1, horizon - 1, -1)], dim=1)
@@ -134,9 +134,13 @@ class Condition(nn.Module):
 
     def forward(self, returns: Tensor) -> tuple[Tensor, Tensor]:
         """Modulations (R, ...) of the return asked for last, (R, context), and of no condition."""
-        model, asked = self.model, returns[:, -1]
-        conditional = model.denoiser.encode(model.condition(asked, torch.ones_like(asked)))
-        return conditional, model.denoiser.encode(model.condition(asked, torch.zeros_like(asked)))
+        model, return_to_go = self.model, returns[:, -1]
+        conditional = model.denoiser.encode(
+            model.condition(return_to_go, torch.ones_like(return_to_go))
+        )
+        return conditional, model.denoiser.encode(
+            model.condition(return_to_go, torch.zeros_like(return_to_go))
+        )
 
 
 def guidance_weight(model: PlannerModel, sampling: PlannerSampling) -> float:
@@ -179,7 +183,7 @@ class Denoise(nn.Module):
         unconditional: Tensor | None = None,
         noise: Tensor | None = None,
         value_term: Tensor | None = None,
-        climb_scale: Tensor | None = None,
+        guidance_scale: Tensor | None = None,
     ) -> Tensor:
         """Carry encoded plans (R, candidates, H, D) to the next level; pinned positions stay.
 
@@ -192,17 +196,17 @@ class Denoise(nn.Module):
                 `modulations` names.
             noise: Standard normal, shape (R, candidates, H, D).
             value_term: Output of `PlanValue.embed_level`, shape (1, W).
-            climb_scale: Step size of value guidance, shape (1, H, 1).
+            guidance_scale: Step size of value guidance, shape (1, H, 1).
         """
         model, sampling, num = self.model, self.sampling, self.sampling.candidates
         result = x.flatten(0, 1)
         given = [one for one in (conditional, unconditional) if one is not None]
         if num > 1:
             given = [one.repeat_interleave(num, dim=0) for one in given]
-        if value_term is not None and climb_scale is not None:
+        if value_term is not None and guidance_scale is not None:
             assert model.value is not None
             gradient = partial(model.value.gradient, level_term=value_term)
-            result = climb(result, gradient, climb_scale, sampling.value_steps)
+            result = value_guidance(result, gradient, guidance_scale, sampling.value_steps)
         denoise = partial(self._denoise, level_modulation)
         weight = guidance_weight(model, sampling)
         output = classifier_free(denoise, result, given[0], given[-1], weight)
@@ -228,13 +232,13 @@ class Choose(nn.Module):
         super().__init__()
         self.model, self.sampling = model, sampling
 
-    def forward(self, x: Tensor, states: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, states: Tensor, return_to_go: Tensor) -> tuple[Tensor, Tensor]:
         """Turn encoded plans (R, candidates, H, D) into one plan per row.
 
         Args:
             x: Encoded plans.
             states: Newest frames in physical units, shape (R, context, O).
-            asked: Return from each state on, shape (R, H).
+            return_to_go: Return from each state on, shape (R, H).
 
         Returns:
             Plans, shape (R, H, O + 1): states in physical units and the return from each on; in
@@ -251,7 +255,7 @@ class Choose(nn.Module):
         if num > 1:
             best = torch.arange(rows, device=x.device) * num + self._best(x, planned, actions, rows)
             planned, actions = planned[best], actions[best]
-        plan = [planned, asked.unsqueeze(-1)]
+        plan = [planned, return_to_go.unsqueeze(-1)]
         if model.config.joint:
             plan.append(nn.functional.pad(actions, (0, 0, 0, 1)))
         return torch.cat(plan, dim=-1), actions[:, :executed]

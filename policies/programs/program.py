@@ -69,13 +69,13 @@ class Program:
         inputs: What is written to memory before a run.
         outputs: What is read from it afterwards.
         calls: Each reads inputs and earlier outputs.
-        num_network_calls: How many of them run the large network.
+        num_calls: How many of them run the large network.
     """
 
     inputs: Mapping[str, Port]
     outputs: Mapping[str, Port]
     calls: Sequence[Call]
-    num_network_calls: int = 1
+    num_calls: int = 1
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Execute with PyTorch, the definition that all engines follow; returns all memory."""

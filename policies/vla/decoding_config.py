@@ -22,7 +22,7 @@ class TokenDecodingConfig:
         guess: What Jacobi decoding starts from: ``"random"`` tokens, the ``"previous"`` chunk
             without its executed actions, or the last executed action in ``"repeat"``. An episode
             begins with random tokens.
-        max_forwards: Forwards behind the prompt after which a chunk is given out, converged or
+        max_calls: Forwards behind the prompt after which a chunk is given out, converged or
             not, sigma; 0 waits for convergence.
         max_move: Largest move of any normalised action value (range -1 to 1) between two
             iterates that counts as none, epsilon; negative waits for the tokens to stop.
@@ -37,7 +37,7 @@ class TokenDecodingConfig:
     num_execute: int = 4
     method: str = "committed"
     guess: str = "random"
-    max_forwards: int = 0
+    max_calls: int = 0
     max_move: float = -1.0
     unverified: str = "execute"
     fused: bool = True
@@ -52,24 +52,24 @@ class TokenDecodingConfig:
         ):
             if value not in choices:
                 raise ValueError(f"{name} must be one of {choices}, got {value!r}")
-        if self.max_forwards < 0:
+        if self.max_calls < 0:
             raise ValueError(
-                "max_forwards (sigma) must be at least 1, or 0 to wait for convergence, got "
-                f"{self.max_forwards}"
+                "max_calls (sigma) must be at least 1, or 0 to wait for convergence, got "
+                f"{self.max_calls}"
             )
-        if self.method == "greedy" and (self.max_forwards or self.max_move >= 0):
+        if self.method == "greedy" and (self.max_calls or self.max_move >= 0):
             raise ValueError(
                 "greedy decoding has no early exit; choose method 'jacobi' or 'committed', or "
-                "drop max_forwards and max_move"
+                "drop max_calls and max_move"
             )
 
     @property
     def needs_cache(self) -> bool:
         """Whether keys and values are kept: a decoder of a single forward has no use for them."""
-        single = self.fused and self.max_forwards == 1 and self.unverified == "execute"
+        single = self.fused and self.max_calls == 1 and self.unverified == "execute"
         return self.cached and not single
 
     @property
     def exit_rule(self) -> ExitRule:
         """The rule for `decoding.jacobi`."""
-        return ExitRule(self.max_forwards or None, self.max_move if self.max_move >= 0 else None)
+        return ExitRule(self.max_calls or None, self.max_move if self.max_move >= 0 else None)

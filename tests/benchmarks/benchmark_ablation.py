@@ -53,7 +53,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "unet, per-position levels": (*UNET, "policy.model.network.level_embedding=per_position"),
 }
 SETTINGS = [
-    {"num_execute": size, "calls_per_step": calls} for size in (8, 4) for calls in (0, 2, 1)
+    {"num_execute": size, "calls_per_step": calls} for size in (8, 4) for calls in (None, 2, 1)
 ]
 
 

@@ -45,8 +45,8 @@ DATASETS = (
 )
 KINDS = ("trajectory_diffuser", "decision_diffuser", "diffuser")
 FIRST_SEED = 200_000  # settings were chosen on others
-FAST = {"reuse": 1000, "refine_steps": 1}
-ROLLOUT = {"reuse": 0, "refine_steps": 2}
+FAST = {"reuse": 1000, "calls_per_step": 1}
+ROLLOUT = {"reuse": 0, "calls_per_step": 2}
 # What is scored on every dataset: the checkpoint's own choices, and others for the same weights.
 SETTINGS: dict[str, tuple[dict[str, Any], ...]] = {
     "trajectory_diffuser": (FAST, ROLLOUT),
@@ -54,11 +54,11 @@ SETTINGS: dict[str, tuple[dict[str, Any], ...]] = {
     "diffuser": ({},),
 }
 TIMED: dict[str, tuple[dict[str, Any], ...]] = {
-    "decision_diffuser": ({}, {"refine_steps": 100}),
+    "decision_diffuser": ({}, {"calls_per_step": 100}),
     "trajectory_diffuser": (
         *SETTINGS["trajectory_diffuser"],
-        {"reuse": 1000, "refine_steps": 0},
-        {"reuse": 0, "refine_steps": 0},
+        {"reuse": 1000, "calls_per_step": 0},
+        {"reuse": 0, "calls_per_step": 0},
     ),
     "distilled": (FAST,),
     "diffuser": ({}, {"candidates": 1, "select": "first"}),
@@ -70,14 +70,14 @@ def ablation_settings() -> Iterator[tuple[str, dict[str, Any]]]:
     """Refinement steps, how a draft enters them, whether there is one; and what else is offered."""
     warm = {"draft": "rollout", "reuse": 1000}
     for num in NUM_STEPS:
-        yield "noised", {**warm, "refine_steps": num, "add_noise": True}
+        yield "noised", {**warm, "calls_per_step": num, "add_noise": True}
         if num:
-            yield "clean", {**warm, "refine_steps": num, "add_noise": False}
-            yield "no draft", {"draft": "noise", "reuse": 0, "refine_steps": num}
+            yield "clean", {**warm, "calls_per_step": num, "add_noise": False}
+            yield "no draft", {"draft": "noise", "reuse": 0, "calls_per_step": num}
     for num in (0, 1):
-        yield "rollout", {**warm, "reuse": 0, "refine_steps": num}
-    yield "distilled", {**warm, "refine_steps": 1}
-    yield "critic", {**warm, "refine_steps": 1, "candidates": 16, "select": "critic"}
+        yield "rollout", {**warm, "reuse": 0, "calls_per_step": num}
+    yield "distilled", {**warm, "calls_per_step": 1}
+    yield "critic", {**warm, "calls_per_step": 1, "candidates": 16, "select": "critic"}
 
 
 def task_of(dataset: str) -> str:

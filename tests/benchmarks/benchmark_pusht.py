@@ -40,10 +40,10 @@ CHUNK_SIZES = (8, 4, 2, 1)
 
 
 def settings_of(kind: str) -> list[dict[str, Any]]:
-    """Sampling settings of the table for one kind of run; 0 calls are all N / h."""
+    """Sampling settings of the table for one kind of run; None calls are all N / h."""
     if kind == "dp":
         return [dict(setting, num_execute=8) for setting in DP_SETTINGS]
-    calls = (0, 2, 1) if kind == "sdp" else (2, 1)
+    calls = (None, 2, 1) if kind == "sdp" else (2, 1)
     return [{"num_execute": size, "calls_per_step": c} for size in CHUNK_SIZES for c in calls]
 
 
@@ -55,7 +55,7 @@ def evaluate_run(run: Path, setting: dict[str, Any], num_episodes: int) -> dict[
     result = summary(evaluation)
     return {
         "seed": int(run.name.rpartition("-")[2]),
-        "num_calls": policy.program.num_network_calls,
+        "num_calls": policy.program.num_calls,
         "mean_score": result["mean_score"],
         "ci95": result["ci95"],
         "pc_success": result["pc_success"],

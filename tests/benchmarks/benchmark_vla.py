@@ -85,7 +85,7 @@ def measure_chunks(
                 seconds = time.perf_counter() - began
                 row = rows.setdefault(key, {"ms": [], "forwards": [], "actions": []})
                 row["ms"].append(1e3 * seconds)
-                row["forwards"].append(int(policy.decoded.num_forwards[0]))
+                row["forwards"].append(int(policy.decoded.num_calls[0]))
                 row["actions"].append(plan.actions[0])
             for name, checkpoint in checkpoints.items():
                 seconds = fused_forward(checkpoint.model, observation)

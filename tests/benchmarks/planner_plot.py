@@ -31,14 +31,14 @@ def plot_scores(rows: list[dict[str, Any]], path: Path) -> None:
     axes = figure.add_subplot()
     for series, marker in MARKERS.items():
         chosen = [row for row in rows if row["series"] == series and "median_ms" in row]
-        chosen.sort(key=lambda row: row["setting"]["refine_steps"])
+        chosen.sort(key=lambda row: row["setting"]["calls_per_step"])
         if not chosen:
             continue
         times, scores = [r["median_ms"] for r in chosen], [r["score"] for r in chosen]
         errors = [r["standard_error"] for r in chosen]
         axes.errorbar(times, scores, errors, marker=marker, capsize=2, label=LABELS[series])
         for row in chosen:
-            text, place = f"{row['setting']['refine_steps']}", (row["median_ms"], row["score"])
+            text, place = f"{row['setting']['calls_per_step']}", (row["median_ms"], row["score"])
             axes.annotate(text, place, xytext=(4, 4), textcoords="offset points", fontsize=8)
     axes.set(xscale="log", xlabel="control step, median [ms]", ylabel="normalised score")
     axes.set_title(

@@ -64,7 +64,7 @@ def measure(
                 began = time.perf_counter()
                 decoded = decode_start(model, observation, guesses[label], rule)
                 times[label].append(1e3 * (time.perf_counter() - began))
-                forwards[label].append(int(decoded.num_forwards[0]))
+                forwards[label].append(int(decoded.num_calls[0]))
                 size = model.action_tokenizer.size
                 guesses[label] = shifted_chunk(decoded.tokens[0].numpy(), length, size)
     medians = {label: float(np.median(values)) for label, values in times.items()}
@@ -87,7 +87,7 @@ def decode_start(
 ) -> Any:
     """Decode as many leading tokens of a chunk as `guess` has; greedily without a rule."""
     prompt = model.prompt({key: values[:, 0] for key, values in observation.frames.items()})
-    single = rule is not None and rule.max_forwards == 1
+    single = rule is not None and rule.max_calls == 1
     token_model, begin = model.token_model(prompt, cached=not single), model.begin(1)
     if rule is None:
         return greedy_tokens(token_model, begin, len(guess))

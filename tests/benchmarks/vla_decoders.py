@@ -13,17 +13,17 @@ from hotloop.policies.vla import VlaModel
 from hotloop.policies.vla.session import block_logits
 from hotloop.train.data.formats.registry import read_episodes
 
-WAIT: dict[str, Any] = {"max_forwards": 0, "max_move": -1.0}  # whatever a checkpoint has stored
+WAIT: dict[str, Any] = {"max_calls": 0, "max_move": -1.0}  # whatever a checkpoint has stored
 WARM: dict[str, Any] = {"method": "committed", "guess": "previous", **WAIT}
 DECODINGS: dict[str, dict[str, Any]] = {
     "greedy": {"method": "greedy", **WAIT},
     "jacobi": {"method": "jacobi", "guess": "random", **WAIT},
     "committed": {"method": "committed", "guess": "random", **WAIT},
     "committed, warm": WARM,
-    "sigma 4, warm": {**WARM, "max_forwards": 4},
-    "sigma 3, warm": {**WARM, "max_forwards": 3},
-    "sigma 2, warm": {**WARM, "max_forwards": 2},
-    "sigma 1, warm": {**WARM, "max_forwards": 1},
+    "sigma 4, warm": {**WARM, "max_calls": 4},
+    "sigma 3, warm": {**WARM, "max_calls": 3},
+    "sigma 2, warm": {**WARM, "max_calls": 2},
+    "sigma 1, warm": {**WARM, "max_calls": 1},
     "epsilon 0.05, warm": {**WARM, "max_move": 0.05},
 }
 LIMIT = "one fused forward"

@@ -35,13 +35,13 @@ class CountedPolicy:
         self.action_spec, self.num_execute = policy.action_spec, policy.num_execute
         self.observation_spec = policy.observation_spec
         self.reset = policy.reset
-        self.num_forwards: list[int] = []
+        self.num_calls: list[int] = []
         self.num_verified: list[int] = []
 
     def plan(self, observation: Observation, step: np.ndarray) -> ActionTrajectory:
         trajectory, decoded = self._policy.plan(observation, step), self._policy.decoded
         assert decoded is not None
-        self.num_forwards += decoded.num_forwards.tolist()
+        self.num_calls += decoded.num_calls.tolist()
         self.num_verified += decoded.num_verified.tolist()
         return trajectory
 
@@ -85,9 +85,9 @@ def measure(
             if (told := successes_of(number, seeds, successes))
         },
         "difference_to_greedy_teacher": difference,
-        "mean_forwards": float(np.mean(policy.num_forwards)),
+        "mean_forwards": float(np.mean(policy.num_calls)),
         "mean_verified_tokens": float(np.mean(policy.num_verified)),
-        "num_chunks": len(policy.num_forwards),
+        "num_chunks": len(policy.num_calls),
         "mean_steps": float(np.mean([episode.num_steps for episode in evaluation.episodes])),
         "wall_s": evaluation.wall_s,
         "successes": successes,

@@ -187,10 +187,10 @@ class EvalConfig:
         checkpoint: Name or path.
         task: Environment; the one that the checkpoint was trained for by default.
         num_execute: Actions executed per plan, Ta.
-        calls_per_step: Network calls per plan, 0 for all noise levels.
+        calls_per_step: Network calls per plan.
         update: ddpm or ddim.
         start: Start buffer of a streaming policy: denoise, zero or constant.
-        start_calls: Network calls of the start buffer, 0 for the default.
+        start_calls: Network calls of the start buffer.
         start_key: Observation that holds the current position, for start=constant.
         sampling: Any other sampling choice of the checkpoint's kind, e.g. ``sampling.guidance=1.2``
             of a planner.

@@ -38,7 +38,7 @@ def returns_to_go(episodes: Episodes, discount: float, termination_penalty: floa
     return result.astype(np.float32)
 
 
-def legs(goals: np.ndarray, episode_ends: np.ndarray) -> np.ndarray:
+def goal_segments(goals: np.ndarray, episode_ends: np.ndarray) -> np.ndarray:
     """Where episodes end or their goal changes; goals have shape (T, G)."""
     changes = 1 + np.flatnonzero((goals[1:] != goals[:-1]).any(axis=1))
     return np.union1d(episode_ends, changes)
@@ -80,7 +80,7 @@ class PlanWindows:
         self.return_scale = float(np.abs(returns).max()) or 1.0
         ends = episodes.episode_ends
         if config.goal_key:
-            ends = legs(episodes.observations[config.goal_key], ends)
+            ends = goal_segments(episodes.observations[config.goal_key], ends)
         lengths = np.diff(ends, prepend=0)
         self._first = torch.from_numpy(np.repeat(ends - lengths, lengths))
         self._last = torch.from_numpy(np.repeat(ends - 1, lengths))

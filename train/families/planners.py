@@ -88,7 +88,9 @@ def warn_of_large_noise(drafter_noise: float, gain: Tensor) -> None:
         )
 
 
-def arriving(model: PlannerModel, batch: PlanBatch, arrival: Tensor) -> tuple[PlanBatch, Tensor]:
+def hindsight_goals(
+    model: PlannerModel, batch: PlanBatch, arrival: Tensor
+) -> tuple[PlanBatch, Tensor]:
     """Make a state of each window its goal, at which it stays from then on.
 
     Every state that was reached shows how to reach it (hindsight, Andrychowicz et al. 2017), and
@@ -153,7 +155,7 @@ class PlannerObjective(nn.Module):
         if self.model.goal_dim:
             reachable = batch.valid[:, past:].sum(dim=1).cpu()
             arrival = (torch.rand(num, generator=generator) * reachable).long().to(device)
-            batch, goal = arriving(self.model, batch, arrival)
+            batch, goal = hindsight_goals(self.model, batch, arrival)
             moves = arrival > 0
         level = torch.randint(1, config.num_levels + 1, (num,), generator=generator)
         levels = level[:, None].repeat(1, config.horizon)
@@ -213,7 +215,7 @@ class PlannerObjective(nn.Module):
         num = max(1, round(self.drafter_share * len(inputs["states"])))
         drafter, valid = self.model.drafter, inputs["valid"][:num, 1:, None]
         goal = inputs["goal"][:num] if self.model.goal_dim else None
-        asked = self.model.asked(inputs["returns"][:num], goal)
-        tokens = self.model.encode_tokens(inputs["states"][:num], asked)
+        targets = self.model.targets(inputs["returns"][:num], goal)
+        tokens = self.model.encode_tokens(inputs["states"][:num], targets)
         predicted, actual = drafter.change(tokens, inputs["jitter"][:num])
         return (valid * (predicted - actual) ** 2).mean()

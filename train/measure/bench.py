@@ -91,7 +91,7 @@ def contenders_of(
         policy = checkpoint.policy({**sampling, **config.sampling}, engine)
         label, timer = row_name, _timer(policy, engine, episodes)
         if not is_vla:
-            label = row_name.replace("*", str(policy.program.num_network_calls))
+            label = row_name.replace("*", str(policy.program.num_calls))
         contenders.append(Contender(label, Path(name).name, engine, policy, timer))
     return contenders
 
@@ -122,15 +122,19 @@ def samplings(checkpoint: Checkpoint, calls: Sequence[int]) -> list[tuple[str, d
         return _decoders(calls)
     if isinstance(checkpoint.sampling, PlannerSampling):
         name = checkpoint.kind.replace("_", "-") + "-*"
-        return [(name, {"refine_steps": num}) for num in calls] or [(name, {})]
+        return [(name, {"calls_per_step": num}) for num in calls] or [(name, {})]
     if checkpoint.kind == "sdp":
-        return [("sdp-*", {"calls_per_step": num, "update": "ddim"}) for num in calls or (0, 2, 1)]
+        return [
+            ("sdp-*", {"calls_per_step": num or None, "update": "ddim"})
+            for num in calls or (0, 2, 1)
+        ]
     num_levels = checkpoint.model.config.num_levels
     rows = [] if calls else [("dp-ddpm-*", {"calls_per_step": 100, "update": "ddpm"})]
     rows += [
-        ("dp-ddim-*", {"calls_per_step": num, "update": "ddim"}) for num in calls or (10, 4, 2, 1)
+        ("dp-ddim-*", {"calls_per_step": num or None, "update": "ddim"})
+        for num in calls or (10, 4, 2, 1)
     ]
-    return [row for row in rows if row[1]["calls_per_step"] <= num_levels]
+    return [row for row in rows if (row[1]["calls_per_step"] or 0) <= num_levels]
 
 
 def _decoders(calls: Sequence[int]) -> list[tuple[str, dict[str, Any]]]:
@@ -138,10 +142,10 @@ def _decoders(calls: Sequence[int]) -> list[tuple[str, dict[str, Any]]]:
 
     Guesses are the checkpoint's own choice, so ``sampling.guess=random`` starts all of them cold.
     """
-    wait: dict[str, Any] = {"max_forwards": 0, "max_move": -1.0, "unverified": "execute"}
+    wait: dict[str, Any] = {"max_calls": 0, "max_move": -1.0, "unverified": "execute"}
     rows = [] if calls else [(f"vla-{method}", {"method": method, **wait}) for method in METHODS]
     early = {"method": "committed", **wait}
-    rows += [(f"vla-exit-{num}", {**early, "max_forwards": num}) for num in calls or (4, 2, 1)]
+    rows += [(f"vla-exit-{num}", {**early, "max_calls": num}) for num in calls or (4, 2, 1)]
     return rows if calls else [*rows, ("vla-adaptive", {**early, "max_move": ADAPTIVE_EXIT})]
 
 
@@ -172,7 +176,7 @@ def _forwards_of(policy: VlaPolicy) -> Callable[[], int]:
 
     def read() -> int:
         assert policy.decoded is not None
-        return int(policy.decoded.num_forwards[0])
+        return int(policy.decoded.num_calls[0])
 
     return read
 
@@ -186,7 +190,7 @@ def row_of(contender: Contender, threads: int) -> dict[str, Any]:
         num_calls, num_compared, parity = float(np.mean(timer.num_calls)), 1, None
         tokens_per_second = 1000 * policy.model.action_tokenizer.num_tokens / median
     else:
-        num_calls = num_compared = policy.program.num_network_calls
+        num_calls = num_compared = policy.program.num_calls
         parity, tokens_per_second = policy.parity, None
     return {
         "name": contender.name,

@@ -101,16 +101,16 @@ class GuidanceObjective(nn.Module):
         own = torch.arange(num)
         chosen = torch.where(swapped, other, own).to(batch.returns.device)
         names = ("states", "actions", "level", "noise")
-        asked = batch.returns[chosen, current]
-        return {name: inputs[name] for name in names} | {"asked": asked}
+        return_to_go = batch.returns[chosen, current]
+        return {name: inputs[name] for name in names} | {"return_to_go": return_to_go}
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Mean squared difference where a plan is noisy."""
         model, past, levels = self.model, self.model.config.context - 1, inputs["level"]
         clean = model.encode_plan(inputs["states"][:, past:], inputs["actions"][:, past:])
         x = model.schedule.add_noise(clean, inputs["noise"], levels)
-        known = torch.ones_like(inputs["asked"])
-        conditions = [model.condition(inputs["asked"], keep) for keep in (known, 0 * known)]
+        known = torch.ones_like(inputs["return_to_go"])
+        conditions = [model.condition(inputs["return_to_go"], keep) for keep in (known, 0 * known)]
         scaled = levels / model.config.num_levels
         with torch.no_grad():
             teacher = self._teacher[0].to(x.device).denoiser

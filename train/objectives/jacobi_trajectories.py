@@ -44,7 +44,7 @@ class CollectionConfig:
         stride: Every how many samples one is used.
         shard_size: Samples per shard.
         batch_size: Samples decoded at a time.
-        max_forwards: Forwards after which a trajectory counts as not converged; 0 for n.
+        max_calls: Forwards after which a trajectory counts as not converged; 0 for n.
         seed: Seed of the random guesses.
     """
 
@@ -54,7 +54,7 @@ class CollectionConfig:
     stride: int = 1
     shard_size: int = 1024
     batch_size: int = 64
-    max_forwards: int = 0
+    max_calls: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -63,8 +63,8 @@ class CollectionConfig:
             raise ValueError("a collection needs random guesses, the previous chunk, or both")
         if min(self.stride, self.shard_size, self.batch_size, self.num_execute) < 1:
             raise ValueError("stride, shard_size, batch_size and num_execute must be at least 1")
-        if self.max_forwards < 0:
-            raise ValueError(f"max_forwards must be 0 or more, got {self.max_forwards}")
+        if self.max_calls < 0:
+            raise ValueError(f"max_calls must be 0 or more, got {self.max_calls}")
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def _trajectories(
     labels = torch.from_numpy(model.action_tokenizer.encode(batch.actions.numpy()).tokens)
     prompt = model.prompt(frames, check=False)
     token_model, begin = model.token_model(prompt), model.begin(len(indices))
-    rule = ExitRule(config.max_forwards or labels.shape[1])
+    rule = ExitRule(config.max_calls or labels.shape[1])
     found: list[list[Tensor]] = [[] for _ in indices]
     fixed = torch.zeros_like(labels)
     guesses = _guesses(model, windows, indices, config, generator)

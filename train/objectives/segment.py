@@ -209,12 +209,14 @@ def visit(
     schedule, device = model.schedule, model.action_normalizer.scale.device
     parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     for ladder in ladders:
-        level, next_level = (torch.from_numpy(ladder.levels(j)) for j in (0, ladder.rung))
+        level, next_level = (
+            torch.from_numpy(ladder.levels(j)) for j in (0, ladder.levels_per_step)
+        )
         current = torch.randint(len(windows), (num_visits,), generator=generator)
         clean = model.action_normalizer(windows.gather(current).actions.to(device))
         noise = torch.randn(clean.shape, generator=generator).to(device)
         x = schedule.add_noise(clean, noise, level.expand(num_visits, -1).to(device))
-        jump = torch.full((num_visits,), ladder.rung, device=device)
+        jump = torch.full((num_visits,), ladder.levels_per_step, device=device)
         for control_step in range(ladder.num_chunks + 1):
             observation = model.flatten(windows.gather(current).to(device).observation)
             if control_step > 0:
@@ -227,7 +229,7 @@ def visit(
             landed = reverse(
                 lambda x, k, o=observation, j=jump: model.predict(x, k.to(x.device), o, j),
                 x,
-                [ladder.levels(0), ladder.levels(ladder.rung)],
+                [ladder.levels(0), ladder.levels(ladder.levels_per_step)],
                 schedule,
                 model.config.prediction,
             )
@@ -243,6 +245,6 @@ def shift(
     num_past, chunk = ladder.num_past, ladder.num_execute
     fresh = torch.randn(landed.shape, generator=generator).to(landed.device)
     executed = landed[:, chunk : chunk + num_past]
-    level = torch.full(executed.shape[:2], ladder.rung, device=landed.device)
+    level = torch.full(executed.shape[:2], ladder.levels_per_step, device=landed.device)
     past = schedule.add_noise(executed, fresh[:, chunk : chunk + num_past], level)
     return advance(landed, past, fresh[:, :chunk])
