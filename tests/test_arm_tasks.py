@@ -11,7 +11,6 @@ import pytest
 
 from hotloop.envs import SCRIPTED_EXPERTS, make_task, record_episode
 
-
 needs_pybullet = pytest.mark.skipif(
     find_spec("pybullet") is None, reason="PyBullet has no wheels for Python 3.12 and later"
 )

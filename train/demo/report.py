@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -141,6 +141,7 @@ class DemoReport:
         pareto: Scores against latencies, this run's and others'.
         facts: Environment, training and hardware, a short text per name.
         commands: How to go on: shell command and what it does.
+        seconds: How long stages took [s].
         animation: A rollout of the best policy, if one was recorded.
     """
 
@@ -153,6 +154,7 @@ class DemoReport:
     explanation: Sequence[str] = ()
     panels: Sequence[Panel] = ()
     pareto: Sequence[Pareto] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
     animation: Animation | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -163,6 +165,7 @@ class DemoReport:
             "rows": [row.numbers() for row in self.rows],
             "facts": dict(self.facts),
             "commands": dict(self.commands),
+            "seconds": {name: round(value, 1) for name, value in self.seconds.items()},
             "panels": {panel.title: panel.rollouts.to_json() for panel in self.panels},
         }
 

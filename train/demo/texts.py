@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -32,7 +32,7 @@ EXPLANATION = (
     "late to turn. This is what denoising is trained to answer, so more training does not help.",
     "A streaming policy does not begin anew. Its buffer holds the next 16 actions, the later the "
     "noisier, and a call takes all of them a quarter of the way to clean, so every action has "
-    "seen four calls, one per control step, when it is executed. The decision is made while it "
+    "seen four calls, one per plan, when it is executed. The decision is made while it "
     "is still far ahead, stays in the buffer from plan to plan, and the next call refines it "
     "instead of taking it again. Distillation teaches the network to make the long step of one "
     "call as its own many short steps would, and from buffers that it produced itself.",
@@ -57,17 +57,14 @@ def headline(rows: Sequence[PolicyRow]) -> str:
     )
 
 
-def facts(
-    task: str, seed: int, training_s: float, total_s: float, output_dir: Path
-) -> dict[str, str]:
-    """What the numbers were measured on."""
-    times = os.times()
-    own, children = times.user + times.system, times.children_user + times.children_system
+def facts(task: str, seed: int, seconds: Mapping[str, float], output_dir: Path) -> dict[str, str]:
+    """What the numbers were measured on, and how long it took [s]."""
     return {
         "Environment": f"{task}, MuJoCo, 20 control steps a second",
         "Seed": str(seed),
-        "Training": f"{training_s:.0f} s, two processes with one thread each",
-        "Everything": f"{total_s:.0f} s; {own + children:.0f} s of processor time",
+        "Training": f"{seconds['training']:.0f} s, two processes with one thread each",
+        "Everything": f"{seconds['everything']:.0f} s, of which two cores computed "
+        f"{seconds['processor']:.0f} s together",
         "Processor": f"{processor_name()}, {os.cpu_count()} cores",
         "PyTorch": f"{torch.__version__}, {torch.get_num_threads()} thread(s)",
         "Python": platform.python_version(),
