@@ -61,7 +61,7 @@ def push_t() -> dict[str, Any]:
             points.append(point(name, label, row["mean_score"], row["ci95"], median_ms))
     return {
         "title": "Push-T: score",
-        "best": 1.0,
+        "shown": [0.6, 1.0],
         "points": points,
         "source": (
             "pusht-dp, pusht-sdp: three trainings each, of which the package has one, 50 episodes "
@@ -100,12 +100,12 @@ def hopper() -> dict[str, Any]:
         points.append(point(name, label, mean, interval, time["median_ms"]))
     return {
         "title": "hopper medium-expert: D4RL score",
-        "best": BEST_HOPPER,
+        "shown": [0.0, BEST_HOPPER],
         "points": points,
         "source": (
             "hopper-decision-diffuser, hopper-trajectory-diffuser: two trainings each, of which "
-            f"the package has one, 20 episodes per training; {machine(results)}, one thread, ONNX "
-            "Runtime."
+            f"the package has one, 20 episodes per training, and Diffuser beside them; "
+            f"{machine(results)}, one thread, ONNX Runtime."
         ),
     }
 
@@ -133,7 +133,7 @@ def tabletop() -> dict[str, Any]:
             points.append(point(name, label, solved["success"], solved["ci95"], row["median_ms"]))
     return {
         "title": "Meta-World, six instructions: success",
-        "best": 1.0,
+        "shown": [0.5, 1.0],
         "points": points,
         "source": (
             "tabletop-vla-teacher, tabletop-vla, tabletop-vla-fast, as in the package: 120 "
@@ -143,7 +143,7 @@ def tabletop() -> dict[str, Any]:
 
 
 WARM = {"reuse": 1000, "calls_per_step": 1}
-EXITS = ["sigma 4, warm", "sigma 3, warm", "sigma 2, warm", "sigma 1, warm"]
+EXITS = ["sigma 4, warm", "sigma 2, warm", "sigma 1, warm"]
 BEST_HOPPER = 120.0
 
 

@@ -33,7 +33,8 @@ svg .goal { fill: #90dc96; } svg .pillar { fill: #545460; } svg .ring { fill: #5
 svg .decision { stroke: currentColor; stroke-opacity: 0.5; stroke-dasharray: 3 4; }
 svg .tick { font-size: 12.5px; fill-opacity: 0.75; }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); }
-.grid { gap: 1.6rem 2rem; margin-top: 1.2rem; }
+.grid { gap: 1.6rem 2rem; margin-top: 1.2rem; align-items: end; }
+.grid.top { align-items: start; }
 .grid figcaption { color: inherit; margin-bottom: 0.3rem; }
 .grid figcaption span { color: var(--dim); display: block; font-size: 0.9rem; }
 figure { margin: 0; } video, img { max-width: 100%; border-radius: 8px; }

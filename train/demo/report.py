@@ -116,13 +116,13 @@ class Pareto:
 
     Attributes:
         title: Task and score.
-        best: Top of the score axis.
+        shown: Lowest and highest score of the axis.
         points: Ways of running policies on it.
         source: What was measured, how and where.
     """
 
     title: str
-    best: float
+    shown: tuple[float, float]
     points: tuple[ParetoPoint, ...]
     source: str
 
@@ -224,11 +224,11 @@ def _pareto(pareto: Sequence[Pareto]) -> str:
     if not pareto:
         return ""
     figures = "".join(
-        f"<figure>{pareto_plot(one.title, one.points, one.best)}"
+        f"<figure>{pareto_plot(one.title, one.points, one.shown)}"
         f"<figcaption><span>{escape(one.source)}</span></figcaption></figure>"
         for one in pareto
     )
-    return f'<h2>Score against latency</h2><div class="grid">{figures}</div>'
+    return f'<h2>Score against latency</h2><div class="grid top">{figures}</div>'
 
 
 def _table_row(row: Mapping[str, Any]) -> str:

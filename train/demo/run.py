@@ -97,7 +97,12 @@ def run_demo(output_dir: Path, seed: int, num_episodes: int) -> DemoReport:
     Raises:
         FileExistsError: If the folder is not empty.
         RuntimeError: If a training fails.
+        ValueError: If a number is out of range.
     """
+    if seed < 0 or num_episodes < 1:
+        raise ValueError(
+            f"seed must be at least 0 and num_episodes at least 1, got {seed} and {num_episodes}"
+        )
     if output_dir.exists() and any(output_dir.iterdir()):
         raise FileExistsError(f"{output_dir} is not empty; choose another output_dir")
     output_dir.mkdir(parents=True, exist_ok=True)

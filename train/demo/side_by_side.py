@@ -13,6 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 POLL_S = 0.5
+COMMAND = (sys.executable, "-m", "hotloop.train.cli")
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def train_side_by_side(folder: Path, chains: Sequence[Sequence[Training]]) -> No
 
 def _start(folder: Path, training: Training) -> subprocess.Popen[bytes]:
     """Start a run with one thread, as it shares the machine with others."""
-    command = [sys.executable, "-m", "hotloop.train.cli", *training.arguments]
+    command = [*COMMAND, *training.arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": _search_path()}
     with (folder / f"{training.name}.log").open("wb") as log:
         return subprocess.Popen(

@@ -88,11 +88,11 @@ def pareto(rows: Sequence[PolicyRow]) -> list[Pareto]:
     """This run's scores against latencies, then those of the checkpoints in the package."""
     points = []
     for row in rows:
-        numbers = row.numbers()
-        series, _, calls = row.name.partition(",")
-        label = calls.strip()
-        points.append(ParetoPoint(series, label, row.success, row.ci95, numbers["median_ms"]))
-    here = Pareto("Two pillars: success", 1.0, tuple(points), "Measured in this run.")
+        family, calls, *more = row.name.split(", ")
+        series = ", ".join([family, *more])
+        median_ms = row.numbers()["median_ms"]
+        points.append(ParetoPoint(series, calls, row.success, row.ci95, median_ms))
+    here = Pareto("Two pillars: success", (0.0, 1.0), tuple(points), "Measured in this run.")
     return [here, *measured_before()]
 
 
@@ -102,7 +102,7 @@ def measured_before() -> list[Pareto]:
     return [
         Pareto(
             title=one["title"],
-            best=one["best"],
+            shown=tuple(one["shown"]),
             points=tuple(
                 ParetoPoint(**{**point, "interval": tuple(point["interval"])})
                 for point in one["points"]

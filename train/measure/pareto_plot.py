@@ -13,6 +13,8 @@ from .latency_plot import COLORS
 WIDTH, HEIGHT = 480, 300  # [px]
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 40, 46  # [px], margins of the axes
 LEGEND_HEIGHT = 19  # [px]
+# Where labels stand, from their point [px]: those of neighbouring series keep apart.
+PLACES = ((9, 5, "start"), (0, 20, "middle"), (0, -11, "middle"))
 
 
 @dataclass(frozen=True)
@@ -42,27 +44,33 @@ class ParetoPoint:
             )
 
 
-def pareto_plot(title: str, points: Sequence[ParetoPoint], best: float) -> str:
+def pareto_plot(title: str, points: Sequence[ParetoPoint], shown: tuple[float, float]) -> str:
     """Return an ``<svg>``: score upwards, latency to the right on a logarithmic axis.
 
     Args:
         title: What was measured.
         points: At least one; points of one series are connected in the order of their latency.
-        best: Top of the score axis, which begins at 0.
+        shown: Lowest and highest score of the axis.
 
     Raises:
-        ValueError: If there is no point.
+        ValueError: If there is no point, or a score is not on the axis.
     """
     if not points:
         raise ValueError("a plot needs at least one point, got none")
-    axes = _Axes.around([point.median_ms for point in points], best)
+    outside = [point.score for point in points if not shown[0] <= point.score <= shown[1]]
+    if outside:
+        raise ValueError(f"the score axis goes from {shown[0]} to {shown[1]}, got {outside[0]}")
+    axes = _Axes.around([point.median_ms for point in points], shown)
     series = list(dict.fromkeys(point.series for point in points))
     parts = [f'<text class="label" x="{LEFT}" y="18" fill="currentColor">{escape(title)}</text>']
     parts.append(axes.draw())
     for index, name in enumerate(series):
         colour = COLORS[index % len(COLORS)]
         chosen = sorted((one for one in points if one.series == name), key=lambda p: p.median_ms)
-        parts += [_line(chosen, axes, colour), *(_point(one, axes, colour) for one in chosen)]
+        parts += [
+            _line(chosen, axes, colour),
+            *(_point(one, axes, colour, index) for one in chosen),
+        ]
         parts.append(_legend(name, index, colour))
     height = HEIGHT + LEGEND_HEIGHT * len(series)
     return (
@@ -73,24 +81,26 @@ def pareto_plot(title: str, points: Sequence[ParetoPoint], best: float) -> str:
 
 @dataclass(frozen=True)
 class _Axes:
-    """Decimal logarithms of the shown latencies [ms], and the top of the score axis."""
+    """Decimal logarithms of the shown latencies [ms], and the shown scores."""
 
     low: float
     high: float
-    best: float
+    scores: tuple[float, float]
 
     @classmethod
-    def around(cls, latencies: Sequence[float], best: float) -> _Axes:
-        """Leave a fifth of a decade on the left and more on the right, where labels stand."""
+    def around(cls, latencies: Sequence[float], scores: tuple[float, float]) -> _Axes:
+        """Leave a quarter of a decade on the left and more on the right, where labels stand."""
         logs = np.log10(latencies)
-        return cls(float(logs.min()) - 0.2, float(logs.max()) + 0.3, best)
+        return cls(float(logs.min()) - 0.25, float(logs.max()) + 0.4, scores)
 
     def x(self, median_ms: float) -> float:
         share = (np.log10(median_ms) - self.low) / (self.high - self.low)
         return LEFT + float(share) * (WIDTH - LEFT - RIGHT)
 
     def y(self, score: float) -> float:
-        return HEIGHT - BOTTOM - score / self.best * (HEIGHT - TOP - BOTTOM)
+        low, high = self.scores
+        share = (np.clip(score, low, high) - low) / (high - low)
+        return HEIGHT - BOTTOM - float(share) * (HEIGHT - TOP - BOTTOM)
 
     def draw(self) -> str:
         """Grid, numbers and the name of the latency axis."""
@@ -103,12 +113,20 @@ class _Axes:
                     x, kind = self.x(value), "major" if factor == 1 else "minor"
                     parts.append(f'<path class="{kind}" d="M{x:.1f} {TOP}V{bottom}"/>')
                     parts.append(_text(x, bottom + 17, "middle", f"{value:g}"))
-        for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-            y = self.y(share * self.best)
+        step = _round_step(self.scores[1] - self.scores[0])
+        for score in np.arange(self.scores[0], self.scores[1] + step / 2, step):
+            y = self.y(score)
             parts.append(f'<path class="minor" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
-            parts.append(_text(LEFT - 6, y + 4, "end", f"{share * self.best:g}"))
+            parts.append(_text(LEFT - 6, y + 4, "end", f"{score:g}"))
         parts.append(_text((WIDTH + LEFT) / 2, bottom + 36, "middle", "latency [ms]"))
         return "".join(parts)
+
+
+def _round_step(width: float) -> float:
+    """The smallest of 1, 2 and 5 times a power of ten that divides an axis into at most six."""
+    exponents = range(int(np.floor(np.log10(width))) - 1, int(np.ceil(np.log10(width))) + 1)
+    steps = (factor * 10.0**exponent for exponent in exponents for factor in (1, 2, 5))
+    return next(step for step in steps if width / step < 6.001)
 
 
 def _text(x: float, y: float, anchor: str, text: str) -> str:
@@ -123,14 +141,16 @@ def _line(points: Sequence[ParetoPoint], axes: _Axes, colour: str) -> str:
     )
 
 
-def _point(point: ParetoPoint, axes: _Axes, colour: str) -> str:
+def _point(point: ParetoPoint, axes: _Axes, colour: str, series: int) -> str:
     """A disc, its interval as a vertical line, and its label."""
     x, y = axes.x(point.median_ms), axes.y(point.score)
+    dx, dy, anchor = PLACES[series % len(PLACES)]
     low, high = (axes.y(bound) for bound in point.interval)
     return (
         f'<path d="M{x:.1f} {low:.1f}V{high:.1f}" stroke="{colour}" stroke-opacity="0.5" '
         f'stroke-width="2"/><circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="{colour}"/>'
-        f'<text class="tick" x="{x + 8:.1f}" y="{y + 13:.1f}">{escape(point.label)}</text>'
+        f'<text class="tick" x="{x + dx:.1f}" y="{y + dy:.1f}" text-anchor="{anchor}">'
+        f"{escape(point.label)}</text>"
     )
 
 
