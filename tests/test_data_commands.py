@@ -158,7 +158,7 @@ def test_generate_refuses_before_it_simulates(tmp_path, monkeypatch):
     for words, message in (
         (("pointmaze-umaze", "--num-episodes", 0), "num_episodes must be at least 1"),
         (("pointmaze-umaze", "--level", "expert"), "scripted expert, which knows no level"),
-        (("hoper", "--level", "expert"), "unknown task 'hoper'; did you mean 'hopper'"),
+        (("hoper", "--level", "expert"), "there is no task 'hoper' (did you mean hopper?)"),
         (("hopper", "--level", "mediun"), "has no level 'mediun'; did you mean 'medium'"),
         (("hopper", "--level", "medium"), "give the folder that holds Hopper_.*npz as agents"),
         (("pusht",), "nobody demonstrates task 'pusht'; there are trained agents for hopper"),

@@ -119,7 +119,10 @@ def replaced(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
         return [self.name]
 
     monkeypatch.setattr(Training, "arguments", property(arguments))
-    monkeypatch.setattr("hotloop.train.demo.side_by_side.COMMAND", (sys.executable, "-c", script))
+    monkeypatch.setattr(
+        "hotloop.train.demo.side_by_side.module_command",
+        lambda module, *arguments: [sys.executable, "-c", script, *arguments],
+    )
 
 
 def test_chains_run_at_the_same_time_and_their_trainings_in_order(
@@ -151,16 +154,3 @@ def test_a_failure_is_told_with_its_last_line_and_stops_the_others(
     with pytest.raises(RuntimeError, match=r"training 'bad' failed: no such task; .*bad\.log"):
         train_side_by_side(tmp_path, [[training("long")], [training("bad")]])
     assert time.monotonic() - began < 30
-
-
-def test_files_of_the_callers_folder_are_not_imported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Python puts the current folder first where it looks for modules."""
-    here, run = tmp_path / "here", tmp_path / "run"
-    here.mkdir()
-    run.mkdir()
-    (here / "colorsys.py").write_text("raise SystemExit('executed')")
-    monkeypatch.chdir(here)
-    replaced(monkeypatch, "import colorsys")
-    train_side_by_side(run, [[training("a")]])

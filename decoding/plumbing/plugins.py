@@ -31,6 +31,11 @@ class Registry(Generic[T]):
         self.group, self.noun = group, noun
         self._included, self._package = dict(included), package
 
+    @property
+    def included(self) -> list[str]:
+        """Names of hotloop's own members, in their order."""
+        return list(self._included)
+
     @cached_property
     def plugins(self) -> dict[str, EntryPoint]:
         """Entry points of installed plugins by name; none of them is imported yet."""

@@ -3,14 +3,20 @@
 Each module offers ``add_parser(subparsers) -> ArgumentParser``, which ends in
 ``parser.set_defaults(run=run)``, and ``run(args) -> int``, which returns an `ExitCode`. It is
 light to import: torch, Hydra and simulators are imported inside `run`, so that
-``hotloop --help`` answers at once.
+``hotloop --help`` answers at once. A plugin names such an ``add_parser`` in the entry-point group
+``hotloop.commands``.
 """
 
+import argparse
+from collections.abc import Callable
 from enum import IntEnum
+
+from ...decoding.plumbing.plugins import Registry
 
 __all__ = ["COMMANDS", "ExitCode"]
 
-COMMANDS = (
+Subparsers = argparse._SubParsersAction
+_INCLUDED = (
     "demo",
     "train",
     "eval",
@@ -21,6 +27,12 @@ COMMANDS = (
     "emulate",
     "log",
     "doctor",
+)
+COMMANDS: Registry[Callable[[Subparsers], argparse.ArgumentParser]] = Registry(
+    "hotloop.commands",
+    "command",
+    {name: f"{name}:add_parser" for name in _INCLUDED},
+    str(__package__),
 )
 
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+
+import numpy as np
+
 from ...decoding import ActionSpec
 from .episodes import Episodes
+
+_LOG = logging.getLogger(__name__)
+HELD = 1e-6  # how far an action that never changes may move, of itself or of 1
 
 
 def recorded_action_spec(episodes: Episodes) -> ActionSpec:
     """Names, bounds and period of recorded actions; the bounds are the smallest and largest.
 
+    An action that never changes is bounded to where it was, with one warning.
+
     Raises:
-        ValueError: If the dataset does not say its period, or an action never changes anything.
+        ValueError: If the dataset does not say its period.
     """
     facts = episodes.metadata
     source = facts.get("source", "the dataset")
@@ -26,9 +35,15 @@ def recorded_action_spec(episodes: Episodes) -> ActionSpec:
     if not names or len(names) != size:
         names = [f"action {index}" for index in range(size)]
     low, high = episodes.actions.min(axis=0), episodes.actions.max(axis=0)
-    if fixed := [name for name, a, b in zip(names, low, high, strict=True) if not a < b]:
-        raise ValueError(
-            f"{source}: {', '.join(fixed)} is the same in every step, so no policy can learn to "
-            "move it; leave it out with task.keys"
+    low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
+    still = low == high
+    if still.any():
+        fixed = [name for name, one in zip(names, still, strict=True) if one]
+        _LOG.warning(
+            "%s: %s never changes; a policy trained on it keeps it where it was",
+            source,
+            ", ".join(fixed),
         )
-    return ActionSpec(tuple(names), tuple(low.tolist()), tuple(high.tolist()), dt)
+    # A robot's limits must have room, if hardly any.
+    room = np.where(still, HELD * np.maximum(1, np.abs(low)), 0)
+    return ActionSpec(tuple(names), tuple((low - room).tolist()), tuple((high + room).tolist()), dt)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ...decoding.plumbing.processes import module_command
+
 POLL_S = 0.5
-COMMAND = (sys.executable, "-m", "hotloop.train.cli")
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,7 @@ def train_side_by_side(folder: Path, chains: Sequence[Sequence[Training]]) -> No
     What a run prints goes to ``NAME.log`` in `folder`; one progress bar shows the sum.
 
     Args:
-        folder: Where the runs lie, and where their processes work: a folder of the demo's own, so
-            that nothing of the caller's current folder is imported.
+        folder: Where the runs lie, and where their processes work.
         chains: One process at a time for each.
 
     Raises:
@@ -73,7 +72,7 @@ def train_side_by_side(folder: Path, chains: Sequence[Sequence[Training]]) -> No
 
 def _start(folder: Path, training: Training) -> subprocess.Popen[bytes]:
     """Start a run with one thread, as it shares the machine with others."""
-    command = [*COMMAND, *training.arguments]
+    command = module_command("hotloop.train.cli", *training.arguments)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": _search_path()}
     with (folder / f"{training.name}.log").open("wb") as log:
         return subprocess.Popen(
