@@ -12,7 +12,7 @@ from hotloop.decoding import ActionSpec
 from hotloop.envs.registry import make_task
 from hotloop.envs.task import Task
 from hotloop.train.config.training import TaskConfig, TrainConfig
-from hotloop.train.data import ReadOptions, write_episodes
+from hotloop.train.data import write_episodes
 from hotloop.train.data.episodes import Episodes
 from hotloop.train.data.matching import check_actions, check_matches_task
 from hotloop.train.training import train
@@ -64,7 +64,7 @@ def test_another_robosuite_release_is_refused(monkeypatch):
 def test_training_refuses_before_its_first_step(tmp_path):
     path = write_episodes(tmp_path / "a.hdf5", make_episodes())
     keys = {"observation.state": "observations", "action": "actions"}
-    task = TaskConfig("pusht", str(path), keys, ReadOptions())
+    task = TaskConfig("pusht", str(path), keys)
     with pytest.raises(ValueError, match=r"observation\.state' has shape \(6,\), the task's \(2,"):
         train(TrainConfig(task=task, output_dir=str(tmp_path / "run")))
     assert not (tmp_path / "run").exists()

@@ -2,6 +2,7 @@
 
 from .episodes import Episodes
 from .formats.registry import read_episodes
+from .source import ReadOptions
 from .write import WriteOptions, write_episodes
 
-__all__ = ["Episodes", "WriteOptions", "read_episodes", "write_episodes"]
+__all__ = ["Episodes", "ReadOptions", "WriteOptions", "read_episodes", "write_episodes"]

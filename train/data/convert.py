@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -88,42 +88,20 @@ def convert_dataset(
         ValueError: If the source is damaged or in the target's way, or the target's format has no
             place for its data.
     """
-    found = find_dataset(source)
-    path, kind = check_target(target.path, target.layout, overwrite=target.overwrite, source=found)
-    with open_dataset(found, options) as file:
-        decoding = Decoding(file, file.select(keys, Wanted(everything=True)))
-        episodes = _copy(decoding, path, target, keys, max_memory, progress)
-        return Conversion(
-            path,
-            kind.name,
-            episodes.num_episodes,
-            episodes.num_steps,
-            tuple(_dropped(file, decoding, episodes, kind, is_all=not keys)),
-            tuple([*episodes.faults, *file.absences(), *file.notes()]),
-        )
-
-
-def _copy(
-    decoding: Decoding,
-    path: Path,
-    target: Target,
-    keys: Mapping[str, str] | None,
-    max_memory: int,
-    progress: bool,
-) -> Episodes:
     from tqdm import tqdm
 
-    file = decoding.file
-    facts: dict[str, Any] = {
-        "converted_from": {"name": file.path.name, "layout": file.layout},
-        "converted_by": f"hotloop {version('hotloop')}",
-    }
-    if keys:
-        facts["columns"] = dict(keys)
-    bar = tqdm(total=2 * decoding.num_steps, unit="step", disable=not progress)
-    with bar, _scratch(path, decoding.num_bytes > max_memory) as allocate:
-        bar.set_description("read")
-        episodes = decoding.run(facts, allocate, bar.update)
+    found = find_dataset(source)
+    path, kind = check_target(target.path, target.layout, overwrite=target.overwrite, source=found)
+    with ExitStack() as resources:
+        with open_dataset(found, options) as file:
+            decoding = Decoding(file, file.select(keys, Wanted(everything=True)))
+            total = 2 * decoding.num_steps
+            bar = resources.enter_context(tqdm(total=total, unit="step", disable=not progress))
+            allocate = resources.enter_context(_scratch(path, decoding.num_bytes > max_memory))
+            bar.set_description("read")
+            episodes = decoding.run(_provenance(file, keys), allocate, bar.update)
+            dropped = tuple(_dropped(file, decoding, episodes, kind, is_all=not keys))
+            notes = tuple([*episodes.faults, *file.absences(), *file.notes()])
         bar.set_description("write")
         write_episodes(
             target.path,
@@ -133,7 +111,15 @@ def _copy(
             overwrite=target.overwrite,
             advance=bar.update,
         )
-        return episodes
+    return Conversion(path, kind.name, episodes.num_episodes, episodes.num_steps, dropped, notes)
+
+
+def _provenance(file: DatasetFile, keys: Mapping[str, str] | None) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "converted_from": {"name": file.path.name, "layout": file.layout},
+        "converted_by": f"hotloop {version('hotloop')}",
+    }
+    return facts | ({"columns": dict(keys)} if keys else {})
 
 
 def _dropped(

@@ -28,6 +28,8 @@ def check_replaceable(path: Path, kind: Format) -> None:
             )
     elif not path.is_file() or not kind.suffixes:
         raise FileExistsError(f"{path}: is a file, and not a folder of {kind.name}; {advice}")
+    elif path.stat().st_size == 0:
+        return
     found = next((one for one in all_formats().values() if one.recognise(path)), None)
     if found is None:
         raise FileExistsError(f"{path}: is not a dataset; {advice}")

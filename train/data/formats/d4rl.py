@@ -186,7 +186,7 @@ class D4rlFile(DatasetFile):
     def _has_steps(self, name: str) -> bool:
         """Whether a dataset has as many rows as the actions."""
         shape, actions = self._datasets[name].shape, self._datasets.get("actions")
-        return bool(shape) and actions is not None and shape[0] == actions.shape[0]
+        return bool(shape) and actions is not None and shape[:1] == actions.shape[:1]
 
     def _read_flags(self, name: str) -> np.ndarray:
         flags = self.column(name).read().reshape(-1)

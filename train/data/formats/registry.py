@@ -153,12 +153,12 @@ def find_dataset(name: Path | str) -> Path:
             return found
     known = [known for kind in formats for known in kind.ids()]
     nearest = difflib.get_close_matches(text, known, n=4, cutoff=0.5)
-    try:
-        return require_path(path)
-    except FileNotFoundError as error:
-        if not nearest:
-            raise
-        raise FileNotFoundError(f"{error}; nearest ids: {', '.join(nearest)}") from error
+    if nearest and not path.suffix:
+        raise FileNotFoundError(
+            f"{text!r} is neither a file nor the id of a dataset that is there; nearest: "
+            f"{', '.join(nearest)}"
+        )
+    return require_path(path)
 
 
 def format_of(path: Path) -> Format:

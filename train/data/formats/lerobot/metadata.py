@@ -70,8 +70,9 @@ def declared_features(info: Mapping[str, Any]) -> dict[str, Feature]:
 def _feature(name: str, entry: Any) -> Feature:
     entry = entry if isinstance(entry, Mapping) else {}
     dtype, shape = entry.get("dtype"), entry.get("shape")
-    sizes = shape if isinstance(shape, list) else [None]
-    if not isinstance(dtype, str) or any(type(s) is not int or s < 1 for s in sizes):
+    sizes = [size for size in shape if type(size) is int] if isinstance(shape, list) else [0]
+    complete = sizes == shape and all(size > 0 for size in sizes)
+    if not isinstance(dtype, str) or not complete:
         raise ValueError(
             f"meta/info.json: feature {name!r} must have a dtype and a shape of whole numbers, "
             f"found dtype {str(dtype)[:40]} and shape {str(shape)[:40]}"

@@ -57,9 +57,13 @@ class VideoArray:
         self._places = [self._place(video_path, row) for row in episodes]
         self._videos: dict[Path, _Video] = {}
 
-    @cached_property
+    @property
     def shape(self) -> tuple[int, ...]:
         """Steps, and the size of the first video's pictures; the declared one without a video."""
+        return self._shape
+
+    @cached_property
+    def _shape(self) -> tuple[int, ...]:
         num_steps = max((place.steps.stop for place in self._places), default=0)
         declared = (num_steps, *self._feature.picture_shape)
         for place in self._places:
