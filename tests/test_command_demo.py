@@ -10,9 +10,18 @@ import pytest
 from hotloop.train.cli import main
 from hotloop.train.commands import ExitCode
 from hotloop.train.demo import run as demo
+from hotloop.train.demo.side_by_side import Training
 from hotloop.train.demo.texts import measured_before
 
 pytest.importorskip("mujoco")
+
+
+def train_here(folder: Path, chains: list[list[Training]]) -> None:
+    """Run the trainings in this process: two more imports of PyTorch would take longer."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for training in (one for chain in chains for one in chain):
+            assert main(training.arguments) == ExitCode.SUCCESS
 
 
 def test_a_demo_that_misses_its_goal_reports_every_row_and_fails(
@@ -26,6 +35,7 @@ def test_a_demo_that_misses_its_goal_reports_every_row_and_fails(
         "NUM_LATENCIES": 2,
     }.items():
         monkeypatch.setattr(demo, name, value)
+    monkeypatch.setattr(demo, "train_side_by_side", train_here)
     code = main(["demo", "--output-dir", str(tmp_path / "demo"), "--num-episodes", "1"])
     said = capsys.readouterr()
     assert code == ExitCode.FAILED, said.err

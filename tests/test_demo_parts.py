@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+import hotloop.train.cli
 from hotloop.decoding import ActionTrajectory, Observation, ObservationSpec
 from hotloop.envs import SCRIPTED_EXPERTS, make_task
 from hotloop.envs.pillars import PILLARS, SPEEDS
@@ -119,10 +120,12 @@ def replaced(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
         return [self.name]
 
     monkeypatch.setattr(Training, "arguments", property(arguments))
-    monkeypatch.setattr(
-        "hotloop.train.demo.side_by_side.module_command",
-        lambda module, *arguments: [sys.executable, "-c", script, *arguments],
-    )
+
+    def command(module: str, *arguments: str) -> list[str]:
+        assert module == hotloop.train.cli.__name__
+        return [sys.executable, "-c", script, *arguments]
+
+    monkeypatch.setattr("hotloop.train.demo.side_by_side.module_command", command)
 
 
 def test_chains_run_at_the_same_time_and_their_trainings_in_order(

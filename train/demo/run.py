@@ -23,7 +23,7 @@ from ..measure.latency import ControlStepTimer, time_interleaved
 from .report import Animation, DemoReport, Panel, PolicyRow, write_report
 from .rollouts import Rollouts, demonstrate, middle_start, roll_out
 from .side_by_side import Training, train_side_by_side
-from .texts import COMMENTS, EXPLANATION, NOTE, facts, headline, next_commands, pareto
+from .texts import COMMENTS, EXPLANATION, NOTE, facts, headline, next_commands, pareto, summarise
 
 TASK = "pillars"
 NUM_DEMONSTRATIONS = 300
@@ -63,10 +63,10 @@ def trainings(seed: int) -> list[list[Training]]:
         f"task={TASK}",
         "task.dataset=demonstrations.hdf5",
         f"seed={seed}",
-        "policy.model.network.width=256",
         f"policy.sampling.num_execute={NUM_EXECUTE}",
     )
-    streaming = ("policy=sdp", *common, f"policy.model.ladders=[{NUM_EXECUTE}x4]")
+    network = "policy.model.network.width=256"  # the student takes its teacher's
+    ladder = f"policy.model.ladders=[{NUM_EXECUTE}x4]"
     distillation = (
         "distill.teacher=sdp",
         "distill.calls_per_step=[1]",
@@ -78,10 +78,10 @@ def trainings(seed: int) -> list[list[Training]]:
         "save_every=500",
     )
     return [
-        [Training("dp", STEPS, ("policy=dp", *common))],
+        [Training("dp", STEPS, ("policy=dp", *common, network))],
         [
-            Training("sdp", STEPS - DISTILLATION_STEPS, streaming),
-            Training("student", DISTILLATION_STEPS, (*streaming, *distillation)),
+            Training("sdp", STEPS - DISTILLATION_STEPS, ("policy=sdp", *common, network, ladder)),
+            Training("student", DISTILLATION_STEPS, ("policy=sdp", *common, *distillation)),
         ],
     ]
 
@@ -112,35 +112,30 @@ def run_demo(output_dir: Path, seed: int, num_episodes: int) -> DemoReport:
     collection = Collection(TASK, NUM_DEMONSTRATIONS, seed=first)
     generate_demonstrations(output_dir / "demonstrations.hdf5", collection, progress=True)
     stage(2, "train Diffusion Policy and, beside it, Streaming Diffusion Policy and its student")
-    trained = time.perf_counter()
+    training_began = time.perf_counter()
     train_side_by_side(output_dir, trainings(seed))
-    training_s = time.perf_counter() - trained
-    stage(3, f"evaluate in {num_episodes} episodes")
+    training_s = time.perf_counter() - training_began
+    stage(3, f"evaluate in {num_episodes} episodes and time")
     seeds = range(FIRST_EPISODE, FIRST_EPISODE + num_episodes)
     policies = [load_policy(output_dir, contender) for contender in CONTENDERS]
     rows = measure(policies, seeds)
     stage(4, "pictures and report")
-    seconds = {
-        "training": training_s,
-        "everything": time.perf_counter() - began,
-        "processor": sum(os.times()[:4]),
-    }
+    panels, film = paths(policies, seeds), record(policies[-1], seeds)
+    everything_s = time.perf_counter() - began
+    processor_s = sum(os.times()[:4])
+    seconds = {"training": training_s, "everything": everything_s, "processor": processor_s}
     report = DemoReport(
         headline=headline(rows),
-        summary=(
-            f"{NUM_DEMONSTRATIONS} demonstrations of a scripted driver, policies with the same "
-            f"network and {STEPS} optimisation steps each, {num_episodes} episodes per row with "
-            "seeds that training never saw: all made on this machine just now."
-        ),
+        summary=summarise(NUM_DEMONSTRATIONS, STEPS, num_episodes),
         rows=rows,
         facts=facts(TASK, seed, seconds, output_dir),
-        seconds=seconds,
         commands=next_commands(output_dir, TASK),
         note=NOTE,
         explanation=EXPLANATION,
-        panels=paths(policies, seeds),
+        panels=panels,
         pareto=pareto(rows),
-        animation=film(policies[-1], seeds),
+        seconds=seconds,
+        animation=film,
     )
     write_report(output_dir / "report.html", report)
     return report
@@ -193,7 +188,7 @@ def paths(policies: list[Policy], seeds: range) -> list[Panel]:
     ]
 
 
-def film(policy: Policy, seeds: range) -> Animation:
+def record(policy: Policy, seeds: range) -> Animation:
     """Record a few episodes."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "video.mp4"

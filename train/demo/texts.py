@@ -57,6 +57,15 @@ def headline(rows: Sequence[PolicyRow]) -> str:
     )
 
 
+def summarise(num_demonstrations: int, steps: int, num_episodes: int) -> str:
+    """What was done, in a sentence or two."""
+    return (
+        f"{num_demonstrations} demonstrations of a scripted driver, policies with the same network "
+        f"and {steps} optimisation steps each, {num_episodes} episodes per row with seeds that "
+        "training never saw: all made on this machine just now."
+    )
+
+
 def facts(task: str, seed: int, seconds: Mapping[str, float], output_dir: Path) -> dict[str, str]:
     """What the numbers were measured on, and how long it took [s]."""
     return {
