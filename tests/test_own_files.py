@@ -122,3 +122,11 @@ def test_a_task_needs_no_file_at_all() -> None:
     assert train("task=hotloop.envs.pusht:PUSHT").task.name == "hotloop.envs.pusht:PUSHT"
     with pytest.raises(ValueError, match=r"no task of that name \(did you mean hopper\?\)"):
         train("task=hoper")
+
+
+def test_a_policys_file_serves_teacher_and_student_alike(tmp_path: Path) -> None:
+    policy = written(tmp_path / "p.yaml", "base: sdp\nmodel: {horizon: 33}\n")
+    config = train(f"policy={policy}", "distill.teacher=outputs/teacher")
+    assert config.distill.teacher == "outputs/teacher"
+    with pytest.raises(ValueError, match=r"policy\.model\.horizon has no effect here"):
+        train(f"policy={policy}", "distill.teacher=x", "policy.model.horizon=33")
