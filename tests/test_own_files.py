@@ -89,7 +89,7 @@ def test_a_task_and_a_policy_of_ones_own(tmp_path: Path) -> None:
         ("", r"mine\.yaml: expected names and values"),
         ("base: 'feetech\n", r"mine\.yaml is not valid YAML: .* line"),
         ("name: a\nname: b\n", r"mine\.yaml is not valid YAML: .*duplicate key name"),
-        ("base: feetech\noptions:\n", r"mine\.yaml: robot\.options: expected dict.*, got None"),
+        ("base: feetech\ncontrol:\n", r"mine\.yaml: robot\.control: expected Controller.*None"),
     ],
 )
 def test_a_wrong_file_is_answered_by_one_sentence_that_names_it(
