@@ -79,6 +79,8 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
 
     argparse itself only does so for parsers without commands, so they are looked up here.
     """
+    if complete := parser.get_default("complete"):
+        complete(parser)
     commands = [one for one in parser._actions if isinstance(one, argparse._SubParsersAction)]
     if not commands:
         return parser.parse_intermixed_args(argv)
