@@ -149,12 +149,30 @@ def test_a_robot_without_limits_is_refused(tmp_path) -> None:
         (["latency=-1"], "latency must be 0 or more control steps"),
         (["inject=typo"], "inject must be one of"),
         (["robot.control.speed=2.0"], "speed must be in"),
+        (["robot.control.slow_start=.inf"], "slow_start 0 s or more, got 1.0 and inf"),
+        (["robot.control.stale_timeout=0.001"], "longer than the control period dt of 0.002 s"),
+        (["robot.control.rules.max_age=0.0"], r"rules\.max_age must be a positive time"),
         (["robot.control.limits.jerk=[1.0]"], "limits need one value per joint"),
     ],
 )
 def test_mistakes_are_explained(overrides, message) -> None:
     with pytest.raises(ValueError, match=message):
         prepare(config(*overrides), dry_run=False)
+
+
+def test_a_dry_run_refuses_what_the_servos_could_not_do() -> None:
+    assert prepare(config("robot=feetech"), dry_run=True)[1].driver == "dry-run"
+    with pytest.raises(ValueError, match="cannot share servo 2"):
+        prepare(config("robot=feetech", "robot.options.ids=[1,2,2,4,5,6]"), dry_run=True)
+
+
+@pytest.mark.parametrize("earlier", ["log.mcap", "summary.json"])
+def test_an_earlier_run_is_never_overwritten(earlier, tmp_path, capsys) -> None:
+    (tmp_path / earlier).write_text("of an earlier run")
+    assert main(["control", "robot=mujoco-arm", "duration=1", f"output_dir={tmp_path}"]) == 2
+    assert "is never overwritten" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [earlier]
+    assert (tmp_path / earlier).read_text() == "of an earlier run"
 
 
 @pytest.mark.parametrize(

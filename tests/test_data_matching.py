@@ -12,7 +12,7 @@ from hotloop.decoding import ActionSpec
 from hotloop.envs.registry import make_task
 from hotloop.envs.task import Task
 from hotloop.train.config.training import TaskConfig, TrainConfig
-from hotloop.train.data import ReadOptions, write_episodes
+from hotloop.train.data import write_episodes
 from hotloop.train.data.episodes import Episodes
 from hotloop.train.data.matching import check_actions, check_matches_task
 from hotloop.train.training import train
@@ -64,7 +64,7 @@ def test_another_robosuite_release_is_refused(monkeypatch):
 def test_training_refuses_before_its_first_step(tmp_path):
     path = write_episodes(tmp_path / "a.hdf5", make_episodes())
     keys = {"observation.state": "observations", "action": "actions"}
-    task = TaskConfig("pusht", str(path), keys, ReadOptions())
+    task = TaskConfig("pusht", str(path), keys)
     with pytest.raises(ValueError, match=r"observation\.state' has shape \(6,\), the task's \(2,"):
         train(TrainConfig(task=task, output_dir=str(tmp_path / "run")))
     assert not (tmp_path / "run").exists()
@@ -75,7 +75,11 @@ def test_training_refuses_before_its_first_step(tmp_path):
     [
         ({"task": "pointmaze-large"}, "pointmaze-umaze", "pointmaze-large"),
         ({"simulator": "PointMaze_Large-v3"}, "pointmaze-medium", "PointMaze_Large-v3"),
-        ({"env_spec": '{"id": "PointMaze_Large-v3"}'}, "pointmaze-umaze", "PointMaze_Large-v3"),
+        (
+            {"minari": {"env_spec": {"id": "PointMaze_Large-v3"}}},
+            "pointmaze-umaze",
+            "PointMaze_Large-v3",
+        ),
         (
             {"minari": {"env_spec": '{"id": "AntMaze_Medium_Diverse_GR-v4"}'}},
             "antmaze-large",
@@ -97,12 +101,12 @@ def test_a_dataset_that_names_another_environment_is_refused(facts, task, told):
     [
         ({"task": "lift"}, "lift"),
         ({"task": "kitchen"}, "kitchen-mixed"),
-        ({"env_spec": '{"id": "PointMaze_UMazeDense-v3"}'}, "pointmaze-umaze"),
-        ({"env_spec": '{"id": "PointMaze_UMaze-v3"}'}, "maze2d-umaze"),
+        ({"minari": {"env_spec": {"id": "PointMaze_UMazeDense-v3"}}}, "pointmaze-umaze"),
+        ({"minari": {"env_spec": {"id": "PointMaze_UMaze-v3"}}}, "maze2d-umaze"),
         ({"minari": {"env_spec": '{"id": "AntMaze_Large_Diverse_GR-v4"}'}}, "antmaze-large"),
         ({"minari": {"env_spec": '{"id": "Hopper-v5"}'}}, "hopper"),
-        ({"task": "a lab's own task"}, "hopper"),
-        ({"env_spec": "{"}, "hopper"),
+        ({"task": "a lab: its own task"}, "hopper"),
+        ({"minari": {"env_spec": "{"}}, "hopper"),
         ({}, "hopper"),
     ],
 )
@@ -145,3 +149,11 @@ def episodes_of(of, **facts):
     }
     actions = np.tile(np.float32(of.action_spec.low), (200, 1))
     return Episodes(observations, actions, np.array([200]), metadata=facts)
+
+
+def test_a_dataset_of_another_rate_is_refused():
+    task = make_task("hopper")
+    check_matches_task(episodes_of(task, dt=0.008), task)
+    with pytest.raises(ValueError, match="was recorded at 50 Hz, but 'hopper' runs at 125 Hz"):
+        check_matches_task(episodes_of(task, fps=50), task)
+    check_matches_task(episodes_of(task, fps=50), task, check=False)

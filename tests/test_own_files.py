@@ -67,7 +67,7 @@ def test_a_file_without_base_begins_with_nothing(tmp_path: Path) -> None:
 
 def test_a_task_and_a_policy_of_ones_own(tmp_path: Path) -> None:
     task = written(tmp_path / "t.yaml", "base: hopper\ndataset: mine.hdf5\n")
-    policy = written(tmp_path / "p.yaml", "base: dp\nmodel: {horizon: 33}\noptim: {lr: 0.001}\n")
+    policy = written(tmp_path / "p.yaml", "base: dp\nmodel: {horizon: 33}\noptim: {lr: 1e-3}\n")
     config = train(f"task={task}", f"policy={policy}", "policy.model.num_levels=50")
     assert (config.task.name, config.task.dataset) == ("hopper", "mine.hdf5")
     assert config.policy.kind == "dp"
@@ -88,6 +88,8 @@ def test_a_task_and_a_policy_of_ones_own(tmp_path: Path) -> None:
         ("- feetech\n", r"mine\.yaml: expected names and values"),
         ("", r"mine\.yaml: expected names and values"),
         ("base: 'feetech\n", r"mine\.yaml is not valid YAML: .* line"),
+        ("name: a\nname: b\n", r"mine\.yaml is not valid YAML: .*duplicate key name"),
+        ("base: feetech\noptions:\n", r"mine\.yaml: robot\.options: expected dict.*, got None"),
     ],
 )
 def test_a_wrong_file_is_answered_by_one_sentence_that_names_it(

@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[1]
 NAMES = (
     "select", "mujoco", "serial", "numpy", "json", "random", "types", "queue", "test", "torch",
     "runpy", "mcap", "zstandard", "ruckig", "dynamixel_sdk", "scservo_sdk", "mmap", "ctypes",
-    "loop", "cv2", "logging", "calibrate", "einops", "hydra", "scipy", "threading", "socket", "typing", "signal",
-    "encodings", "site", "sitecustomize", "usercustomize",
+    "loop", "cv2", "logging", "calibrate", "einops", "hydra", "scipy", "threading", "socket",
+    "typing", "signal", "encodings", "site", "sitecustomize", "usercustomize",
 )  # fmt: skip
 
 
@@ -45,7 +45,8 @@ def run(command: list[str], folder: Path, **environment: str) -> subprocess.Comp
 
 
 def test_the_trap_catches_what_python_does_by_itself(trap) -> None:
-    run([sys.executable, "-m", "hotloop.real_robot.runtime.jitter", "100", "0.05"], trap)
+    run([sys.executable, "-m", "hotloop.real_robot.runtime.jitter", "100", "0.05"], trap,
+        PYTHONSAFEPATH="")  # fmt: skip
     assert marks(trap) != []
 
 
@@ -54,6 +55,7 @@ def test_a_module_runs_as_with_dash_m_but_without_the_current_folder(trap) -> No
     process = run(command, trap)
     assert process.returncode == 0, process.stderr
     assert json.loads(process.stdout)["cycles"] == 5
+    assert run(command, trap, PYTHONSAFEPATH="").returncode == 0
     assert marks(trap) == []
 
 
@@ -84,7 +86,7 @@ def hotloop(*arguments: str) -> list[str]:
         ["control", "robot=mujoco-arm", "duration=0.3", "output_dir=out"],
         ["control", "robot=feetech", "robot.options.port=/dev/null", "duration=0.3"],
         ["doctor", "--seconds", "0.05"],
-        ["bench", "pusht-sdp", "steps=3", "threads=[1]", "output=rows.json"],
+        ["bench", "pusht-sdp", "steps=3", "threads=[1]", "engines=[eager]", "output=rows.json"],
         ["emulate", "servo-bus", "--duration", "0.1"],
     ],
     ids=lambda arguments: " ".join(arguments[:2]),
@@ -94,6 +96,17 @@ def test_a_command_in_a_folder_of_scripts_runs_none_of_them(arguments, trap) -> 
     assert marks(trap) == [], process.stderr
     if "robot=feetech" not in arguments:
         assert process.returncode in (0, 1), process.stderr
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no PYTHONSAFEPATH")
+def test_processes_of_other_libraries_are_told_to_do_the_same(trap) -> None:
+    """torch's compiler runs `python -c "... from ctypes import cdll ..."`."""
+    code = (
+        "import os, subprocess, sys; from hotloop.train.cli import main; main(['bench', 'none']); "
+        "subprocess.run([sys.executable, '-c', 'import ctypes'])"
+    )
+    safe = run([sys.executable, "-P", "-c", code], trap)
+    assert "none" in safe.stderr and marks(trap) == []
 
 
 def test_no_other_way_of_starting_python_is_left_in_the_library() -> None:

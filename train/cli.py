@@ -79,6 +79,8 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
 
     argparse itself only does so for parsers without commands, so they are looked up here.
     """
+    if complete := parser.get_default("complete"):
+        complete(parser)
     commands = [one for one in parser._actions if isinstance(one, argparse._SubParsersAction)]
     if not commands:
         return parser.parse_intermixed_args(argv)
@@ -151,6 +153,9 @@ def _set_process_defaults() -> None:
     # Spinning OpenMP threads made a training step 16 times slower on cores shared with others.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    # Python processes that other libraries start, as torch's compiler does, are to import nothing
+    # from the current folder; from Python 3.11 on this tells them.
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
     if not sys.warnoptions:
         # Deprecation notices of other libraries would bury the messages meant for the user.
         warnings.filterwarnings("ignore", module=r"(?!hotloop\.)")

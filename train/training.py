@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -26,6 +27,7 @@ from .resume import check_output, check_same_run, last_checkpoint, settings_of
 from .state import steps_done
 
 RECORDED = "recorded"
+_LOG = logging.getLogger(__name__)
 
 
 def train(config: TrainConfig) -> Path:
@@ -48,10 +50,19 @@ def train(config: TrainConfig) -> Path:
         raise ValueError("task.dataset is not set; name the demonstrations with task.dataset=PATH")
     torch.set_num_threads(config.num_threads)
     task = None if config.task.name == RECORDED else make_task(config.task.name)
-    episodes = read_episodes(config.task.dataset, config.task.keys or None, config.task.options)
+    family = family_of(config.policy.kind)
+    episodes = read_episodes(
+        config.task.dataset,
+        config.task.keys or None,
+        config.task.options,
+        pictures=family.pictures,
+        instruction=family.instruction,
+    )
     if task is None:
         return train_on(config, episodes, recorded_action_spec(episodes))
     check_matches_task(episodes, task, check=config.task.check)
+    for fault in episodes.faults:
+        _LOG.warning("%s: %s", config.task.dataset, fault)
     if config.task.check:
         check_actions(episodes, task.action_spec)
     return train_on(config, episodes, task.action_spec)

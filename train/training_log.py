@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from ..decoding.plumbing.extras import require
 from ..decoding.plumbing.files import write_text
 from .resume import LOG_FILE
 
@@ -25,21 +26,13 @@ class TrainingLog:
         if not enabled:
             return
         run_dir.mkdir(parents=True, exist_ok=True)
-        kept: list[dict[str, str]] = []
+        kept: list[list[str]] = []
         if self.path.exists():
             with self.path.open(newline="") as file:
-                kept = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
-        lines = [
-            ",".join(LOG_FIELDS),
-            *(",".join(row[name] for name in LOG_FIELDS) for row in kept),
-        ]
-        write_text(self.path, "\r\n".join([*lines, ""]))
-        try:
-            from torch.utils.tensorboard.writer import SummaryWriter
-        except ImportError as error:
-            raise ImportError("training logs need: pip install 'hotloop[log]'") from error
-
-        self._board = SummaryWriter(str(run_dir), purge_step=step + 1)
+                kept = [row for row in csv.reader(file) if _is_until(step, row)]
+        write_text(self.path, "".join(f"{','.join(row)}\r\n" for row in [LOG_FIELDS, *kept]))
+        tensorboard = require("torch.utils.tensorboard.writer", "log")
+        self._board = tensorboard.SummaryWriter(str(run_dir), purge_step=step + 1)
 
     def write(self, step: int, loss: float, lr: float, samples_per_second: float) -> None:
         """Append one line."""
@@ -59,3 +52,8 @@ class TrainingLog:
         """Close TensorBoard's file."""
         if self.enabled:
             self._board.close()
+
+
+def _is_until(step: int, row: list[str]) -> bool:
+    """Whether a line of the log is whole and not later than `step`."""
+    return len(row) == len(LOG_FIELDS) and row[0].isdigit() and int(row[0]) <= step

@@ -1,7 +1,8 @@
 """Things that are found by name: those of hotloop, those of installed plugins, and ``module:Name``.
 
 A plugin is an entry point of an installed distribution in one of the groups ``hotloop.policies``,
-``.networks``, ``.engines``, ``.tasks``, ``.formats``, ``.commands``, ``.drivers`` and ``.cameras``.
+``.networks``, ``.engines``, ``.tasks``, ``.formats``, ``.commands``, ``.drivers``,
+``.cameras`` and ``.robot_policies``.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
 Each module offers ``add_parser(subparsers) -> ArgumentParser``, which ends in
 ``parser.set_defaults(run=run)``, and ``run(args) -> int``, which returns an `ExitCode`. It is
 light to import: torch, Hydra and simulators are imported inside `run`, so that
-``hotloop --help`` answers at once. A plugin names such an ``add_parser`` in the entry-point group
-``hotloop.commands``.
+``hotloop --help`` answers at once. What would make the parser itself heavy is added by a function
+``complete(parser)``, named in its defaults, once the command is chosen. A plugin names such an
+``add_parser`` in the entry-point group ``hotloop.commands``.
 """
 
 import argparse

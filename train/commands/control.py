@@ -108,10 +108,7 @@ def prepare(config: ControlConfig, dry_run: bool) -> tuple[PolicyKind, RobotConf
 
     kind, robot = policy_kind(config), config.robot
     if dry_run:
-        kept = {
-            name: robot.options[name] for name in ("position", "scene") if name in robot.options
-        }
-        robot = replace(robot, driver="dry-run", options=kept)
+        robot = without_device(robot)
     if kind.prepare is not None:
         robot = kind.prepare(robot, config.seed)
     if robot.cameras:
@@ -132,6 +129,16 @@ def prepare(config: ControlConfig, dry_run: bool) -> tuple[PolicyKind, RobotConf
         log=folder / "log.mcap" if config.output_dir else None,
     )
     return kind, robot, job
+
+
+def without_device(robot: RobotConfig) -> RobotConfig:
+    """The same robot for a dry run; what its servos could not do is refused all the same."""
+    from ...real_robot.drivers.servo_options import FAMILIES, servo_options
+
+    if robot.driver in FAMILIES:
+        servo_options(replace(robot, options={"port": "none", **robot.options}))
+    kept = {name: robot.options[name] for name in ("position", "scene") if name in robot.options}
+    return replace(robot, driver="dry-run", options=kept)
 
 
 def score(kind: PolicyKind, job: RunConfig) -> float | None:

@@ -133,21 +133,24 @@ def _read(path: Path, group: str) -> tuple[OwnFile, str | None]:
     Raises:
         ValueError: If there is no such file, or it holds no mapping.
     """
-    import yaml
+    # Not plain YAML: that takes 1e-3 for a text, and the last of two equal keys without a word.
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     try:
         text = path.read_text(encoding="utf-8")
-        values = yaml.safe_load(text)
+        values = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
     except FileNotFoundError:
         raise ValueError(f"{group}={path}: there is no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{group}={path}: it cannot be read as text: {error}") from None
-    except (yaml.YAMLError, ValueError) as error:
+    except (YAMLError, OmegaConfBaseException, ValueError) as error:
         where = " ".join(str(error).split())
         raise ValueError(f"{path} is not valid YAML: {where}") from None
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+    if not (values and isinstance(values, dict) and all(isinstance(key, str) for key in values)):
         raise ValueError(f"{path}: expected names and values (key: value), got {values!r:.60}")
     base = values.pop(BASE, None)
     if base is not None and not isinstance(base, str):
         raise ValueError(f"{path}: {BASE}: expected the name of a {group} or a file, got {base!r}")
-    return OwnFile(path, values), base
+    return OwnFile(path, cast("dict[str, Any]", values)), base

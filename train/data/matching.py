@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 
 from ...decoding import ActionSpec
-from ...envs.registry import TASKS, make_task
 from ...envs.task import Task
+from .environment import is_same_environment, recorded_environments
 from .episodes import Episodes, blocks
-from .formats.robomimic import check_robosuite
+from .robosuite_version import check_robosuite
+from .source import stated_rate
 
 _LOG = logging.getLogger(__name__)
 # Rounding is no reason to refuse a dataset, nor are a few overshoots of a teleoperator's hand.
 TOLERANCE = 1e-3  # of an action's range
 MAX_SHARE_OUTSIDE = 0.01
-# What may follow an environment's name and leave its world as it is: rewards and starts.
-VARIANTS = ("_", "Dense", "Sparse")
+MAX_RATE_DIFFERENCE = 0.01
 
 
 def check_matches_task(episodes: Episodes, task: Task, *, check: bool = True) -> None:
@@ -36,12 +33,22 @@ def check_matches_task(episodes: Episodes, task: Task, *, check: bool = True) ->
     """
     source = episodes.metadata.get("source", "the dataset")
     found, expected = episodes.actions.shape[1], task.action_spec.size
-    others = [told for told in _recorded_in(episodes.metadata) if not _same(told, task)]
+    others = [
+        told
+        for told in recorded_environments(episodes.metadata)
+        if not is_same_environment(told, task)
+    ]
     if others and check:
         raise ValueError(
             f"{source} was recorded in {others[0]!r}, but it is to be trained for {task.name!r} "
             f"({task.simulator or 'no simulator named'}); choose the task that it was recorded in, "
             "or train on it all the same with task.check=false"
+        )
+    rate, period = stated_rate(episodes.metadata), task.action_spec.dt
+    if check and rate and abs(rate * period - 1) > MAX_RATE_DIFFERENCE:
+        raise ValueError(
+            f"{source} was recorded at {rate:g} Hz, but {task.name!r} runs at {1 / period:g} Hz; "
+            "resample it, or train on it all the same with task.check=false"
         )
     if found != expected:
         raise ValueError(
@@ -91,54 +98,3 @@ def check_actions(episodes: Episodes, spec: ActionSpec) -> None:
     if share > MAX_SHARE_OUTSIDE:
         raise ValueError(f"{told}. Scale them, or train on them as they are with task.check=false")
     _LOG.warning(told)
-
-
-def _recorded_in(facts: Mapping[str, Any]) -> Iterator[str]:
-    """Names that a dataset has for the environment that it was recorded in."""
-    for name in ("task", "simulator"):
-        if isinstance(told := facts.get(name), str) and told:
-            yield told
-    spec = facts.get("env_spec") or (facts.get("minari") or {}).get("env_spec")
-    if isinstance(spec, str):
-        try:
-            spec = json.loads(spec)
-        except json.JSONDecodeError:
-            spec = None
-    if isinstance(spec, Mapping) and isinstance(spec.get("id"), str):
-        yield spec["id"]
-    env_args = facts.get("env_args")
-    if isinstance(env_args, Mapping) and env_args.get("env_name"):
-        yield str(env_args["env_name"])
-
-
-def _same(told: str, task: Task) -> bool:
-    """Whether a dataset's name for an environment may be the task's; unknown names are not told."""
-    if told in (task.name, task.simulator):
-        return True
-    if told in TASKS.names:
-        return make_task(told).simulator == task.simulator != ""
-    if not task.simulator:
-        return True
-    known = [make_task(name).simulator for name in TASKS.names]
-    if not any(_is_world(told, simulator) for simulator in known):
-        return True
-    return _is_world(told, task.simulator)
-
-
-def _is_world(told: str, simulator: str) -> bool:
-    """Whether an environment's id names the world of a simulator, in whatever version."""
-    if told == simulator:
-        return True
-    base = _base(told)
-    for word in simulator.replace(",", " ").split():
-        rest = base.removeprefix(_base(word)) if base.startswith(_base(word)) else None
-        if rest is not None and (not rest or rest.startswith(VARIANTS)):
-            return True
-    return False
-
-
-def _base(environment: str) -> str:
-    """An environment's name without namespace and version."""
-    name = environment.rpartition("/")[2]
-    base, _, version = name.rpartition("-v")
-    return base if version.isdigit() else name

@@ -83,11 +83,15 @@ class Family(ABC):
         config: Dataclass of `TrainConfig.policy`; it has `kind` and `sampling`.
         distill: Dataclass of `TrainConfig.distill`.
         engines: Engines that its policies run on; empty for all.
+        pictures: Whether it learns from pictures, where no columns are named.
+        instruction: Whether it learns from what the robot was asked to do.
     """
 
     config: type[Any]
     distill: type[DistillConfig] = DistillConfig
     engines: tuple[str, ...] = ()
+    pictures: bool = False
+    instruction: bool = False
 
     @abstractmethod
     def prepare(self, config: TrainConfig, episodes: Episodes) -> Training:

@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import nn
 
+from ...decoding.plumbing.extras import require
 from ...policies.vla.model import VlaModel
 
 
@@ -18,10 +19,7 @@ def add_lora(model: VlaModel, rank: int, seed: int) -> None:
     Raises:
         ImportError: If peft is not installed.
     """
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError as error:
-        raise ImportError("lora_rank needs peft: pip install 'hotloop[vla]'") from error
+    peft = require("peft", "vla")
     host = model.host.model
     decoder = host.get_decoder()
     names = {
@@ -30,7 +28,7 @@ def add_lora(model: VlaModel, rank: int, seed: int) -> None:
         if isinstance(module, nn.Linear)
     }
     model.requires_grad_(False)
-    config = LoraConfig(
+    config = peft.LoraConfig(
         r=rank,
         lora_alpha=min(rank, 16),
         lora_dropout=0.0,
@@ -39,7 +37,7 @@ def add_lora(model: VlaModel, rank: int, seed: int) -> None:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        inject_adapter_in_model(config, decoder)
+        peft.inject_adapter_in_model(config, decoder)
     # The action ids are new words: their rows must be learnt, and a row cannot be unfrozen alone.
     for module in (host.get_input_embeddings(), host.get_output_embeddings()):
         module.requires_grad_(True)

@@ -71,6 +71,8 @@ class VlaFamily(Family):
 
     config = VlaPolicyConfig
     engines = ("eager",)
+    pictures = True
+    instruction = True
 
     def prepare(self, config: TrainConfig, episodes: Episodes) -> Training:
         """Cloning of demonstrations, or consistency along a teacher's Jacobi trajectories."""

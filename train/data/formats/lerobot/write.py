@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..episodes import Episodes, blocks
-from .lerobot import CODEBASE_VERSION, PROVENANCE, import_parquet, import_pillow
+from .....decoding.plumbing.extras import require
+from ...episodes import Episodes
+from ...source import stated_rate
+from ...tasks import UNKNOWN_TASK
+from .metadata import CODEBASE_VERSION, PROVENANCE
+from .statistics import statistics
 
 _DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 _EPISODES_PATH = "meta/episodes/chunk-000/file-000.parquet"
 _VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 _CHUNK_SIZE = 1000
-_QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
-_STATISTICS_IMAGES, _STATISTICS_FRAMES = 200, 2**18
 
 
 def write_lerobot_folder(
     path: Path,
     episodes: Episodes,
-    fps: float,
-    tasks: Sequence[str],
     advance: Callable[[int], object],
     file_megabytes: int = 100,
 ) -> None:
@@ -33,16 +33,17 @@ def write_lerobot_folder(
 
     Args:
         path: Folder to create.
-        episodes: What to write. ``next.done`` is set on the last step of each episode and
-            ``next.truncated`` where it did not terminate; what was seen after the last action has
-            no place in the format.
-        fps: Control frequency [Hz].
-        tasks: What the robot was asked to do; with several texts, ``infos["task_index"]`` says
-            which at each step.
+        episodes: What to write; the metadata say the rate, and what the robot was asked to do.
+            ``next.done`` is set on the last step of each episode and ``next.truncated`` where it
+            did not terminate; what was seen after the last action has no place in the format.
         advance: Told the number of steps after each episode.
         file_megabytes: Size from which on a new parquet file is begun.
+
+    Raises:
+        ValueError: If the metadata say no rate, or tasks that do not fit the steps.
     """
-    writer = _FrameWriter(path, episodes, fps, len(tasks), file_megabytes)
+    tasks = stated_tasks(episodes)
+    writer = _FrameWriter(path, episodes, tasks, file_megabytes)
     rows: list[dict[str, Any]] = []
     for index, steps in enumerate(episodes.episode_slices):
         place = writer.write(index, steps)
@@ -52,29 +53,69 @@ def write_lerobot_folder(
     writer.close()
     _write_metadata(path, writer, tasks, file_megabytes)
     _write_table(path / _EPISODES_PATH, rows)
-    _write_json(path / "meta/stats.json", _statistics(writer.columns(slice(0, episodes.num_steps))))
+    _write_json(path / "meta/stats.json", statistics(writer.columns(slice(0, episodes.num_steps))))
+
+
+def stated_rate_of(episodes: Episodes) -> int | float:
+    """Control frequency [Hz] of the metadata, whole rates as integers, as LeRobot has them.
+
+    Raises:
+        ValueError: If the metadata do not say it.
+    """
+    rate = stated_rate(episodes.metadata)
+    if rate is None:
+        raise ValueError(
+            "a LeRobotDataset states its frame rate, and the source does not say it; give fps"
+        )
+    return int(rate) if rate.is_integer() else rate
+
+
+def stated_tasks(episodes: Episodes) -> dict[int, str]:
+    """Texts by task index that the metadata say.
+
+    Raises:
+        ValueError: If it is not known which of several texts a step belongs to.
+    """
+    facts = episodes.metadata
+    stated = facts.get("tasks") or [facts.get("task") or UNKNOWN_TASK]
+    tasks = {index: str(text) for index, text in enumerate(stated) if text}
+    index = episodes.infos.get("task_index")
+    if index is not None and (unknown := set(np.unique(index).tolist()) - set(tasks)):
+        raise ValueError(
+            f"infos['task_index'] must be one of the {len(tasks)} tasks of the metadata, "
+            f"{sorted(tasks)[:8]}, found {sorted(unknown)[:5]}"
+        )
+    if index is None and len(tasks) > 1:
+        raise ValueError(
+            f"the source has {len(tasks)} tasks, but no infos['task_index'] to say which at each "
+            "step; read it as well, or give one task for all"
+        )
+    return tasks or {0: UNKNOWN_TASK}
 
 
 class _FrameWriter:
     """Writes frames, one row group per episode, and begins new files as they grow."""
 
     def __init__(
-        self, path: Path, episodes: Episodes, fps: float, num_tasks: int, file_megabytes: int
+        self, path: Path, episodes: Episodes, tasks: Mapping[int, str], file_megabytes: int
     ) -> None:
-        import pyarrow
-
-        self._pa, self._parquet = pyarrow, import_parquet("writing")
-        # LeRobot declares whole rates as integers.
-        fps = int(fps) if float(fps).is_integer() else fps
-        self._path, self.episodes, self.fps = path, episodes, fps
+        self._parquet = require("pyarrow.parquet", "lerobot")
+        self._pa = require("pyarrow", "lerobot")
+        self._path, self.episodes, fps = path, episodes, stated_rate_of(episodes)
+        self.fps = fps
         self._limit = file_megabytes * 2**20
         self._chunk_index, self._file_index, self._bytes = 0, 0, 0
         self._writer: Any = None
         # One text for all steps, unless the steps say which of several.
-        self.task_index = np.zeros(episodes.num_steps, np.int64)
-        if num_tasks > 1:
+        self.task_index = np.full(episodes.num_steps, next(iter(tasks)), np.int64)
+        if "task_index" in episodes.infos:
             self.task_index = np.asarray(episodes.infos["task_index"], np.int64).reshape(-1)
-        self.features = {name: _feature(a, fps) for name, a in self.columns(slice(0, 1)).items()}
+        names = dict(episodes.metadata.get("feature_names") or {})
+        names["action"] = episodes.metadata.get("action_names")
+        self.features = {
+            name: _feature(array, fps, names.get(name))
+            for name, array in self.columns(slice(0, 1)).items()
+        }
         single = dict.fromkeys(("frame_index", "episode_index", "index", "task_index"), "int64")
         for name, dtype in {"timestamp": "float32", **single}.items():
             self.features[name] = {"dtype": dtype, "shape": [1], "names": None, "fps": fps}
@@ -92,9 +133,12 @@ class _FrameWriter:
         ends = source.episode_ends[inside] - 1 - rows.start
         done[ends], truncated[ends] = True, ~source.terminated[inside]
         columns |= {"next.done": done, "next.truncated": truncated}
-        infos = {f"info.{name}": array[rows] for name, array in source.infos.items()}
-        infos.pop("info.task_index", None)
-        return columns | infos
+        infos = {
+            name if name.startswith("next.") else f"info.{name.replace('/', '.')}": array[rows]
+            for name, array in source.infos.items()
+            if name != "task_index"
+        }
+        return infos | columns
 
     def write(self, index: int, rows: slice) -> dict[str, int]:
         """Append an episode; return the chunk and file that it went to."""
@@ -144,18 +188,22 @@ class _FrameWriter:
         return cells
 
 
-def _feature(array: np.ndarray, fps: float) -> dict[str, Any]:
+def _feature(array: np.ndarray, fps: float, names: Any) -> dict[str, Any]:
     shape = list(array.shape[1:]) or [1]
     if array.dtype == np.uint8 and len(shape) == 3:
-        names: Any = ["height", "width", "channels"]
-        return {"dtype": "image", "shape": shape, "names": names, "fps": fps}
-    return {"dtype": str(array.dtype), "shape": shape, "names": None, "fps": fps}
+        axes = ["height", "width", "channels"]
+        return {"dtype": "image", "shape": shape, "names": axes, "fps": fps}
+    fits = isinstance(names, list) and len(names) == int(np.prod(shape))
+    dtype = str(array.dtype)
+    return {"dtype": dtype, "shape": shape, "names": names if fits else None, "fps": fps}
 
 
 def _png(picture: np.ndarray) -> bytes:
     stream = io.BytesIO()
     gray = picture.shape[2] == 1
-    image = import_pillow("writing").fromarray(picture[..., 0] if gray else np.asarray(picture))
+    image = require("PIL.Image", "lerobot").fromarray(
+        picture[..., 0] if gray else np.asarray(picture)
+    )
     image.save(stream, format="PNG")
     return stream.getvalue()
 
@@ -180,56 +228,13 @@ def _episode_statistics(writer: _FrameWriter, rows: slice) -> dict[str, Any]:
     """Statistics of one episode as LeRobot flattens them: ``stats/FEATURE/NAME``."""
     return {
         f"stats/{feature}/{name}": value
-        for feature, values in _statistics(writer.columns(rows)).items()
+        for feature, values in statistics(writer.columns(rows)).items()
         for name, value in values.items()
     }
 
 
-def _statistics(columns: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
-    """Mean, deviation, range and quantiles per feature; quantiles from evenly spaced frames.
-
-    Images are, as LeRobot has it, of the range 0 to 1 with one number per channel, of shape
-    (C, 1, 1), and all their numbers are from few frames.
-    """
-    result = {}
-    for feature, array in columns.items():
-        image = array.dtype == np.uint8 and array.ndim == 4
-        stride = 1 + (len(array) - 1) // (_STATISTICS_IMAGES if image else _STATISTICS_FRAMES)
-        sample = np.asarray(array[::stride], np.float64)
-        shape = array.shape[1:] or (1,)
-        if image:
-            sample, shape = sample.reshape(-1, array.shape[-1]) / 255, (array.shape[-1], 1, 1)
-        sample = sample.reshape(len(sample), -1)
-        numbers = _moments([sample] if image else _blocks(array))
-        quantiles = np.quantile(sample, list(_QUANTILES.values()), axis=0)
-        numbers |= dict(zip(_QUANTILES, quantiles, strict=True))
-        result[feature] = {name: n.reshape(shape).tolist() for name, n in numbers.items()}
-        result[feature]["count"] = [len(array[::stride]) if image else len(array)]
-    return result
-
-
-def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
-    for rows in blocks(len(array), array.itemsize * int(np.prod(array.shape[1:]))):
-        yield np.asarray(array[rows], np.float64).reshape(rows.stop - rows.start, -1)
-
-
-def _moments(parts: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
-    """Range, mean and standard deviation of rows that come in parts (Chan's update)."""
-    count, mean, squares = 0, np.zeros(1), np.zeros(1)
-    low, high = np.full(1, np.inf), np.full(1, -np.inf)
-    for part in parts:
-        total = count + len(part)
-        difference = part.mean(axis=0) - mean
-        squares = squares + part.var(axis=0) * len(part)
-        squares = squares + difference**2 * count * len(part) / total
-        mean = mean + difference * len(part) / total
-        low, high = np.minimum(low, part.min(axis=0)), np.maximum(high, part.max(axis=0))
-        count = total
-    return {"min": low, "max": high, "mean": mean, "std": np.sqrt(squares / count)}
-
-
 def _write_metadata(
-    path: Path, writer: _FrameWriter, tasks: Sequence[str], file_megabytes: int
+    path: Path, writer: _FrameWriter, tasks: Mapping[int, str], file_megabytes: int
 ) -> None:
     episodes = writer.episodes
     info = {
@@ -242,22 +247,33 @@ def _write_metadata(
         "data_files_size_in_mb": file_megabytes,
         "video_files_size_in_mb": 200,
         "fps": writer.fps,
-        "splits": {"train": f"0:{episodes.num_episodes}"},
+        "splits": _splits(episodes),
         "data_path": _DATA_PATH,
         "video_path": _VIDEO_PATH,
         "features": writer.features,
     }
     _write_json(path / "meta/info.json", info)
     _write_json(path / PROVENANCE, dict(episodes.metadata))
-    _write_tasks(path / "meta/tasks.parquet", list(tasks))
+    _write_tasks(path / "meta/tasks.parquet", tasks)
 
 
-def _write_tasks(path: Path, tasks: list[str]) -> None:
+def _splits(episodes: Episodes) -> dict[str, str]:
+    """The subsets, if each is a run of episodes, which is all that LeRobot can say."""
+    subsets = dict(episodes.metadata.get("subsets") or {})
+    runs = {
+        name: f"{members[0]}:{members[-1] + 1}"
+        for name, members in subsets.items()
+        if members and members == list(range(members[0], members[-1] + 1))
+    }
+    whole = {"train": f"0:{episodes.num_episodes}"}
+    return runs if runs and len(runs) == len(subsets) else whole
+
+
+def _write_tasks(path: Path, tasks: Mapping[int, str]) -> None:
     """LeRobot reads tasks with pandas, as the index of the table; pandas needs to be told."""
-    import pyarrow
-
+    pyarrow = require("pyarrow", "lerobot")
     index = "__index_level_0__"
-    table = pyarrow.table({"task_index": list(range(len(tasks))), index: tasks})
+    table = pyarrow.table({"task_index": list(tasks), index: list(tasks.values())})
     names = ("name", "field_name", "pandas_type", "numpy_type", "metadata")
     columns = [
         dict(zip(names, (*values, None), strict=True))
@@ -268,14 +284,13 @@ def _write_tasks(path: Path, tasks: list[str]) -> None:
     ]
     pandas = {"index_columns": [index], "column_indexes": [], "columns": columns}
     table = table.replace_schema_metadata({"pandas": json.dumps(pandas)})
-    import_parquet("writing").write_table(table, path)
+    require("pyarrow.parquet", "lerobot").write_table(table, path)
 
 
 def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
-    import pyarrow
-
+    pyarrow = require("pyarrow", "lerobot")
     path.parent.mkdir(parents=True, exist_ok=True)
-    import_parquet("writing").write_table(pyarrow.Table.from_pylist(rows), path)
+    require("pyarrow.parquet", "lerobot").write_table(pyarrow.Table.from_pylist(rows), path)
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -159,17 +159,6 @@ def test_an_unknown_codec_of_an_unused_column_is_no_obstacle(tmp_path):
     )
 
 
-def test_an_absent_chunk_is_not_read_as_zeros(tmp_path):
-    path = write_zarr(tmp_path / "a.zarr", make_arrays())
-    (path / "data/action/1.0").unlink()
-    assert_error(
-        f"{path}: column 'action' cannot be opened: 1 of 4 chunks are absent; copy the file again",
-        read_episodes,
-        path,
-        KEYS,
-    )
-
-
 def test_damaged_array_metadata_names_the_column(tmp_path):
     path = write_zarr(tmp_path / "a.zarr", make_arrays())
     metadata = path / "data/state/.zarray"
@@ -285,7 +274,7 @@ def test_a_folder_that_is_no_replay_buffer_is_named(tmp_path):
     path = tmp_path / "a.zarr"
     (path / "frames").mkdir(parents=True)
     message = (
-        f"{path}: cannot be opened: not a replay buffer; expected 'data/' and "
+        f"{path}: cannot be opened: not a buffer of diffusion_policy; expected 'data/' and "
         "'meta/episode_ends', found ['frames']"
     )
     assert_error(message, read_episodes, path)
