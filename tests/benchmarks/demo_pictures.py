@@ -16,6 +16,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from hotloop.envs.pillars import GOAL, GOAL_RADIUS, PILLAR_RADIUS, PILLARS, PUCK_RADIUS
 from hotloop.train.demo.report import Pareto
@@ -67,8 +68,12 @@ def pareto_panel(axes: Axes, pareto: Pareto) -> None:
                 fontsize=8,
             )
     axes.set(xscale="log", ylim=pareto.shown, xlabel="control step that plans, median [ms]")
+    times = [point.median_ms for point in pareto.points]
+    axes.set_xlim(min(times) / 1.9, max(times) * 2.6)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_title(pareto.title, fontsize=10, fontweight="bold")
-    axes.margins(x=0.16)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8, loc="lower right")
 
@@ -95,7 +100,7 @@ def scene(axes: Axes) -> None:
     for x in PILLARS:
         axes.add_patch(Circle((x, 0), PILLAR_RADIUS + PUCK_RADIUS, color="#54546033", linewidth=0))
         axes.add_patch(Circle((x, 0), PILLAR_RADIUS, color="#545460"))
-    axes.axvline(DECISION_X, color="black", alpha=0.25, linestyle=":", linewidth=1)
+    axes.axvline(DECISION_X, color="black", alpha=0.25, linestyle=":")
     axes.set(xlim=(-0.7, 1.72), ylim=(-0.36, 0.36), aspect="equal")
     axes.axis("off")
 
