@@ -65,8 +65,8 @@ def push_t() -> dict[str, Any]:
         "points": points,
         "source": (
             "pusht-dp (8 actions per plan), pusht-sdp (4): three trainings each, of which the "
-            f"package has one, 50 episodes per training; {machine(latency)}, one thread, ONNX Runtime, commit "
-            f"{latency['commit']}."
+            f"package has one, 50 episodes per training; {machine(latency)}, one thread, ONNX "
+            "Runtime."
         ),
     }
 
