@@ -35,6 +35,7 @@ DECODE_ERRORS = (
     ArithmeticError,
     MemoryError,
     SyntaxError,
+    AssertionError,
 )
 
 
