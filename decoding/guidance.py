@@ -73,12 +73,12 @@ def value_guidance(
 def posterior_variance(
     schedule: NoiseSchedule, level: np.ndarray, next_level: np.ndarray
 ) -> np.ndarray:
-    """Variance of the DDPM posterior from `level` to `next_level`, of their shape, float64.
+    """Variance of the DDPM posterior from `level` to `next_level` (Ho et al., eq. 7), float64.
 
     A position whose level does not change has none. The variance, not its root, scales Diffuser's
     gradients.
     """
-    alpha_bar = schedule.alpha_bar
-    variance = np.where(level > 0, 1 - alpha_bar[level], 1.0)
-    ratio = alpha_bar[level] / alpha_bar[next_level]
-    return np.where(level == next_level, 0.0, (1 - alpha_bar[next_level]) / variance * (1 - ratio))
+    alpha_bar, next_alpha_bar = schedule.alpha_bar[level], schedule.alpha_bar[next_level]
+    variance = np.where(level > 0, 1 - alpha_bar, 1.0)
+    posterior = (1 - next_alpha_bar) / variance * (1 - alpha_bar / next_alpha_bar)
+    return np.where(level == next_level, 0.0, posterior)

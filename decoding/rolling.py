@@ -12,13 +12,19 @@ continue them (compare Black et al., "Training-Time Action Conditioning", arXiv 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .samplers import spaced_levels
+from .samplers import apply_step, spaced_levels, step_coefficients
+from .schedules import NoiseSchedule
+
+Seen = TypeVar("Seen")
 
 
 @dataclass(frozen=True)
@@ -158,3 +164,47 @@ def advance(buffer: Tensor, executed: Tensor, fresh: Tensor) -> Tensor:
     """
     left = buffer[:, executed.shape[1] + fresh.shape[1] :]
     return torch.cat([executed, left, fresh], dim=1)
+
+
+def stream(
+    denoise: Callable[[Tensor, Tensor, Seen], Tensor],
+    observations: Iterable[Seen],
+    buffer: Tensor,
+    levels: list[np.ndarray],
+    ladder: Ladder,
+    schedule: NoiseSchedule,
+    draw: Callable[[tuple[int, ...]], Tensor],
+    update: str = "ddim",
+) -> Iterator[Tensor]:
+    """Stream chunks of actions: the whole policy, to be read beside the paper (section III).
+
+    This is the reference; `policies.diffusion.streaming` computes the same, prepared.
+
+    Args:
+        denoise: The network: clean actions for noisy ones (R, H, D), levels (R, H) and an
+            observation.
+        observations: One per control step.
+        buffer: Normalised buffer at the start of the ladder, shape (R, H, D).
+        levels: What a control step descends through, `Ladder.control_step`.
+        ladder: Its ladder; its chunks are no shorter than the past slots.
+        schedule: Noise schedule.
+        draw: Standard normal noise of a shape.
+        update: ``"ddim"`` or ``"ddpm"``.
+
+    Yields:
+        Normalised actions to execute, shape (R, Ta, D).
+    """
+    rows, _, size = buffer.shape
+    past, executed = ladder.num_past, ladder.num_execute
+    for observation in observations:
+        for level, next_level in pairwise(levels):  # from N (c + 1) / h to N c / h in chunk c
+            clean = denoise(buffer, torch.as_tensor(level).expand(rows, -1), observation)
+            step = step_coefficients(schedule, level, next_level, "sample", update)
+            noise = draw(tuple(buffer.shape)) if update == "ddpm" else None
+            buffer = apply_step(buffer, clean, step, noise)  # (r, h, d)
+        yield buffer[:, past : past + executed]  # chunk 0 is clean
+        fresh = draw((rows, past + executed, size))
+        newest = buffer[:, executed : executed + past]  # the last executed actions, (r, past, d)
+        level = torch.as_tensor(levels[0][:past]).expand(rows, -1)
+        noised = schedule.add_noise(newest, fresh[:, :past], level)
+        buffer = advance(buffer, noised, fresh[:, past:])

@@ -1,8 +1,8 @@
 """Reverse diffusion as pure functions: one level vector to the next, per position.
 
 Every update here is affine in the noisy action x, the network output f and the clipped clean
-estimate: ``x0 = p_x x + p_f f`` and ``x' = c_0 clip(x0) + c_x x + c_f f + c_z z``. `reverse` is the
-readable reference; engines run the same coefficients from a table.
+estimate: ``x0 = p_x x + p_f f`` and ``x' = c_0 clip(x0) + c_x x + c_f f + c_z z``. `reverse_step`
+is that line. `reverse` is the readable loop; engines take the same step from a table.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ class StepCoefficients(NamedTuple):
     c_f: np.ndarray
     c_z: np.ndarray
 
+    def tensor(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """All six for actions whose last dimension is D: shape (6, ..., 1)."""
+        return torch.as_tensor(np.stack(self), dtype=dtype)[..., None]
+
 
 def step_coefficients(
     schedule: NoiseSchedule,
@@ -55,9 +59,8 @@ def step_coefficients(
         raise ValueError(f"prediction must be one of {PREDICTIONS}, got {prediction!r}")
     if update not in UPDATES:
         raise ValueError(f"update must be one of {UPDATES}, got {update!r}")
-    alpha_bar = schedule.alpha_bar
-    a, s = np.sqrt(alpha_bar[level]), np.sqrt(1 - alpha_bar[level])
-    a_next, s_next = np.sqrt(alpha_bar[next_level]), np.sqrt(1 - alpha_bar[next_level])
+    a, s = schedule.signals[level], schedule.sigmas[level]
+    a_next, s_next = schedule.signals[next_level], schedule.sigmas[next_level]
     safe_s = np.where(s > 0, s, 1)
     zero, one = np.zeros_like(a), np.ones_like(a)
     # x0 = p_x x + p_f f, and the noise eps = e_x x + e_f f that the network saw.
@@ -69,7 +72,7 @@ def step_coefficients(
     if update == "ddim":
         c_0, c_x, c_f, c_z = a_next, s_next * e_x, s_next * e_f, zero
     else:
-        ratio = alpha_bar[level] / alpha_bar[next_level]
+        ratio = schedule.alpha_bar[level] / schedule.alpha_bar[next_level]
         variance = np.where(s > 0, s**2, 1)
         c_0 = a_next * (1 - ratio) / variance
         c_x = np.sqrt(ratio) * s_next**2 / variance
@@ -92,6 +95,31 @@ def prediction_target(
     return signal * noise - sigma * clean
 
 
+def reverse_step(
+    x: Tensor,
+    output: Tensor,
+    coefficients: Tensor,
+    noise: Tensor | None = None,
+    clip: float = 1.0,
+    predicts_sample: bool = False,
+) -> Tensor:
+    """Carry noisy actions x one step on, with network output f, both (B, H, D).
+
+    Args:
+        x: Noisy actions.
+        output: What the network predicts for them.
+        coefficients: `StepCoefficients.tensor`, shape (6, H, 1) or (6, B, H, 1).
+        noise: Standard normal z, shape (B, H, D), where the step adds any.
+        clip: The clean estimate is clipped to [-clip, clip].
+        predicts_sample: Whether p_x = 0 and p_f = 1, so that the output is the clean estimate
+            itself; for a small network every operation counts.
+    """
+    p_x, p_f, c_0, c_x, c_f, c_z = coefficients.unbind(0)
+    x0 = output if predicts_sample else p_x * x + p_f * output  # (b, h, d)
+    result = c_0 * x0.clamp(-clip, clip) + c_x * x + c_f * output
+    return result if noise is None else result + c_z * noise
+
+
 def apply_step(
     x: Tensor,
     output: Tensor,
@@ -99,18 +127,8 @@ def apply_step(
     noise: Tensor | None = None,
     clip: float = 1.0,
 ) -> Tensor:
-    """Take one reverse step from noisy actions `x` and network `output`, both (B, H, D).
-
-    The clean estimate is clipped to [-clip, clip].
-    """
-
-    def per_position(c: np.ndarray) -> Tensor:
-        return torch.as_tensor(c, dtype=x.dtype, device=x.device)[..., None]
-
-    p_x, p_f, c_0, c_x, c_f, c_z = (per_position(value) for value in coefficients)
-    x0 = (p_x * x + p_f * output).clamp(-clip, clip)
-    result = c_0 * x0 + c_x * x + c_f * output
-    return result if noise is None else result + c_z * noise
+    """`reverse_step` with coefficients of levels (H,) or (B, H), as `step_coefficients` gives."""
+    return reverse_step(x, output, coefficients.tensor(x.dtype).to(x.device), noise, clip)
 
 
 def reverse(

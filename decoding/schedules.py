@@ -40,18 +40,23 @@ class NoiseSchedule:
         return np.concatenate([[1.0], np.cumprod(1 - betas)])
 
     @cached_property
-    def _tables(self) -> tuple[Tensor, Tensor]:
-        alpha_bar = torch.as_tensor(self.alpha_bar)
-        return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+    def signals(self) -> np.ndarray:
+        """Share of the clean action, a_k = sqrt(alpha_bar_k), shape (N + 1,), float64."""
+        return np.sqrt(self.alpha_bar)
+
+    @cached_property
+    def sigmas(self) -> np.ndarray:
+        """Standard deviation of the noise, s_k = sqrt(1 - alpha_bar_k), shape (N + 1,), float64."""
+        return np.sqrt(1 - self.alpha_bar)
 
     def signal(self, level: Tensor) -> Tensor:
-        """Return sqrt(alpha_bar) of integer levels of any shape, float32."""
-        return self._tables[0].to(level.device)[level].float()
+        """Return a_k of integer levels k of any shape, float32."""
+        return torch.as_tensor(self.signals, device=level.device)[level].float()
 
     def sigma(self, level: Tensor) -> Tensor:
-        """Return sqrt(1 - alpha_bar) of integer levels of any shape, float32."""
-        return self._tables[1].to(level.device)[level].float()
+        """Return s_k of integer levels k of any shape, float32."""
+        return torch.as_tensor(self.sigmas, device=level.device)[level].float()
 
     def add_noise(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
-        """Noise actions (B, H, D) to integer levels (B, H), each position to its own."""
+        """Noise actions (B, H, D) to levels (B, H), each position to its own (Ho et al., eq. 4)."""
         return self.signal(level)[..., None] * clean + self.sigma(level)[..., None] * noise

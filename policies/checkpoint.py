@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
-import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
-from glob import escape
+from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import safetensors.torch
 from safetensors import SafetensorError
 
 from ..decoding import ActionSpec
-from .kinds import KINDS
+from ..decoding.plumbing.files import recover, refuse_lfs_pointer, replacing
+from ..decoding.plumbing.schema import build
+from .kinds import kind_of
 from .migrations import FORMAT_VERSION, migrated
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
@@ -25,15 +25,41 @@ INCLUDED = Path(__file__).parent / "checkpoints"
 
 
 @dataclass(frozen=True)
+class Stored:
+    """What `CONFIG_FILE` holds; a field that is absent has its default, an unknown one is an error.
+
+    Attributes:
+        format_version: Format of this file; older ones are migrated.
+        kind: Name in `KINDS`.
+        model: The kind's `model_config`.
+        observation_shapes: Shape of one frame per key; the order of keys is part of the model.
+        action_spec: Names, bounds and period of the actions.
+        sampling: The kind's `sampling`.
+        provenance: Task, dataset, seed, steps and results.
+        hotloop_version: Version that wrote the file; empty before 0.2.
+    """
+
+    format_version: int
+    kind: str
+    model: dict[str, Any]
+    observation_shapes: dict[str, tuple[int, ...]]
+    action_spec: ActionSpec
+    sampling: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    hotloop_version: str = ""
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A trained model and what is needed to use it.
 
     Attributes:
-        kind: One of `KINDS`.
+        kind: Name in `KINDS`.
         model: The network with its normalisers, of the kind's class.
         action_spec: Names, bounds and period of the actions.
         sampling: How the model is sampled unless the caller says otherwise.
         provenance: Task, dataset, seed, steps and results; JSON-able.
+        hotloop_version: Version that wrote it; empty before 0.2.
     """
 
     kind: str
@@ -41,27 +67,31 @@ class Checkpoint:
     action_spec: ActionSpec
     sampling: Any
     provenance: Mapping[str, Any]
+    hotloop_version: str = ""
 
     def policy(self, sampling: Mapping[str, Any] | None = None, engine: str = "eager") -> Any:
         """Build the policy, with `sampling` overriding single fields of the stored choices.
 
         Raises:
-            ValueError: If a choice is unknown or does not fit the model.
+            ValueError: If a choice is unknown, means nothing for this kind of policy, or does not
+                fit the model.
         """
         chosen = dict(sampling or {})
         known = [field.name for field in fields(self.sampling)]
         if unknown := sorted(set(chosen) - set(known)):
             raise ValueError(
-                f"a policy of kind {self.kind!r} has no sampling choices {unknown}; known are "
-                f"{known}"
+                f"a policy of kind {self.kind!r} has no sampling choices {unknown}; choose from "
+                f"{', '.join(known)}"
             )
-        policy = KINDS[self.kind].policy
-        return policy(self.model, self.action_spec, replace(self.sampling, **chosen), engine)
+        values = {name: getattr(self.sampling, name) for name in known}
+        choices = build(type(self.sampling), {**values, **chosen}, "sampling.")
+        return kind_of(self.kind).policy(self.model, self.action_spec, choices, engine)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint folder; it appears under its name only when it is complete."""
-    with replacing_folder(Path(path)) as folder:
+    with replacing(Path(path)) as folder:
+        folder.mkdir()
         write_checkpoint(folder, checkpoint)
 
 
@@ -75,6 +105,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "action_spec": asdict(checkpoint.action_spec),
         "sampling": asdict(checkpoint.sampling),
         "provenance": dict(checkpoint.provenance),
+        "hotloop_version": _own_version(),
     }
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
     state = {key: value.contiguous() for key, value in checkpoint.model.state_dict().items()}
@@ -86,36 +117,40 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
-        ValueError: If it is a pickle, of another format version, or damaged.
+        ValueError: If it is a pickle, of an unknown format version, damaged, or not downloaded.
     """
     folder = find_checkpoint(name_or_path)
     config_path, weights_path = folder / CONFIG_FILE, folder / WEIGHTS_FILE
+    values = _read_json(config_path)
     try:
-        config = json.loads(config_path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{config_path} is not valid JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{config_path} holds no checkpoint: expected a JSON object")
-    try:
-        config = migrated(config)
-        if config["kind"] not in KINDS:
-            raise ValueError(f"kind must be one of {sorted(KINDS)}, got {config['kind']!r}")
-        kind = KINDS[config["kind"]]
-        action_spec = _build(ActionSpec, config["action_spec"])
-        shapes = {key: tuple(shape) for key, shape in config["observation_shapes"].items()}
-        model = kind.model(_build(kind.model_config, config["model"]), shapes, action_spec.size)
-        sampling = _build(kind.sampling, config["sampling"])
-        provenance = config["provenance"]
-    except KeyError as error:
-        raise ValueError(f"{config_path}: key {error} is missing") from error
+        stored = build(Stored, migrated(values))
+        kind = kind_of(stored.kind)
+        model_config = build(kind.model_config, stored.model, "model.")
+        sampling = build(kind.sampling, stored.sampling, "sampling.")
+        model = kind.model(model_config, stored.observation_shapes, stored.action_spec.size)
     except ValueError as error:
         raise ValueError(f"{config_path}: {error}") from error
+    refuse_lfs_pointer(weights_path)
     try:
         model.load_state_dict(safetensors.torch.load_file(weights_path))
     except (SafetensorError, RuntimeError) as error:
         raise ValueError(f"{weights_path} does not hold the weights it should: {error}") from error
     model.eval().requires_grad_(False)
-    return Checkpoint(config["kind"], model, action_spec, sampling, provenance)
+    return Checkpoint(
+        stored.kind, model, stored.action_spec, sampling, stored.provenance, stored.hotloop_version
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file."""
+    refuse_lfs_pointer(path)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds no checkpoint: expected a JSON object")
+    return values
 
 
 def find_checkpoint(name_or_path: str | Path) -> Path:
@@ -127,7 +162,7 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
             f"folders with {CONFIG_FILE} and {WEIGHTS_FILE}"
         )
     for folder in (path, path / "checkpoints" / "last", INCLUDED / str(name_or_path)):
-        if (folder / CONFIG_FILE).is_file():
+        if (recover(folder) / CONFIG_FILE).is_file():
             return folder
     names = sorted(entry.name for entry in INCLUDED.iterdir()) if INCLUDED.is_dir() else []
     near = difflib.get_close_matches(str(name_or_path), names, n=3, cutoff=0.4)
@@ -137,62 +172,9 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
     )
 
 
-def _build(cls: type[Any], values: Mapping[str, Any]) -> Any:
-    """Build a dataclass, and those inside it, from JSON values that must name every field."""
-    hints = get_type_hints(cls)
-    known = {field.name for field in fields(cls)}
-    if unknown := sorted(set(values) - known):
-        raise ValueError(f"unknown {cls.__name__} keys {unknown}; known are {sorted(known)}")
-    if missing := sorted(known - set(values)):
-        raise ValueError(f"{cls.__name__} keys {missing} are missing")
-    arguments: dict[str, Any] = {}
-    for name, value in values.items():
-        parts = [one for one in (hints[name], *get_args(hints[name])) if is_dataclass(one)]
-        if parts and isinstance(value, Mapping):
-            assert isinstance(parts[0], type)
-            value = _build(parts[0], value)
-        arguments[name] = tuple(value) if isinstance(value, list) else value
-    return cls(**arguments)
-
-
-def _is_running(pid: str) -> bool:
-    """Whether another process of that number is alive; one's own folders are never left over."""
-    if not pid.isdigit() or int(pid) == os.getpid():
-        return False
+def _own_version() -> str:
+    """Version of the installed hotloop; empty where it runs from a folder that is not installed."""
     try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-class replacing_folder:
-    """Context in which a folder is written under a temporary name, then put in place."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-    def __enter__(self) -> Path:
-        """Create the temporary folder, and remove those that killed processes have left."""
-        for leftover in self.path.parent.glob(f".{escape(self.path.name)}.*.tmp"):
-            if not _is_running(leftover.name.split(".")[-2]):
-                shutil.rmtree(leftover, ignore_errors=True)
-        self.temporary.mkdir(parents=True)
-        return self.temporary
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Put the folder in place, or drop it if the block failed."""
-        if kind is not None:
-            shutil.rmtree(self.temporary, ignore_errors=True)
-            return
-        if self.path.exists():
-            # Two renames: a reader finds the old folder, for an instant none, or the new one.
-            old = self.path.with_name(f".{self.path.name}.{os.getpid()}.old")
-            self.path.rename(old)
-            self.temporary.rename(self.path)
-            shutil.rmtree(old)
-        else:
-            self.temporary.rename(self.path)
+        return version("hotloop")
+    except PackageNotFoundError:
+        return ""

@@ -1,4 +1,8 @@
-"""The kinds of policy: what a checkpoint of each is made of."""
+"""The table of families: the kinds of policy, and what a checkpoint of each is made of.
+
+To add a family: a package whose ``kind.py`` holds a `Kind`, and its line here; or, in a package of
+one's own, an entry point of the group ``hotloop.policies`` that names a `Kind`.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..decoding import ActionSpec
-from .diffusion.config import SamplingConfig
-from .diffusion.model import DiffusionModel, ModelConfig
-from .diffusion.policy import DiffusionPolicy
-from .diffusion.real_time_chunking import RealTimeChunkingPolicy
-from .diffusion.streaming import StreamingDiffusionPolicy
-from .planners.config import PlannerConfig, PlannerSampling
-from .planners.model import PlannerModel
-from .planners.planner import Planner
-from .vla.build import vla_of_checkpoint
-from .vla.decoding_config import TokenDecodingConfig
-from .vla.model import VlaConfig
-from .vla.policy import VlaPolicy
+from ..decoding.plumbing.plugins import Registry
 
 
 @dataclass(frozen=True)
@@ -27,8 +19,10 @@ class Kind:
 
     Attributes:
         model_config: Dataclass from which the model is rebuilt.
-        model: Called with that configuration, the observation shapes and the action size.
-        sampling: Dataclass of the choices that need no training.
+        model: Called with that configuration, the observation shapes and the action size. The
+            model is a module with `observation_shapes` and `config_dict()`.
+        sampling: Dataclass of the choices that need no training, as many as mean something for
+            this kind.
         policy: Called with model, action spec, sampling choices and the name of an engine.
     """
 
@@ -38,19 +32,29 @@ class Kind:
     policy: Callable[..., Any]
 
 
-def _diffusion_policy(
-    model: DiffusionModel, action_spec: ActionSpec, sampling: SamplingConfig, engine: str
-) -> DiffusionPolicy | RealTimeChunkingPolicy:
-    make = RealTimeChunkingPolicy if sampling.prefix_guidance else DiffusionPolicy
-    return make(model, action_spec, sampling, engine)
+KINDS: Registry[Kind] = Registry(
+    "hotloop.policies",
+    "kind of policy",
+    {
+        "dp": "diffusion.kind:DIFFUSION",
+        "sdp": "diffusion.kind:STREAMING",
+        "diffuser": "planners.kind:PLANNER",
+        "decision_diffuser": "planners.kind:PLANNER",
+        "trajectory_diffuser": "planners.kind:PLANNER",
+        "vla": "vla.kind:VLA",
+    },
+    str(__package__),
+)
 
 
-_PLANNER = Kind(PlannerConfig, PlannerModel, PlannerSampling, Planner)
-KINDS: dict[str, Kind] = {
-    "dp": Kind(ModelConfig, DiffusionModel, SamplingConfig, _diffusion_policy),
-    "sdp": Kind(ModelConfig, DiffusionModel, SamplingConfig, StreamingDiffusionPolicy),
-    "diffuser": _PLANNER,
-    "decision_diffuser": _PLANNER,
-    "trajectory_diffuser": _PLANNER,
-    "vla": Kind(VlaConfig, vla_of_checkpoint, TokenDecodingConfig, VlaPolicy),
-}
+def kind_of(name: str) -> Kind:
+    """The kind of policy of that name.
+
+    Raises:
+        ValueError: If there is none; the message names those that there are.
+        ImportError: If it is a plugin's, or one's own, and cannot be imported.
+    """
+    kind = KINDS.get(name)
+    if not isinstance(kind, Kind):
+        raise ValueError(f"kind of policy {name!r} is no hotloop.policies.kinds.Kind: {kind!r}")
+    return kind

@@ -11,18 +11,31 @@ FORMAT_VERSION = 2
 Config = dict[str, Any]
 
 
-def _to_2(config: Config) -> None:
-    """One word per thing: network calls are counted by the same key for every kind of policy.
+# What the sampling choices of one kind meant nothing for.
+_UNREAD = {"dp": ("start", "start_calls", "start_key"), "sdp": ("prefix_guidance",)}
 
-    Of diffusion policies, the number 0, which meant "all of them", becomes null.
+
+def _to_2(config: Config) -> None:
+    """One word per thing, and only choices that mean something for the kind of policy.
+
+    Network calls are counted by the same key for every kind. Of diffusion policies, the number 0,
+    which meant "all of them", becomes null. `level_embedding` is a choice of the U-Net alone.
     """
-    sampling = config["sampling"]
+    sampling, network = _part(config, "sampling"), _part(_part(config, "model"), "network")
     _rename(sampling, "refine_steps", "calls_per_step")
     _rename(sampling, "max_forwards", "max_calls")
-    if config["kind"] in ("dp", "sdp"):
+    for name in _UNREAD.get(config.get("kind", ""), ()):
+        sampling.pop(name, None)
+    if config.get("kind") in _UNREAD:
         for name in ("calls_per_step", "start_calls"):
             if sampling.get(name) == 0:
                 sampling[name] = None
+    if sampling.get("start") in ("zero", "constant"):
+        sampling["start_calls"] = None
+    if sampling.get("start") in ("zero", "denoise"):
+        sampling["start_key"] = ""
+    if network.get("kind") != "unet":
+        network.pop("level_embedding", None)
 
 
 # How a configuration of each older format is changed, in place, into one of the next.
@@ -33,20 +46,27 @@ def migrated(config: Config) -> Config:
     """Return `config` as the present format writes it; the argument stays as it is.
 
     Raises:
-        ValueError: If it is of a format that is not known.
-        KeyError: If a part that every format has is missing.
+        ValueError: If it is of a format that is not known, or a part of it is no mapping.
     """
     version = config.get("format_version")
-    if version != FORMAT_VERSION and version not in MIGRATIONS:
+    if version not in (*MIGRATIONS, FORMAT_VERSION):
         raise ValueError(
-            f"checkpoint format {version} cannot be read, expected "
-            f"{min(MIGRATIONS)} to {FORMAT_VERSION}; it needs the hotloop version that wrote it"
+            f"checkpoint format {version} cannot be read, expected {min(MIGRATIONS)} to "
+            f"{FORMAT_VERSION}; it needs the hotloop version that wrote it"
         )
     result = deepcopy(config)
     while result["format_version"] in MIGRATIONS:
         MIGRATIONS[result["format_version"]](result)
         result["format_version"] += 1
     return result
+
+
+def _part(values: Config, name: str) -> dict[str, Any]:
+    """A nested mapping; an empty one if it is not there."""
+    part = values.get(name, {})
+    if not isinstance(part, dict):
+        raise ValueError(f"{name}: expected a JSON object, got {part!r}")
+    return part
 
 
 def _rename(values: dict[str, Any], old: str, new: str) -> None:

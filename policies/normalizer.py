@@ -6,8 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-# Dimensions that vary less than this are shifted but not scaled.
-MIN_RANGE = 1e-4
+# What varies by less is constant up to rounding: shares of the dimension's own magnitude (a few of
+# the steps that float32 has there) and of what is usual among all dimensions.
+ROUNDING = 2e-6
+NEGLIGIBLE = 1e-12
 BLOCK_ROWS = 2**16
 
 
@@ -28,7 +30,12 @@ class Normalizer(nn.Module):
 
     @classmethod
     def fit(cls, values: np.ndarray, mode: str) -> Normalizer:
-        """Fit to data of shape (T, size): min_max maps onto [-1, 1], z_score to unit variance."""
+        """Fit to data of shape (T, size): min_max maps onto [-1, 1], z_score to unit variance.
+
+        However small its unit makes a dimension's values, it is scaled like all the others. One
+        that is constant is shifted to 0 and not scaled: dividing by a range of about zero would
+        blow up the first value that differs.
+        """
         if mode == "min_max":
             low, high = np.float64(values.min(axis=0)), np.float64(values.max(axis=0))
             centre, half = (low + high) / 2, (high - low) / 2
@@ -44,7 +51,7 @@ class Normalizer(nn.Module):
             raise ValueError(
                 f"normalisation must be 'min_max', 'z_score' or 'identity', got {mode!r}"
             )
-        half = np.where(half < MIN_RANGE / 2, 1.0, half)
+        half = np.where(is_constant(centre, half), 1.0, half)
         normalizer = cls(values.shape[1])
         normalizer.scale.copy_(torch.from_numpy(1 / half))
         normalizer.offset.copy_(torch.from_numpy(-centre / half))
@@ -57,3 +64,14 @@ class Normalizer(nn.Module):
     def inverse(self, x: Tensor) -> Tensor:
         """Return x of shape (..., size) to physical units."""
         return (x - self.offset) / self.scale
+
+
+def is_constant(centre: np.ndarray, half: np.ndarray) -> np.ndarray:
+    """Which dimensions do not vary, up to rounding; shape (size,).
+
+    Args:
+        centre: Middle or mean of each dimension.
+        half: Half its range, or its standard deviation.
+    """
+    usual = np.median(np.abs(centre) + half)
+    return half <= np.maximum(ROUNDING * np.abs(centre), NEGLIGIBLE * usual)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,16 @@ from hotloop.policies.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from hotloop.policies.diffusion.config import SamplingConfig
+from hotloop.policies.diffusion.config import DiffusionSampling, StreamingSampling
 
-SAMPLING = SamplingConfig(num_execute=4, calls_per_step=3)
+SAMPLING = StreamingSampling(num_execute=4, calls_per_step=3)
+DP_SAMPLING = DiffusionSampling(num_execute=4, calls_per_step=3)
 Edit = Callable[[dict[str, Any]], object]
 
 
 def tiny_checkpoint(kind: str = "sdp", **choices: Any) -> Checkpoint:
-    return Checkpoint(kind, tiny_model(**choices), SPEC, SAMPLING, {"task": "toy", "steps": 7})
+    sampling = SAMPLING if kind == "sdp" else DP_SAMPLING
+    return Checkpoint(kind, tiny_model(**choices), SPEC, sampling, {"task": "toy", "steps": 7})
 
 
 @pytest.fixture
@@ -108,15 +111,40 @@ def remove(*keys: str) -> Edit:
             "checkpoint format 3 cannot be read, expected 1 to 2",
         ),
         (remove("format_version"), "checkpoint format None cannot be read, expected 1 to 2"),
-        (lambda c: c.update(kind="none"), r"kind must be one of .*'dp'.*'sdp'.*, got 'none'"),
-        (remove("sampling"), "'sampling' is missing"),
-        (remove("provenance"), "'provenance' is missing"),
-        (remove("model", "network"), r"ModelConfig keys \['network'\] are missing"),
-        (remove("model", "horizon"), "'horizon'.*missing"),
-        (remove("action_spec", "dt"), "'dt'.*missing"),
-        (remove("sampling", "update"), "'update'.*missing"),
-        (lambda c: c["model"].update(hoziron=9), r"unknown ModelConfig keys \['hoziron'\]; known"),
-        (lambda c: c["sampling"].update(eta=1), r"unknown SamplingConfig keys \['eta'\]; known"),
+        (
+            lambda c: c.update(kind="none"),
+            r"no kind of policy 'none'.*; choose from .*diffuser, dp, sdp",
+        ),
+        (remove("model"), "model has no default"),
+        (remove("observation_shapes"), "observation_shapes has no default"),
+        (remove("action_spec", "dt"), r"action_spec\.dt has no default"),
+        (lambda c: c.update(weights={}), "unknown key 'weights'"),
+        (
+            lambda c: c["model"].update(hoziron=9),
+            r"unknown key 'model\.hoziron'; did you mean model\.horizon\?",
+        ),
+        (lambda c: c["sampling"].update(eta=1), r"unknown key 'sampling\.eta'; did you mean"),
+        (lambda c: c["sampling"].update(calls_per_step="1"), r"calls_per_step: expected int"),
+        (lambda c: c.update(model=[1]), r"model: expected dict\[str, .*got \[1\]"),
+        (lambda c: c.update(format_version=[2]), r"checkpoint format \[2\] cannot be read"),
+        (lambda c: c.update(kind="os:system"), r"kind of policy 'os:system' is no hotloop\.poli"),
+        (
+            lambda c: c["model"]["network"].update(kind="os:system"),
+            r"network 'os:system' is .*; a network must be a subclass of .*Denoiser",
+        ),
+        (
+            lambda c: c["model"]["network"].update(kind="subprocess:Popen"),
+            r"network 'subprocess:Popen' is .*; a network must be a subclass of .*Denoiser",
+        ),
+        (
+            lambda c: c["model"]["network"].update(level_embedding="per_position"),
+            r"network 'mlp' has no choice network\.level_embedding, got 'per_position'",
+        ),
+        (
+            lambda c: c["model"]["network"].update(options={"heads": 4}),
+            r"network 'mlp' has no choice network\.options, got \{'heads': 4\}",
+        ),
+        (lambda c: c["model"]["network"].update(width=0), r"network\.width .* at least 1, got 0"),
         (lambda c: c["model"].update(ladders=["3x3"]), "3 chunks of 3 actions do not fit"),
         (lambda c: c["model"].update(prediction="noise"), "prediction must be one of"),
         (lambda c: c["action_spec"].update(low=[9, 9]), "low must be below high"),
@@ -220,20 +248,39 @@ def test_an_unknown_name_is_answered_by_the_included_ones(
         load_checkpoint("zzzz")
 
 
-def test_an_unknown_sampling_choice_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(
-        ValueError, match=r"kind 'sdp' has no sampling choices \['guidance'\].*start"
-    ):
-        tiny_checkpoint().policy({"guidance": 1.2})
+def test_absent_fields_have_their_defaults(folder: Path) -> None:
+    """A field that is added later must not break what is stored."""
+    for keys in (("model", "network", "max_angle"), ("model", "jump"), ("sampling", "update")):
+        edit(folder, remove(*keys))
+    edit(folder, remove("provenance"))
+    edit(folder, remove("hotloop_version"))
+    loaded = load_checkpoint(folder)
+    assert loaded.model.config == tiny_model().config
+    assert loaded.sampling == SAMPLING
+    assert (loaded.provenance, loaded.hotloop_version) == ({}, "")
 
 
-def test_the_next_save_removes_what_a_killed_one_has_left(tmp_path: Path) -> None:
-    """Process numbers above the kernel's largest belong to nobody; process 1 is always alive."""
-    leftover, foreign, running = (
-        tmp_path / name for name in (".toy.99999999.tmp", ".toy2.99999999.tmp", ".toy.1.tmp")
-    )
-    for folder in (leftover, foreign, running):
-        folder.mkdir()
-        (folder / "model.safetensors").write_bytes(b"half")
-    save_checkpoint(tmp_path / "toy", tiny_checkpoint())
-    assert {path.name for path in tmp_path.iterdir()} == {"toy", foreign.name, running.name}
+def test_a_checkpoint_says_which_version_wrote_it(folder: Path) -> None:
+    assert load_checkpoint(folder).hotloop_version == version("hotloop")
+
+
+def test_a_checkpoint_that_was_being_replaced_is_found(tmp_path: Path) -> None:
+    """Its writer was killed when the old one had left its name and the new one had not got it."""
+    save_checkpoint(tmp_path / ".replaced-99999999-toy", tiny_checkpoint())
+    save_checkpoint(tmp_path / ".partial-99999999-toy", tiny_checkpoint("dp"))
+    assert load_checkpoint(tmp_path / "toy").kind == "dp"
+    assert [child.name for child in tmp_path.iterdir()] == ["toy"]
+
+
+@pytest.mark.parametrize("name", [CONFIG_FILE, WEIGHTS_FILE])
+def test_a_file_that_git_lfs_has_not_downloaded_is_named(folder: Path, name: str) -> None:
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\n")
+    with pytest.raises(ValueError, match=rf"{name} is a git-lfs pointer.*git lfs pull"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"[" * 100_000])
+def test_a_config_that_is_no_text_or_endless_is_named(folder: Path, content: bytes) -> None:
+    (folder / CONFIG_FILE).write_bytes(content)
+    with pytest.raises(ValueError, match=r"toy/config\.json is not valid JSON"):
+        load_checkpoint(folder)

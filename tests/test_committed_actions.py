@@ -14,17 +14,17 @@ from torch import Tensor
 from hotloop.decoding import ActionTrajectory, Executor
 from hotloop.decoding.rolling import Ladder, LevelMixture
 from hotloop.decoding.samplers import reverse
-from hotloop.policies.diffusion.config import SamplingConfig
+from hotloop.policies.diffusion.config import StreamingSampling
 from hotloop.policies.diffusion.model import DiffusionModel, denoising_loss
 from hotloop.policies.diffusion.streaming import StreamingDiffusionPolicy
 from hotloop.policies.programs.rows import RowNoise
-from hotloop.train.config.training import PolicyConfig
+from hotloop.train.config.policies import PolicyConfig
 from hotloop.train.data.windows import Windows
 from hotloop.train.families.diffusion import level_mixture
 from hotloop.train.objectives.denoising import DenoisingObjective
 
 MAX_LATENCY = 3
-ZERO = SamplingConfig(num_execute=4, calls_per_step=2, start="zero")
+ZERO = StreamingSampling(num_execute=4, calls_per_step=2, start="zero")
 # Chunks longer and shorter than the latency, and past slots that reach behind both.
 every_shape = pytest.mark.parametrize(
     ("num_execute", "latency", "num_obs_steps"), [(4, 3, 2), (2, 3, 2), (1, 1, 6), (2, 0, 6)]
@@ -112,9 +112,9 @@ def test_training_shows_committed_actions_as_they_are_and_does_not_ask_for_them(
     objective = DenoisingObjective(model, mixture)
     inputs = objective.draw(windows.gather(torch.arange(64)), torch.Generator().manual_seed(0))
     objective(inputs).backward()
-    committed = inputs["level"].numpy() == 0
+    committed = inputs.level.numpy() == 0
     assert committed.sum() > 64
-    seen, clean = network.calls[0].x, inputs["clean"].numpy()
+    seen, clean = network.calls[0].x, inputs.clean.numpy()
     np.testing.assert_array_equal(seen[committed], clean[committed])
     assert wrong.grad is not None
     assert (wrong.grad.numpy()[committed] == 0).all()

@@ -16,7 +16,7 @@ from hotloop.train.demonstrations.generate import Collection, generate_demonstra
 
 def run(*words):
     parser = argparse.ArgumentParser("hotloop")
-    data.add_parser(parser.add_subparsers())
+    data.complete(data.add_parser(parser.add_subparsers()))
     args = parser.parse_args(["data", *map(str, words)])
     return args.run(args)
 
@@ -158,7 +158,7 @@ def test_generate_refuses_before_it_simulates(tmp_path, monkeypatch):
     for words, message in (
         (("pointmaze-umaze", "--num-episodes", 0), "num_episodes must be at least 1"),
         (("pointmaze-umaze", "--level", "expert"), "scripted expert, which knows no level"),
-        (("hoper", "--level", "expert"), "unknown task 'hoper'; did you mean 'hopper'"),
+        (("hoper", "--level", "expert"), "there is no task 'hoper'"),
         (("hopper", "--level", "mediun"), "has no level 'mediun'; did you mean 'medium'"),
         (("hopper", "--level", "medium"), "give the folder that holds Hopper_.*npz as agents"),
         (("pusht",), "nobody demonstrates task 'pusht'; there are trained agents for hopper"),

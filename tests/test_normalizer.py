@@ -39,8 +39,31 @@ def test_a_dimension_that_does_not_vary_is_shifted_but_not_scaled(mode: str) -> 
     assert normalizer.scale[2] == 1
     np.testing.assert_allclose(normalise(normalizer, EXTENT)[:, 2], 0)
     nearly = EXTENT.copy()
-    nearly[0, 2] += 1e-5
-    assert Normalizer.fit(nearly, mode).scale[2] == 1
+    nearly[0, 2] += 2 * np.spacing(np.float32(3))
+    assert Normalizer.fit(nearly, mode).scale[2] == 1, "rounding is no variation"
+    still = np.column_stack([EXTENT[:, 0], [0, 1e-16, 0, 0]])
+    assert Normalizer.fit(still, mode).scale[1] == 1, "nor is what is negligible beside the others"
+
+
+@pytest.mark.parametrize("mode", ["min_max", "z_score"])
+@pytest.mark.parametrize("unit", [1e-9, 4e-5, 1e3, 1e9])
+def test_the_unit_of_a_dimension_does_not_matter(mode: str, unit: float) -> None:
+    """Actions of a few micrometres per step were taken for constant, and never learnt."""
+    values = np.sin(np.arange(50)[:, None] * [0.3, 0.5]) + [0.0, 0.2]
+    scaled = (values * [1, unit]).astype(np.float32)
+    expected = normalise(Normalizer.fit(values, mode), values)
+    for data in (scaled, scaled[:, 1:]):
+        found = normalise(Normalizer.fit(data, mode), data)
+        np.testing.assert_allclose(found, expected[:, -data.shape[1] :], atol=1e-5)
+
+
+def test_a_constant_dimension_comes_back_as_it_was() -> None:
+    for constant in (0.0, 0.3, -1e-7, 1e6):
+        values = np.column_stack([np.linspace(-1, 1, 9), np.full(9, constant)])
+        normalizer = Normalizer.fit(values, "min_max")
+        assert normalise(normalizer, values)[:, 1].tolist() == [0.0] * 9
+        back = normalizer.inverse(torch.zeros(1, 2))[0, 1]
+        assert float(back) == np.float32(constant)
 
 
 @every_mode

@@ -26,12 +26,12 @@ from torch import Tensor
 
 from hotloop.decoding.rolling import Ladder, LevelMixture
 from hotloop.decoding.schedules import NoiseSchedule
-from hotloop.policies.diffusion.config import SamplingConfig
+from hotloop.policies.diffusion.config import StreamingSampling
 from hotloop.policies.diffusion.streaming import StreamingDiffusionPolicy
 from hotloop.train.config.compose import choices, compose
 from hotloop.train.config.training import TrainConfig
 
-ZERO = SamplingConfig(num_execute=4, start="zero")
+ZERO = StreamingSampling(num_execute=4, start="zero")
 DENOISE = replace(ZERO, start="denoise")
 CONSTANT = replace(ZERO, start="constant", start_key="observation.position")
 
@@ -114,10 +114,11 @@ def test_b3_resetting_the_policy_forgets_the_buffer() -> None:
 
     class ResetsNothing(StreamingDiffusionPolicy):
         def reset(self, seeds: np.ndarray, rows: np.ndarray | None = None) -> None:
-            stale = self._buffer
+            stale = self._buffers.windows
             super().reset(seeds, rows)
             if len(stale) == len(seeds):
-                self._buffer, self._next_step = stale, np.zeros_like(self._next_step)
+                self._buffers.windows = stale
+                self._buffers.expect(np.arange(len(seeds)), np.zeros(len(seeds), np.int64))
 
     ours = StreamingDiffusionPolicy(tiny_model(), SPEC, ZERO)
     assert not second_episode_differs(ours)

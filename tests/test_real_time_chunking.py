@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from benchmarks.synchronous import SynchronousPolicy
 from conformance import PolicyConformance
 from tiny import SHAPES, SPEC, FakeNetwork, tiny_model
 
@@ -14,10 +15,9 @@ from hotloop.decoding import Executor, Observation
 from hotloop.decoding.prefix_guidance import guided_clean, prefix_weights
 from hotloop.decoding.schedules import NoiseSchedule
 from hotloop.policies.checkpoint import load_checkpoint
-from hotloop.policies.diffusion.config import SamplingConfig
+from hotloop.policies.diffusion.config import DiffusionSampling
 from hotloop.policies.diffusion.policy import DiffusionPolicy
 from hotloop.policies.diffusion.real_time_chunking import RealTimeChunkingPolicy
-from hotloop.real_robot.strategies import SynchronousPolicy
 
 
 class Gaussian(FakeNetwork):
@@ -35,7 +35,7 @@ def observation(step: int, rows: int = 1) -> Observation:
 
 def policy(guidance: str = "identity", calls: int = 10) -> RealTimeChunkingPolicy:
     torch.manual_seed(0)
-    sampling = SamplingConfig(num_execute=4, calls_per_step=calls, prefix_guidance=guidance)
+    sampling = DiffusionSampling(num_execute=4, calls_per_step=calls, prefix_guidance=guidance)
     return RealTimeChunkingPolicy(tiny_model(), SPEC, sampling)
 
 
@@ -107,7 +107,7 @@ def smooth_gaussian(guidance: str) -> tuple[RealTimeChunkingPolicy, np.ndarray]:
         return torch.einsum("ij,bjd->bid", torch.as_tensor(M, dtype=x.dtype), x)
 
     model = tiny_model(network=Gaussian(24, clean))
-    sampling = SamplingConfig(num_execute=4, calls_per_step=24, prefix_guidance=guidance)
+    sampling = DiffusionSampling(num_execute=4, calls_per_step=24, prefix_guidance=guidance)
     return RealTimeChunkingPolicy(model, SPEC, sampling), covariance
 
 
@@ -147,7 +147,7 @@ def test_only_the_vjp_carries_the_old_plan_on_to_the_actions_that_are_free() -> 
 
 def test_without_an_old_plan_it_is_a_diffusion_policy() -> None:
     torch.manual_seed(0)
-    model, sampling = tiny_model(), SamplingConfig(num_execute=4, calls_per_step=10)
+    model, sampling = tiny_model(), DiffusionSampling(num_execute=4, calls_per_step=10)
     plans = []
     for made in (
         DiffusionPolicy(model, SPEC, sampling),
@@ -169,13 +169,13 @@ def test_a_checkpoint_is_told_to_by_its_sampling_choices() -> None:
         checkpoint.policy({"prefix_guidance": "vjp", "update": "ddpm"})
     with pytest.raises(ValueError, match="num_execute must be between 1 and 16, got 17"):
         checkpoint.policy({"prefix_guidance": "vjp", "num_execute": 17})
-    with pytest.raises(ValueError, match="prefix_guidance is for plain Diffusion Policies"):
+    with pytest.raises(ValueError, match=r"'sdp' has no sampling choices \['prefix_guidance'\]"):
         load_checkpoint("pusht-sdp").policy({"prefix_guidance": "vjp"})
 
 
 def test_an_unknown_guidance_is_refused() -> None:
     with pytest.raises(
-        ValueError, match=r"prefix_guidance must be one of .* or empty, got 'magic'"
+        ValueError, match=r"prefix_guidance must be one of \('', .*'vjp'\), got 'magic'"
     ):
         policy("magic")
     with pytest.raises(ValueError, match="guidance must be one of"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -22,18 +21,24 @@ from tiny import (
 )
 from torch import Tensor
 
-from hotloop.decoding import Executor
-from hotloop.decoding.samplers import PREDICTIONS, UPDATES, apply_step, step_coefficients
-from hotloop.policies.diffusion.config import START_BUFFERS, SamplingConfig
-from hotloop.policies.diffusion.model import DiffusionModel
+from hotloop.decoding import Executor, rolling
+from hotloop.decoding.samplers import PREDICTIONS, UPDATES
+from hotloop.policies.diffusion.config import START_BUFFERS, DiffusionSampling, StreamingSampling
 from hotloop.policies.diffusion.policy import DiffusionPolicy
 from hotloop.policies.diffusion.streaming import StreamingDiffusionPolicy
 from hotloop.policies.programs.rows import RowNoise
 
 POSITION = "observation.position"
-ZERO = SamplingConfig(num_execute=4, start="zero")
+ZERO = StreamingSampling(num_execute=4, start="zero")
 CONSTANT = replace(ZERO, start="constant", start_key=POSITION)
 DENOISE = replace(ZERO, start="denoise")
+
+
+def key_of(start: str) -> str:
+    """The start key, of the one start that reads it."""
+    return POSITION if start == "constant" else ""
+
+
 every_chunk = pytest.mark.parametrize("num_execute", [1, 2, 4, 8])  # h = 8, 4, 2, 1
 every_start = pytest.mark.parametrize("start", START_BUFFERS)
 
@@ -42,7 +47,7 @@ class TestStreamingPolicyContract(PolicyConformance):
     @pytest.fixture(params=[(s, u) for s in START_BUFFERS for u in UPDATES], ids="-".join)
     def policy(self, request: pytest.FixtureRequest) -> StreamingDiffusionPolicy:
         start, update = request.param
-        sampling = SamplingConfig(4, 3, update, start, start_key=POSITION)
+        sampling = StreamingSampling(4, 3, update, start, start_key=key_of(start))
         return StreamingDiffusionPolicy(tiny_model(), SPEC, sampling)
 
 
@@ -50,7 +55,7 @@ class TestStreamingPolicyContract(PolicyConformance):
 def test_one_chunk_is_diffusion_policy(update: str) -> None:
     """Invariant (i): with h = 1 and the same draws, SDP and DP are the same algorithm."""
     model = tiny_model(horizon=8, num_obs_steps=1, ladders=("8x1",))
-    sampling = SamplingConfig(8, 6, update, start="zero")
+    sampling = StreamingSampling(8, 6, update, start="zero")
     kinds = (StreamingDiffusionPolicy, DiffusionPolicy)
     plans = [stream(kind(model, SPEC, sampling), [3, 4], 4, num_obs_steps=1) for kind in kinds]
     for sdp, dp in zip(*plans, strict=True):
@@ -61,7 +66,7 @@ def test_one_chunk_is_diffusion_policy(update: str) -> None:
 def test_one_chunk_with_past_slots_differs_by_what_is_left_of_the_signal() -> None:
     """Past slots at level N hold executed actions times sqrt(alpha_bar_N), 2e-3 here, not 0."""
     model = tiny_model(ladders=("8x1",))
-    sampling = SamplingConfig(8, 6, start="zero")
+    sampling = StreamingSampling(8, 6, start="zero")
     kinds = (StreamingDiffusionPolicy, DiffusionPolicy)
     plans = [stream(kind(model, SPEC, sampling), [3, 4], 4) for kind in kinds]
     for sdp, dp in zip(*plans, strict=True):
@@ -100,7 +105,7 @@ def test_every_slot_stands_at_the_level_that_the_network_is_told(start: str, upd
     """
     network = constant_network(24)
     model = tiny_model(horizon=11, num_obs_steps=4, network=network, ladders=("2x3",))
-    sampling = SamplingConfig(2, 4, update, start, start_key=POSITION)
+    sampling = StreamingSampling(2, 4, update, start, start_key=key_of(start))
     policy = StreamingDiffusionPolicy(model, SPEC, sampling)
     stream(policy, list(range(2000)), num_plans=7, num_obs_steps=4)
     first = 0 if start == "denoise" else 20
@@ -120,7 +125,9 @@ def test_a_start_buffer_is_a_noised_guess(start: str, guess: float) -> None:
     model = tiny_model(network=network)
     model.action_normalizer.scale.fill_(1.0)
     model.action_normalizer.offset.fill_(0.0)
-    policy = StreamingDiffusionPolicy(model, SPEC, replace(CONSTANT, start=start))
+    policy = StreamingDiffusionPolicy(
+        model, SPEC, replace(ZERO, start=start, start_key=key_of(start))
+    )
     rows = np.arange(3000)
     policy.reset(rows)
     observation = observe(np.zeros(3000), rows)
@@ -151,7 +158,7 @@ def test_denoising_the_start_takes_h_times_the_calls_and_no_more() -> None:
 
 def test_the_denoised_start_begins_with_the_plan_of_diffusion_policy() -> None:
     model = tiny_model()
-    dp = DiffusionPolicy(model, SPEC, SamplingConfig(4, calls_per_step=6))
+    dp = DiffusionPolicy(model, SPEC, DiffusionSampling(4, calls_per_step=6))
     sdp = StreamingDiffusionPolicy(model, SPEC, replace(DENOISE, calls_per_step=3))
     window, start = (stream(policy, [3, 4], 1)[0] for policy in (dp, sdp))
     np.testing.assert_allclose(start.actions[:, :4], window.actions[:, :4], atol=1e-5)
@@ -163,67 +170,69 @@ def test_the_constant_start_needs_to_know_where_the_position_is() -> None:
         StreamingDiffusionPolicy(tiny_model(), SPEC, replace(CONSTANT, start_key="position"))
 
 
-def naive_plans(
-    model: DiffusionModel, levels: list[np.ndarray], seed: int, num_plans: int, update: str
-) -> list[np.ndarray]:
-    """Chunks of four actions of one row, streamed with plain network calls on torch tensors."""
-    noise, draws = RowNoise(), update == "ddpm"
-    noise.reset(np.array([seed]), None)
-
-    def draw(*shape: int) -> Tensor:
-        return torch.from_numpy(noise.draw(np.array([0]), shape))
-
-    start = torch.from_numpy(levels[0])[None]
-    x, chunks = model.schedule.add_noise(torch.zeros(1, 9, 2), draw(9, 2), start), []
-    for index in range(num_plans):
-        frames = observe([4 * index], np.array([0])).frames
-        condition = model.flatten({key: torch.from_numpy(value) for key, value in frames.items()})
-        for level, next_level in pairwise(levels):
-            output = model.predict(x, torch.from_numpy(level)[None], condition)
-            c = step_coefficients(
-                model.schedule, level, next_level, model.config.prediction, update
-            )
-            x = apply_step(x, output, c, draw(9, 2) if draws else None)
-        chunks.append(x[0, 1:5].numpy())
-        fresh, newest = draw(5, 2), x[:, 4:5]
-        past = model.schedule.add_noise(newest, fresh[:, :1], start[:, :1])
-        x = torch.cat([past, x[:, 5:], fresh[:, 1:]], dim=1)
-    return chunks
-
-
+@pytest.mark.parametrize("num_calls", [1, 3])
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 @pytest.mark.parametrize("update", UPDATES)
-def test_streaming_is_what_naive_network_calls_give(prediction: str, update: str) -> None:
+def test_streaming_is_what_the_reference_streams(
+    prediction: str, update: str, num_calls: int
+) -> None:
+    """`decoding.rolling.stream`, which one reads beside the paper, on the same noise."""
     model = tiny_model(prediction=prediction)
-    policy = StreamingDiffusionPolicy(model, SPEC, SamplingConfig(4, 3, update, "zero"))
-    naive = naive_plans(model, policy.ladder.control_step(3), 7, 5, update)
-    for plan, chunk in zip(stream(policy, [7], 5), naive, strict=True):
-        actual = normalised(model, plan.actions[0, :4])
+    sampling = StreamingSampling(4, num_calls, update, "zero")
+    policy = StreamingDiffusionPolicy(model, SPEC, sampling)
+    rows, noise, levels = np.arange(2), RowNoise(), policy.ladder.control_step(num_calls)
+    noise.reset(np.array([7, 8]), None)
+
+    def draw(shape: tuple[int, ...]) -> Tensor:
+        return torch.from_numpy(noise.draw(rows, shape[1:]))
+
+    def clean_estimate(x: Tensor, level: Tensor, condition: Tensor) -> Tensor:
+        output = model.predict(x, level, condition)
+        signal, sigma = model.schedule.signal(level), model.schedule.sigma(level)
+        a, s = signal[..., None], sigma[..., None]
+        return {"sample": output, "epsilon": (x - s * output) / a, "velocity": a * x - s * output}[
+            prediction
+        ]
+
+    frames = [observe([step, step], rows).frames for step in range(0, 20, 4)]
+    conditions = [
+        model.flatten({key: torch.from_numpy(value) for key, value in one.items()})
+        for one in frames
+    ]
+    level = torch.from_numpy(levels[0]).expand(2, -1)
+    buffer = model.schedule.add_noise(torch.zeros(2, 9, 2), draw((2, 9, 2)), level)
+    chunks = rolling.stream(
+        clean_estimate, conditions, buffer, levels, policy.ladder, model.schedule, draw, update
+    )
+    for plan, chunk in zip(stream(policy, [7, 8], 5), chunks, strict=True):
+        actual = normalised(model, plan.actions[:, :4])
         np.testing.assert_allclose(actual, chunk.clip(-1, 1), atol=2e-5)
 
 
 @every_start
 def test_resetting_a_row_changes_only_that_row(start: str) -> None:
     """Invariant (vi), down to the buffers, with rows at different steps of their episodes."""
-    sampling = SamplingConfig(4, 3, "ddpm", start, start_key=POSITION)
+    sampling = StreamingSampling(4, 3, "ddpm", start, start_key=key_of(start))
     policy, twin = (StreamingDiffusionPolicy(tiny_model(), SPEC, sampling) for _ in range(2))
     rows, others, step = np.arange(3), np.array([0, 2]), np.full(3, 8)
     for each in (policy, twin):
         stream(each, [1, 2, 3], 2)
     policy.reset(np.array([9]), np.array([1]))
-    np.testing.assert_array_equal(policy._buffer, twin._buffer)
+    np.testing.assert_array_equal(policy._buffers.windows, twin._buffers.windows)
     plan = policy.plan(observe([8, 0, 8], rows), np.array([8, 0, 8]))
     expected = twin.plan(observe(step, rows), step)
     np.testing.assert_allclose(plan.actions[others], expected.actions[others], atol=1e-5)
     np.testing.assert_array_equal(plan.first_step, [8, 0, 8])
-    np.testing.assert_allclose(policy._buffer[others], twin._buffer[others], atol=1e-5)
+    np.testing.assert_allclose(
+        policy._buffers.windows[others], twin._buffers.windows[others], atol=1e-5
+    )
     assert not np.isclose(plan.actions[1], expected.actions[1]).all()
 
 
 def test_a_stride_of_one_is_the_unstrided_sampler() -> None:
     """Invariant (vii): as many calls as levels, or "all of them", are one thing."""
     for update in UPDATES:
-        sampling = SamplingConfig(4, None, update, "denoise")
+        sampling = StreamingSampling(4, None, update, "denoise")
         plans = [
             stream(StreamingDiffusionPolicy(tiny_model(), SPEC, choice), [1, 2], 3)
             for choice in (sampling, replace(sampling, calls_per_step=12, start_calls=24))
@@ -250,7 +259,7 @@ def test_executed_actions_are_those_demonstrated_for_the_observed_step(
     ladders = ("1x8", "2x4", "4x2", "8x1")
     model = tiny_model(horizon=10, num_obs_steps=3, ladders=ladders, network=network)
     model.observation_normalizer.scale.fill_(0.01)
-    sampling = SamplingConfig(num_execute, 1, start=start, start_key=POSITION)
+    sampling = StreamingSampling(num_execute, 1, start=start, start_key=key_of(start))
     executor = Executor(StreamingDiffusionPolicy(model, SPEC, sampling))
     executor.reset([0, 1])
     for step in range(20):

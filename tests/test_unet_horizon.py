@@ -8,10 +8,10 @@ import torch
 from tiny import SHAPES, SPEC, plan_at
 from torch.nn import functional as F
 
-from hotloop.policies.diffusion.config import SamplingConfig
+from hotloop.policies.diffusion.config import StreamingSampling
 from hotloop.policies.diffusion.model import DiffusionModel, ModelConfig
 from hotloop.policies.diffusion.streaming import StreamingDiffusionPolicy
-from hotloop.policies.networks.build import NetworkConfig
+from hotloop.policies.networks.config import NetworkConfig
 from hotloop.policies.networks.unet1d import UNet1DDenoiser
 
 EMBEDDINGS = ("concatenated", "per_position")
@@ -62,7 +62,7 @@ def test_a_window_is_continued_by_zeros_at_its_last_level(horizon: int, padded: 
 def test_runtimes_agree_on_a_continued_window(engine: str, level_embedding: str) -> None:
     config = ModelConfig(ladders=("8x2",), network=NetworkConfig("unet", 16, 2, level_embedding))
     model = DiffusionModel(config, SHAPES, SPEC.size).eval().requires_grad_(False)
-    policy = StreamingDiffusionPolicy(model, SPEC, SamplingConfig(8, calls_per_step=1), engine)
+    policy = StreamingDiffusionPolicy(model, SPEC, StreamingSampling(8, calls_per_step=1), engine)
     assert policy.parity < 1e-4
     policy.reset(np.array([0]))
     for step in (0, 8):

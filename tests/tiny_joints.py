@@ -11,9 +11,9 @@ import torch
 from hotloop.decoding import ActionSpec
 from hotloop.decoding.instruction import INSTRUCTION_KEY, encode_instruction
 from hotloop.policies.checkpoint import Checkpoint, save_checkpoint
-from hotloop.policies.diffusion.config import SamplingConfig
+from hotloop.policies.diffusion.config import DiffusionSampling, StreamingSampling
 from hotloop.policies.diffusion.model import DiffusionModel, ModelConfig
-from hotloop.policies.networks.build import NetworkConfig
+from hotloop.policies.networks.config import NetworkConfig
 from hotloop.policies.planners.config import PlannerSampling
 from hotloop.policies.vla import BinStatistics, TinyHost, TokenDecodingConfig, tiny_vla
 from hotloop.train.data.episodes import Episodes
@@ -53,7 +53,8 @@ def _diffusion(kind: str, spec: ActionSpec, sampling: dict):
     low, high = torch.tensor(spec.low), torch.tensor(spec.high)
     model.action_normalizer.scale.copy_(2 / (high - low))
     model.action_normalizer.offset.copy_(-(high + low) / (high - low))
-    return model, SamplingConfig(**{"num_execute": 4 if kind == "dp" else 1, **sampling})
+    make, num_execute = (DiffusionSampling, 4) if kind == "dp" else (StreamingSampling, 1)
+    return model, make(**{"num_execute": num_execute, **sampling})
 
 
 def _planner(kind: str, spec: ActionSpec, sampling: dict):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from hotloop.decoding import ActionSpec
-from hotloop.policies.networks.build import NetworkConfig
+from hotloop.policies.networks.config import NetworkConfig
 from hotloop.policies.planners.config import DrafterConfig, PlannerConfig, PlannerSampling
 from hotloop.policies.planners.model import PlannerModel
 from hotloop.train.data.episodes import Episodes

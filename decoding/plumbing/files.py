@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from glob import escape
 from pathlib import Path
+
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+# Far longer than two renames take, in case another process is just between them.
+_PATIENCE = 0.5  # [s]
+# What this process is writing; the same names of an earlier process of its number are left over.
+_writing: set[Path] = set()
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a file so that readers see the old or the new content, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 @contextmanager
@@ -23,34 +28,108 @@ def replacing(path: Path) -> Generator[Path, None, None]:
     """Context in which a file or folder is written under a temporary name, then put in place.
 
     Yields a name beside `path` with the same suffix, to be created. If the block fails, `path`
-    stays as it was. What a killed process left behind, the next one that writes `path` removes.
+    stays as it was. What a killed process left behind, the next one that writes `path` removes. If
+    `path` is a link, the link is replaced, not what it points to.
+
+    A folder cannot take another one's place in one step: the old one is renamed, to a name that
+    says what it was, and then the new one takes the name. Who was killed between the two is made up
+    for by `recover`, which this function and everyone who reads such folders calls first.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in path.parent.glob(f".partial-*-{escape(path.name)}"):
-        if not _is_running(int(leftover.name.split("-")[1])):
-            _remove(leftover)
+    recover(path)
+    for leftover in _left_over(path, "partial") + _left_over(path, "replaced"):
+        _remove(leftover)
     partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
-    _remove(partial)
+    _writing.add(partial)
     try:
         yield partial
-        if partial.is_file():
-            # Else a crash of the machine could leave the new name with old or no content.
-            with partial.open("rb") as stream:
-                os.fsync(stream.fileno())
-        if path.is_dir():
+        # Else a crash of the machine could leave the new name with old or no content.
+        _flush(partial)
+        if path.is_dir() or (path.exists() and partial.is_dir()):
             # Two renames: a reader finds the old folder, for an instant none, or the new one.
-            old = path.with_name(f".partial-{os.getpid()}-old-{path.name}")
-            path.rename(old)
+            replaced = path.with_name(f".replaced-{os.getpid()}-{path.name}")
+            path.rename(replaced)
             partial.rename(path)
-            _remove(old)
+            _remove(replaced)
         else:
             partial.replace(path)
     finally:
         _remove(partial)
+        _writing.discard(partial)
+
+
+def recover(path: Path) -> Path:
+    """Finish what a process was killed in that was replacing `path`, and return `path`.
+
+    The old folder is only renamed after the new one is complete, so the new one takes its place;
+    if that is gone, the old one comes back. Costs nothing where `path` exists.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while not (path.exists() or path.is_symlink()) and path.parent.is_dir():
+        replaced = _members(path, "replaced")
+        if not replaced:
+            break
+        owner, folder = replaced[0]
+        if _is_running(owner) and time.monotonic() < deadline:
+            time.sleep(0.01)
+            continue
+        partial = path.with_name(f".partial-{owner}-{path.name}")
+        try:
+            (partial if partial.exists() else folder).rename(path)
+        except OSError:
+            # Another reader was faster.
+            if not path.exists():
+                raise
+        for _, rest in replaced:
+            _remove(rest)
+    return path
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether a file is what git has in place of one that Git LFS keeps."""
+    if path.is_dir():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(len(_LFS_POINTER)) == _LFS_POINTER
+
+
+def refuse_lfs_pointer(path: Path) -> Path:
+    """Return `path`, or raise ValueError if it is a Git LFS pointer, which holds no data."""
+    if is_lfs_pointer(path):
+        raise ValueError(
+            f"{path} is a git-lfs pointer, not the file itself; run `git lfs pull` in its "
+            "repository to download it"
+        )
+    return path
+
+
+def _members(path: Path, purpose: str) -> list[tuple[int, Path]]:
+    """Processes and their temporary names of one purpose that belong to `path` itself."""
+    pattern = re.compile(rf"\.{purpose}-(\d+)-{re.escape(path.name)}")
+    matches = ((pattern.fullmatch(entry.name), entry) for entry in path.parent.iterdir())
+    return [(int(match[1]), entry) for match, entry in matches if match]
+
+
+def _left_over(path: Path, purpose: str) -> list[Path]:
+    """Temporary names whose process is no more."""
+    own = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    return [
+        entry
+        for owner, entry in _members(path, purpose)
+        if not _is_running(owner) or (owner == os.getpid() and own not in _writing)
+    ]
+
+
+def _flush(path: Path) -> None:
+    """Make the system write a file, or all files of a folder, to the disk."""
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file() and not file.is_symlink():
+            with file.open("rb") as stream:
+                os.fsync(stream.fileno())
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
@@ -59,7 +138,7 @@ def _remove(path: Path) -> None:
 def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True

@@ -92,6 +92,9 @@ def _leaf(key: str) -> str:
 
 def _convert(annotation: Any, value: Any, key: str) -> Any:
     """Return `value` as an instance of `annotation`, or raise ValueError."""
+    if value is None and get_origin(annotation) is dict:
+        # A key without a value, in YAML: nothing of what it would have inherited.
+        value = {}
     members = [member for member in _members(annotation) if _fits(member, value)]
     if not members:
         got = f"{value!r} ({type(value).__name__})"

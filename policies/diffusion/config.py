@@ -1,32 +1,121 @@
-"""How a trained model is sampled: choices that need no training and can change per run."""
+"""What a diffusion model is made of, and how it is sampled: plain data."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 
 from ...decoding.prefix_guidance import GUIDANCES
+from ...decoding.rolling import Ladder
+from ...decoding.samplers import PREDICTIONS, UPDATES
+from ..networks.config import NetworkConfig
 
 START_BUFFERS = ("zero", "constant", "denoise")
 
 
 @dataclass(frozen=True)
-class SamplingConfig:
-    """Sampling choices of a (Streaming) Diffusion Policy.
+class ModelConfig:
+    """Everything needed to rebuild a `DiffusionModel` before its weights are loaded.
 
     Attributes:
-        num_execute: Actions executed per plan, Ta; for SDP the chunk size.
-        calls_per_step: Network calls per plan; null means every level (N for DP, N / h for SDP).
+        horizon: Window length H, past slots included.
+        num_obs_steps: Observation frames To.
+        num_levels: Noise levels N.
+        ladders: Rolling buffers that the model is trained for, each written "Ta x h", e.g. "8x2"
+            for two chunks of eight actions; none for a plain Diffusion Policy.
+        prediction: What the network predicts.
+        jump: Whether the network is told how far one call moves the levels.
+        network: Network and its size.
+        max_latency: Control steps that the first chunk of a buffer may begin after the newest
+            observation; the actions in between are given to the network. The window must have room
+            for them beside the chunks.
+    """
+
+    horizon: int = 17
+    num_obs_steps: int = 2
+    num_levels: int = 120
+    ladders: tuple[str, ...] = ()
+    prediction: str = "sample"
+    jump: bool = False
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    max_latency: int = 0
+
+    def __post_init__(self) -> None:
+        """Reject sizes and choices of no model."""
+        if not 1 <= self.num_obs_steps <= self.horizon:
+            raise ValueError(
+                f"num_obs_steps must be between 1 and horizon {self.horizon}, "
+                f"got {self.num_obs_steps}"
+            )
+        if self.num_levels < 1:
+            raise ValueError(f"num_levels must be at least 1, got {self.num_levels}")
+        if self.prediction not in PREDICTIONS:
+            raise ValueError(f"prediction must be one of {PREDICTIONS}, got {self.prediction!r}")
+        if self.max_latency < 0 or (self.max_latency and not self.ladders):
+            raise ValueError(
+                "max_latency must be at least 0, and 0 without ladders (a streaming policy's), got "
+                f"{self.max_latency}"
+            )
+
+    @property
+    def num_past(self) -> int:
+        """Window slots before the current action, To - 1."""
+        return self.num_obs_steps - 1
+
+
+def parse_ladder(text: str, config: ModelConfig) -> Ladder:
+    """Read a ladder written as ``"8x2"``: chunks of 8 actions, 2 of them.
+
+    Raises:
+        ValueError: If it is written otherwise, or does not fit the window or the noise levels.
+    """
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if match is None:
+        raise ValueError(f"a ladder is written 'Ta x h', e.g. '8x2', got {text!r}")
+    num_execute, num_chunks = map(int, match.groups())
+    return Ladder(config.horizon, config.num_past, num_execute, num_chunks, config.num_levels)
+
+
+@dataclass(frozen=True)
+class DiffusionSampling:
+    """How a Diffusion Policy is sampled: choices that need no training and can change per run.
+
+    Attributes:
+        num_execute: Actions executed per plan, Ta.
+        calls_per_step: Network calls per plan; null makes one per noise level, N.
         update: ``"ddim"`` or ``"ddpm"``.
-        start: SDP only, the buffer an episode starts from: ``"denoise"`` samples a whole window
-            and noises it back to the ladder, ``"zero"`` and ``"constant"`` noise a window of zeros
-            or of the current position.
-        start_calls: SDP only, network calls of ``"denoise"``; null means one per chunk of the
-            ladder and call per step, h * calls_per_step.
-        start_key: SDP only, observation key that holds the current position in action units;
-            needed by ``"constant"``.
-        prefix_guidance: DP only, how a new plan is made to go on from the one that is executed
-            while it is computed, real-time chunking: ``"vjp"`` through the network or
-            ``"identity"``; empty for plans that know nothing of each other.
+        prefix_guidance: How a new plan is made to go on from the one that is executed while it is
+            computed, real-time chunking: ``"vjp"`` through the network or ``"identity"``; empty
+            for plans that know nothing of each other.
+    """
+
+    num_execute: int = 8
+    calls_per_step: int | None = None
+    update: str = "ddim"
+    prefix_guidance: str = ""
+
+    def __post_init__(self) -> None:
+        """Reject unknown choices."""
+        _check_numbers(num_execute=self.num_execute, calls_per_step=self.calls_per_step)
+        _check_choice("update", self.update, UPDATES)
+        _check_choice("prefix_guidance", self.prefix_guidance, ("", *GUIDANCES))
+
+
+@dataclass(frozen=True)
+class StreamingSampling:
+    """How a Streaming Diffusion Policy is sampled: choices that need no training.
+
+    Attributes:
+        num_execute: Actions executed per plan, Ta: the chunk size, which chooses the ladder.
+        calls_per_step: Network calls per plan; null makes one per noise level that a control step
+            descends, N / h.
+        update: ``"ddim"`` or ``"ddpm"``.
+        start: Buffer that an episode starts from: ``"denoise"`` samples a whole window and noises
+            it back to the ladder, ``"zero"`` and ``"constant"`` noise a window of zeros or of the
+            current position.
+        start_calls: Network calls of ``"denoise"``; null makes h * calls_per_step.
+        start_key: Observation key that holds the current position in action units; needed by
+            ``"constant"``.
     """
 
     num_execute: int = 8
@@ -35,19 +124,32 @@ class SamplingConfig:
     start: str = "denoise"
     start_calls: int | None = None
     start_key: str = ""
-    prefix_guidance: str = ""
 
     def __post_init__(self) -> None:
-        """Reject unknown choices."""
-        if self.start not in START_BUFFERS:
-            raise ValueError(f"start must be one of {START_BUFFERS}, got {self.start!r}")
-        if self.prefix_guidance not in ("", *GUIDANCES):
+        """Reject unknown choices, and those that would have no effect."""
+        _check_numbers(num_execute=self.num_execute, calls_per_step=self.calls_per_step)
+        _check_numbers(start_calls=self.start_calls)
+        _check_choice("update", self.update, UPDATES)
+        _check_choice("start", self.start, START_BUFFERS)
+        if self.start_calls is not None and self.start != "denoise":
             raise ValueError(
-                f"prefix_guidance must be one of {GUIDANCES} or empty, got {self.prefix_guidance!r}"
+                f"start_calls {self.start_calls} has no effect with start {self.start!r}, only "
+                "with 'denoise'; leave it out"
             )
-        for name in ("calls_per_step", "start_calls"):
-            num_calls = getattr(self, name)
-            if num_calls is not None and num_calls < 1:
-                raise ValueError(
-                    f"{name} must be at least 1, or null for as many as there are, got {num_calls}"
-                )
+        if self.start_key and self.start != "constant":
+            raise ValueError(
+                f"start_key {self.start_key!r} has no effect with start {self.start!r}, only with "
+                "'constant'; leave it out"
+            )
+
+
+def _check_numbers(**numbers: int | None) -> None:
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            hint = "" if name == "num_execute" else ", or null for as many as there are"
+            raise ValueError(f"{name} must be at least 1{hint}, got {number}")
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {choices}, got {value!r}")

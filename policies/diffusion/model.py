@@ -2,61 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...decoding.rolling import Ladder
-from ...decoding.samplers import PREDICTIONS, prediction_target
+from ...decoding.samplers import prediction_target
 from ...decoding.schedules import NoiseSchedule
-from ..networks.build import NetworkConfig, build_network
+from ..networks.build import build_network
+from ..networks.config import WindowSizes
 from ..normalizer import Normalizer
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Everything needed to rebuild a `DiffusionModel` before its weights are loaded.
-
-    Attributes:
-        horizon: Window length H, past slots included.
-        num_obs_steps: Observation frames To.
-        num_levels: Noise levels N.
-        ladders: Rolling buffers that the model is trained for, each written "Ta x h", e.g. "8x2"
-            for two chunks of eight actions; none for a plain Diffusion Policy.
-        prediction: What the network predicts.
-        jump: Whether the network is told how far one call moves the levels.
-        network: Network and its size.
-        max_latency: Control steps that the first chunk of a buffer may begin after the newest
-            observation; the actions in between are given to the network. The window must have room
-            for them beside the chunks.
-    """
-
-    horizon: int = 17
-    num_obs_steps: int = 2
-    num_levels: int = 120
-    ladders: tuple[str, ...] = ()
-    prediction: str = "sample"
-    jump: bool = False
-    network: NetworkConfig = field(default_factory=NetworkConfig)
-    max_latency: int = 0
-
-
-def parse_ladder(text: str, config: ModelConfig) -> Ladder:
-    """Read a ladder written as ``"8x2"``: chunks of 8 actions, 2 of them.
-
-    Raises:
-        ValueError: If it is written otherwise, or does not fit the window or the noise levels.
-    """
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
-    if match is None:
-        raise ValueError(f"a ladder is written 'Ta x h', e.g. '8x2', got {text!r}")
-    num_execute, num_chunks = map(int, match.groups())
-    num_past = config.num_obs_steps - 1
-    return Ladder(config.horizon, num_past, num_execute, num_chunks, config.num_levels)
+from .config import ModelConfig, parse_ladder
 
 
 @dataclass(frozen=True)
@@ -93,24 +52,12 @@ class DiffusionModel(nn.Module):
         action_dim: int,
     ) -> None:
         super().__init__()
-        if not 1 <= config.num_obs_steps <= config.horizon:
-            raise ValueError(
-                f"num_obs_steps must be between 1 and horizon {config.horizon}, "
-                f"got {config.num_obs_steps}"
-            )
-        if config.prediction not in PREDICTIONS:
-            raise ValueError(f"prediction must be one of {PREDICTIONS}, got {config.prediction!r}")
         self.config = config
         self.observation_shapes = dict(observation_shapes)
         self.schedule = NoiseSchedule(config.num_levels)
         # Modules around the network that programs of this model share, by class.
         self.parts: dict[type[nn.Module], Any] = {}
         self.ladders = tuple(parse_ladder(text, config) for text in config.ladders)
-        if config.max_latency < 0 or (config.max_latency and not self.ladders):
-            raise ValueError(
-                "max_latency must be at least 0, and 0 without ladders (a streaming policy's), got "
-                f"{config.max_latency}"
-            )
         # What training visits: every ladder at every latency.
         self.delayed_ladders = tuple(
             ladder.delayed(latency)
@@ -122,10 +69,7 @@ class DiffusionModel(nn.Module):
         self.action_normalizer = Normalizer(action_dim)
         self.network = build_network(
             config.network,
-            horizon=config.horizon,
-            action_dim=action_dim,
-            observation_dim=config.num_obs_steps * frame_dim,
-            jump=config.jump,
+            WindowSizes(config.horizon, action_dim, config.num_obs_steps * frame_dim, config.jump),
         )
 
     @property
@@ -136,7 +80,7 @@ class DiffusionModel(nn.Module):
     @property
     def num_past(self) -> int:
         """Window slots before the current action, To - 1."""
-        return self.config.num_obs_steps - 1
+        return self.config.num_past
 
     def flatten(self, observation: Mapping[str, Tensor]) -> Tensor:
         """Join the frames of all keys, shapes (B, To, *shape), into normalised (B, To * O)."""

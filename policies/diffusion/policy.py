@@ -12,7 +12,7 @@ from ..programs.engines.engine import Engine, make_engine
 from ..programs.engines.memory import Memory
 from ..programs.program import Call, Port, Program
 from ..programs.rows import RowNoise
-from .config import SamplingConfig
+from .config import DiffusionSampling
 from .model import DiffusionModel
 from .reverse import Physical, noise_names, reverse_program
 
@@ -86,7 +86,7 @@ class DiffusionPolicy:
         self,
         model: DiffusionModel,
         action_spec: ActionSpec,
-        sampling: SamplingConfig,
+        sampling: DiffusionSampling,
         engine: str = "eager",
     ) -> None:
         self.action_spec, self.model = action_spec, model

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from ...decoding import ActionSpec, ActionTrajectory, Observation
 from ...decoding.prefix_guidance import guided_clean, prefix_weights
-from ...decoding.samplers import StepCoefficients, spaced_levels, step_coefficients
-from ...decoding.schedules import NoiseSchedule
+from ...decoding.samplers import apply_step, spaced_levels, step_coefficients
 from ..programs.rows import RowNoise
-from .config import SamplingConfig
+from .config import DiffusionSampling
 from .model import DiffusionModel
 from .policy import ActionHead, check_num_execute
 
@@ -36,7 +35,7 @@ class RealTimeChunkingPolicy:
         self,
         model: DiffusionModel,
         action_spec: ActionSpec,
-        sampling: SamplingConfig,
+        sampling: DiffusionSampling,
         engine: str = "eager",
     ) -> None:
         if engine != "eager":
@@ -104,36 +103,26 @@ class RealTimeChunkingPolicy:
         return old, weights
 
     def _denoise(self, x: Tensor, context: Tensor, old: Tensor, weights: Tensor) -> Tensor:
-        """DDIM with the clean estimate replaced by the guided one."""
+        """DDIM whose network predicts the guided clean estimate."""
         schedule, horizon = self._model.schedule, x.shape[1]
-        for level, after in pairwise(self._levels):
-            steps = step_coefficients(
-                schedule,
-                np.full(horizon, level),
-                np.full(horizon, after),
-                self._model.config.prediction,
-                "ddim",
-            )
-            predict = self._clean_estimate(int(level), context, steps)
-            a, s = _signal_and_sigma(schedule, level)
-            a_next, s_next = _signal_and_sigma(schedule, after)
-            clean = guided_clean(predict, x, old, weights, a, self._guidance)
-            x = a_next * clean.clamp(-1, 1) + s_next / s * (x - a * clean)
+        for pair in pairwise(self._levels):
+            level, after = (np.full(horizon, one) for one in pair)
+            predict = self._clean_estimate(level, after, context)
+            signal = float(schedule.signals[pair[0]])
+            clean = guided_clean(predict, x, old, weights, signal, self._guidance)  # (r, h, d)
+            x = apply_step(x, clean, step_coefficients(schedule, level, after, "sample", "ddim"))
         return x
 
     def _clean_estimate(
-        self, level: int, context: Tensor, steps: StepCoefficients
+        self, level: np.ndarray, after: np.ndarray, context: Tensor
     ) -> Callable[[Tensor], Tensor]:
-        """The network at one level as a function from noisy to clean actions."""
+        """The network at one level (H,) as a function from noisy to clean actions."""
+        prediction = self._model.config.prediction
+        steps = step_coefficients(self._model.schedule, level, after, prediction, "ddim")
         p_x, p_f = float(steps.p_x[0]), float(steps.p_f[0])
 
         def predict(x: Tensor) -> Tensor:
-            levels = torch.full(x.shape[:2], level)
+            levels = torch.from_numpy(level).expand(len(x), -1)
             return p_x * x + p_f * self._model.predict(x, levels, context)
 
         return predict
-
-
-def _signal_and_sigma(schedule: NoiseSchedule, level: int) -> tuple[float, float]:
-    alpha_bar = float(schedule.alpha_bar[level])
-    return alpha_bar**0.5, (1 - alpha_bar) ** 0.5

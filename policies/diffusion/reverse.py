@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...decoding.samplers import StepCoefficients, step_coefficients
+from ...decoding.samplers import reverse_step, step_coefficients
 from ..programs.program import Call, Port, Program
 from .model import DiffusionModel
 
@@ -73,23 +73,11 @@ class ReverseStep(nn.Module):
             modulation: Output of `Encode`, shape (R, ...).
             x: Noisy normalised actions, shape (R, H, D).
             level_modulation: Output of `Denoiser.embed_level`, shape (1, ...).
-            coefficients: A `StepCoefficients`, shape (6, 1, H, 1).
+            coefficients: `StepCoefficients.tensor`, shape (6, H, 1).
             noise: Standard normal, shape (R, H, D), where the step adds any.
         """
         output = self.network.denoise(x, level_modulation, modulation)
-        if self.predicts_sample:
-            # p_x = 0 and p_f = 1; for a small network every operation counts.
-            c_0, c_x, c_f = coefficients[2:5].unbind(0)
-            stepped = c_0 * output.clamp(-1, 1) + c_x * x + c_f * output
-        else:
-            stepped = reverse_step(x, output, coefficients)
-        return stepped if noise is None else stepped + coefficients[5] * noise
-
-
-def reverse_step(x: Tensor, output: Tensor, coefficients: Tensor, clip: float = 1.0) -> Tensor:
-    """`decoding.samplers.apply_step` without noise; coefficients (5 or 6, 1, H, 1)."""
-    p_x, p_f, c_0, c_x, c_f = coefficients[:5].unbind(0)
-    return c_0 * (p_x * x + p_f * output).clamp(-clip, clip) + c_x * x + c_f * output
+        return reverse_step(x, output, coefficients, noise, predicts_sample=self.predicts_sample)
 
 
 class Physical(nn.Module):
@@ -159,7 +147,7 @@ def reverse_program(model: DiffusionModel, levels: Sequence[np.ndarray], update:
         x = "window" if index == len(steps) - 1 else f"x.{index + 1}"
         constants = {
             "level_modulation": _embed(model, level, _jump(level, next_level)),
-            "coefficients": _stacked(step).to(_device(model)),
+            "coefficients": step.tensor().to(_device(model)),
         }
         calls.append(Call(_part(ReverseStep, model), arguments, (x,), constants))
     return Program(inputs, {"window": window}, calls, len(steps))
@@ -189,10 +177,6 @@ def _observation_port(model: DiffusionModel) -> Port:
     scale, offset = normalizer.scale.cpu().numpy(), normalizer.offset.cpu().numpy()
     # Half the range of a min-max normaliser.
     return Port((model.config.num_obs_steps, len(scale)), -offset / scale, 0.5 / np.abs(scale))
-
-
-def _stacked(step: StepCoefficients) -> Tensor:
-    return torch.from_numpy(np.stack(step).astype(np.float32))[:, None, :, None]
 
 
 def _jump(level: np.ndarray, next_level: np.ndarray) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -28,8 +27,8 @@ class Emit(nn.Module):
         super().__init__()
         self.ladder, self.physical = ladder, physical
         # Executed actions are noised again: the network was trained on past slots at that level.
-        alpha_bar = model.schedule.alpha_bar[ladder.levels_per_step]
-        self.signal, self.sigma = float(np.sqrt(alpha_bar)), float(np.sqrt(1 - alpha_bar))
+        level, schedule = ladder.levels_per_step, model.schedule
+        self.signal, self.sigma = float(schedule.signals[level]), float(schedule.sigmas[level])
 
     @property
     def num_shifted(self) -> int:

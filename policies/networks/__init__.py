@@ -1,6 +1,7 @@
 """Denoising networks behind one call signature."""
 
-from .build import NetworkConfig, build_network
+from .build import NETWORKS, build_network
+from .config import NetworkConfig, WindowSizes
 from .denoiser import Denoiser
 
-__all__ = ["Denoiser", "NetworkConfig", "build_network"]
+__all__ = ["NETWORKS", "Denoiser", "NetworkConfig", "WindowSizes", "build_network"]

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from .config import NetworkConfig, WindowSizes
+
 
 class Denoiser(nn.Module, ABC):
     """A network that looks at a noisy action window and predicts noise, action or velocity.
@@ -13,7 +15,20 @@ class Denoiser(nn.Module, ABC):
     The call is split in three, because the parts run at different rates when deployed: the
     levels of a deterministic ladder never change (a table), the observation changes once per
     control step, and only `denoise` runs once per network call.
+
+    To add one: a subclass in a file of its own, and its line in `build.NETWORKS`; or, in a package
+    of one's own, an entry point of the group ``hotloop.networks``, or nothing but
+    ``network.kind=module:Name``.
     """
+
+    @classmethod
+    @abstractmethod
+    def build(cls, config: NetworkConfig, sizes: WindowSizes) -> Denoiser:
+        """Build the network with new weights.
+
+        Raises:
+            ValueError: If a size or a choice in `config` does not fit it.
+        """
 
     @abstractmethod
     def embed_level(self, level: Tensor, jump: Tensor | None = None) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .config import NetworkConfig, WindowSizes
 from .denoiser import Denoiser
 from .levels import LevelEmbedding
 
@@ -70,6 +71,20 @@ class MLPDenoiser(Denoiser):
         self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(num_blocks))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.head = nn.Linear(width, horizon * action_dim)
+
+    @classmethod
+    def build(cls, config: NetworkConfig, sizes: WindowSizes) -> MLPDenoiser:
+        """Build it with new weights; see `Denoiser.build`."""
+        config.refuse("level_embedding", "options")
+        return cls(
+            sizes.horizon,
+            sizes.action_dim,
+            sizes.observation_dim,
+            width=config.width,
+            num_blocks=config.depth,
+            max_angle=config.max_angle,
+            jump=sizes.jump,
+        )
 
     def embed_level(self, level: Tensor, jump: Tensor | None = None) -> Tensor:
         """Return the input shift and the FiLM of every block, shape (B, W * (3 + 2 * blocks))."""

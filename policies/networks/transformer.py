@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .config import NetworkConfig, WindowSizes
 from .denoiser import Denoiser
 from .levels import LevelEncoder
 
@@ -106,6 +107,19 @@ class TransformerDenoiser(Denoiser):
         self.blocks = nn.ModuleList(TransformerBlock(width, num_heads) for _ in range(num_layers))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.head = nn.Linear(width, action_dim)
+
+    @classmethod
+    def build(cls, config: NetworkConfig, sizes: WindowSizes) -> TransformerDenoiser:
+        """Build it with new weights; see `Denoiser.build`."""
+        config.refuse("level_embedding", "options")
+        return cls(
+            sizes.action_dim,
+            sizes.observation_dim,
+            width=config.width,
+            num_layers=config.depth,
+            max_angle=config.max_angle,
+            jump=sizes.jump,
+        )
 
     def embed_level(self, level: Tensor, jump: Tensor | None = None) -> Tensor:
         """Return the level term of every modulation and the positions, shape (B, H, F)."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .config import NetworkConfig, WindowSizes
 from .denoiser import Denoiser
 from .levels import LevelEncoder
 
@@ -133,6 +134,20 @@ class UNet1DDenoiser(Denoiser):
             nn.ConvTranspose1d(a, a, 4, stride=2, padding=1) for a, _ in pairs
         )
         self.head = nn.Sequential(_conv_block(dims[0], dims[0]), nn.Conv1d(dims[0], action_dim, 1))
+
+    @classmethod
+    def build(cls, config: NetworkConfig, sizes: WindowSizes) -> UNet1DDenoiser:
+        """Build it with new weights; see `Denoiser.build`."""
+        config.refuse("options")
+        return cls(
+            sizes.horizon,
+            sizes.action_dim,
+            sizes.observation_dim,
+            dims=tuple(config.width * 2**level for level in range(config.depth)),
+            level_embedding=config.level_embedding or LEVEL_EMBEDDINGS[0],
+            max_angle=config.max_angle,
+            jump=sizes.jump,
+        )
 
     def embed_level(self, level: Tensor, jump: Tensor | None = None) -> Tensor:
         """Return the level term of every FiLM, resolutions joined, shape (B, ...)."""

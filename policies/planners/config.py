@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ...decoding.samplers import PREDICTIONS
-from ..networks.build import NetworkConfig
+from ..networks.config import NetworkConfig
 
 DRAFTS = ("rollout", "noise")
 SELECTIONS = ("first", "critic", "value")

@@ -115,8 +115,11 @@ def entry_constants(model: PlannerModel, level: np.ndarray, from_noise: bool) ->
 
     Of a draft that only holds the pinned positions, which are at level 0, the rest is dropped.
     """
-    alpha_bar = (level == 0).astype(float) if from_noise else model.schedule.alpha_bar[level]
-    parts = {"signal": np.sqrt(alpha_bar), "sigma": np.sqrt(1 - alpha_bar)}
+    schedule, known = model.schedule, (level == 0).astype(float)
+    parts = {
+        "signal": known if from_noise else schedule.signals[level],
+        "sigma": 1 - known if from_noise else schedule.sigmas[level],
+    }
     return {name: torch.from_numpy(part).float()[:, None] for name, part in parts.items()}
 
 
@@ -131,7 +134,7 @@ def denoise_constants(
     scaled = torch.from_numpy(level)[None].float() / model.config.num_levels
     tensors = {
         "level_modulation": model.denoiser.embed_level(scaled),
-        "coefficients": torch.from_numpy(np.stack(step)).float()[:, None, :, None],
+        "coefficients": step.tensor(),
     }
     if sampling.value_steps:
         assert model.value is not None

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ...decoding.schedules import NoiseSchedule
 from ..networks.build import build_network
 from ..networks.causal import Cache, CausalTransformer
+from ..networks.config import WindowSizes
 from ..networks.heads import PlanValue, Regressor
 from ..normalizer import Normalizer
 from .config import PlannerConfig
@@ -180,11 +181,7 @@ class PlannerModel(nn.Module):
         # Largest return of the data, physical: every return is a share of it.
         self.register_buffer("return_scale", torch.ones(()))
         self.denoiser = build_network(
-            config.network,
-            horizon=config.horizon,
-            action_dim=self.plan_dim,
-            observation_dim=2,
-            jump=False,
+            config.network, WindowSizes(config.horizon, self.plan_dim, observation_dim=2)
         )
         step_dim, width = 2 * self.state_dim, config.inverse_width
         self.inverse = None if config.joint else Regressor(step_dim, action_dim, width)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...decoding.autoregression import correct, rollout
 from ...decoding.guidance import classifier_free, value_guidance
-from ..diffusion.reverse import reverse_step
+from ...decoding.samplers import reverse_step
 from .config import PlannerSampling
 from .model import PlannerModel
 
@@ -190,7 +190,7 @@ class Denoise(nn.Module):
         Args:
             x: Encoded plans.
             level_modulation: Output of `Denoiser.embed_level`, shape (1, ...).
-            coefficients: p_x, p_f, c_0, c_x, c_f and c_z, shape (6, 1, H, 1).
+            coefficients: `StepCoefficients.tensor`, shape (6, H, 1).
             conditional: Modulation of the return asked for, shape (R, ...).
             unconditional: Modulation of no condition, shape (R, ...). Of the two, those that
                 `modulations` names.
@@ -210,7 +210,7 @@ class Denoise(nn.Module):
         denoise = partial(self._denoise, level_modulation)
         weight = guidance_weight(model, sampling)
         output = classifier_free(denoise, result, given[0], given[-1], weight)
-        result = reverse_step(result, output, coefficients[:5], model.config.clip)
+        result = reverse_step(result, output, coefficients, clip=model.config.clip)
         result = result.unflatten(0, (x.shape[0], num))
         return result if noise is None else result + sampling.temperature * coefficients[5] * noise
 

@@ -27,7 +27,8 @@ from torch.nn.functional import mse_loss
 from hotloop.decoding.plumbing.files import write_text
 from hotloop.policies.diffusion.model import DiffusionModel
 from hotloop.train.config.compose import compose
-from hotloop.train.config.training import PolicyConfig, TrainConfig
+from hotloop.train.config.policies import DenoisingConfig
+from hotloop.train.config.training import TrainConfig
 from hotloop.train.data.episodes import Episodes
 from hotloop.train.families.diffusion import initial_model, level_mixture, make_windows
 from hotloop.train.loop import Trainer
@@ -49,7 +50,7 @@ def random_episodes() -> Episodes:
 
 def hotloop_step(config: TrainConfig, episodes: Episodes) -> Callable[[], object]:
     """One optimisation step of the trainer."""
-    assert isinstance(config.policy, PolicyConfig)
+    assert isinstance(config.policy, DenoisingConfig)
     model = initial_model(config.policy, episodes, config.seed)
     windows = make_windows(model.config, episodes)
     mixture = level_mixture(config.policy, model)
@@ -60,7 +61,7 @@ def hotloop_step(config: TrainConfig, episodes: Episodes) -> Callable[[], object
 
 def bare_step(config: TrainConfig, episodes: Episodes, *, ema: bool) -> Callable[[], object]:
     """One optimisation step of a loop without anything around it."""
-    assert isinstance(config.policy, PolicyConfig)
+    assert isinstance(config.policy, DenoisingConfig)
     model = initial_model(config.policy, episodes, config.seed)
     windows = make_windows(model.config, episodes)
     batch = windows.gather(torch.arange(len(windows)))

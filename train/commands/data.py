@@ -28,6 +28,12 @@ def add_parser(
 ) -> argparse.ArgumentParser:
     """Add the ``data`` command to the ``hotloop`` parser."""
     parser = subparsers.add_parser("data", help="inspect, convert or generate demonstrations")
+    parser.set_defaults(run=run, complete=complete)
+    return parser
+
+
+def complete(parser: argparse.ArgumentParser) -> None:
+    """Add what only this command's own help needs: it asks every format of datasets."""
     actions = parser.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
 
     inspect = actions.add_parser(
@@ -53,8 +59,6 @@ def add_parser(
     replay.add_argument("source", help=_source_help() + "; or demonstrations of robosuite")
     replay.add_argument("--task", default="", help="default: what the dataset says")
     replay.add_argument("--num-episodes", type=int, default=0, help="from the first; default: all")
-    parser.set_defaults(run=run)
-    return parser
 
 
 def _source_help() -> str:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+
+import numpy as np
 
 from ...decoding import ActionSpec
 from .episodes import Episodes
 from .source import stated_rate
 
+_LOG = logging.getLogger(__name__)
+HELD = 1e-6  # how far an action that never changes may move, of itself or of 1
+
 
 def recorded_action_spec(episodes: Episodes) -> ActionSpec:
     """Names, bounds and period of recorded actions; the bounds are the smallest and largest.
 
+    An action that never changes is bounded to where it was, with one warning.
+
     Raises:
-        ValueError: If the dataset does not say its period, or something about it cannot be right,
-            or an action never changes anything.
+        ValueError: If the dataset does not say its period, or something about it cannot be right.
     """
     facts = episodes.metadata
     source = facts.get("source", "the dataset")
@@ -34,19 +40,29 @@ def recorded_action_spec(episodes: Episodes) -> ActionSpec:
     if not names or len(names) != size:
         names = [f"action {index}" for index in range(size)]
     low, high = episodes.actions.min(axis=0), episodes.actions.max(axis=0)
-    if fixed := [index for index in range(size) if not low[index] < high[index]]:
-        raise ValueError(
-            f"{source}: {', '.join(names[index] for index in fixed)} is the same in every step, so "
-            f"no policy can learn to move it; leave it out with {_without(episodes, fixed)}"
+    low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
+    still = low == high
+    if still.any():
+        fixed = [name for name, one in zip(names, still, strict=True) if one]
+        _LOG.warning(
+            "%s: %s never changes; a policy trained on it keeps it where it was. Leave it out with "
+            "%s",
+            source,
+            ", ".join(fixed),
+            _without(episodes, still),
         )
-    return ActionSpec(tuple(names), tuple(low.tolist()), tuple(high.tolist()), 1 / rate)
+    # A robot's limits must have room, if hardly any.
+    room = np.where(still, HELD * np.maximum(1, np.abs(low)), 0)
+    return ActionSpec(
+        tuple(names), tuple((low - room).tolist()), tuple((high + room).tolist()), 1 / rate
+    )
 
 
-def _without(episodes: Episodes, fixed: Sequence[int]) -> str:
-    """The setting that reads all actions but those of some indices."""
+def _without(episodes: Episodes, still: np.ndarray) -> str:
+    """The setting that reads all actions but those that stand still, shape (D,)."""
     columns = episodes.metadata.get("columns") or {}
-    column = str(columns.get("action", "")).partition("[")[0] or "ACTION_COLUMN"
-    kept = [index for index in range(episodes.actions.shape[1]) if index not in fixed]
-    if not kept or "[" in str(columns.get("action", "")):
+    chosen = str(columns.get("action", ""))
+    if still.all() or "[" in chosen:
         return "task.keys"
-    return f"task.keys, where action is '{column}[{','.join(map(str, kept))}]'"
+    kept = ",".join(str(index) for index in np.flatnonzero(~still))
+    return f"task.keys, where action is '{chosen or 'ACTION_COLUMN'}[{kept}]'"

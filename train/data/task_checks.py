@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,28 +10,13 @@ import numpy as np
 from ...envs.registry import TASKS, make_task
 from ...envs.task import Task
 from .columns import Column
+from .environment import is_same_environment, recorded_environment
 from .source import DatasetFile, Wanted, stated_rate
 
 _TOLERANCE = 1e-4  # of the range of an action, that rounding may leave it by
 _RATE_TOLERANCE = 0.01
 
 Ranges = Mapping[str, tuple[np.ndarray, np.ndarray]]
-
-
-def recorded_environment(facts: Mapping[str, Any]) -> str:
-    """Id of the environment that metadata name, such as Minari's ``env_spec``; may be empty."""
-    minari = facts.get("minari")
-    spec = minari.get("env_spec") if isinstance(minari, Mapping) else None
-    if isinstance(spec, str):
-        try:
-            spec = json.loads(spec)
-        except ValueError:
-            return ""
-    if isinstance(spec, Mapping):
-        return str(spec.get("id") or "")
-    env_args = facts.get("env_args")
-    name = env_args.get("env_name") if isinstance(env_args, Mapping) else None
-    return str(name or "")
 
 
 def task_problems(
@@ -50,14 +34,13 @@ def task_problems(
         ValueError: If there is no task `name`.
     """
     stated = facts.get("task")
-    if name and isinstance(stated, str) and stated in TASKS and stated != name:
+    if name and isinstance(stated, str) and stated in TASKS.names and stated != name:
         yield f"the metadata say task {stated!r}, not {name!r}"
-    name = name or (stated if isinstance(stated, str) and stated in TASKS else "")
+    name = name or (stated if isinstance(stated, str) and stated in TASKS.names else "")
     if not name:
         return
     task, environment = make_task(name), recorded_environment(facts)
-    base = environment.rsplit("-v", 1)[0]
-    if base and base not in task.simulator:
+    if environment and not is_same_environment(environment, task):
         yield f"recorded in {environment!r}, task {name!r} runs in {task.simulator!r}"
     keys = file.select(None, Wanted(pictures=True, instruction=True))
     action = file.column(keys["action"].column)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import Protocol
 
 import numpy as np
@@ -24,6 +25,16 @@ class Function(Protocol):
         Both are named like the graph's own inputs and outputs, in their order.
         """
         ...
+
+
+def missing_packages(name: str, *packages: str) -> Exception | None:
+    """Return the error that says which packages of an engine are not installed, None if none."""
+    missing = [package for package in packages if find_spec(package) is None]
+    if not missing:
+        return None
+    return ImportError(
+        f"engine {name!r} needs {', '.join(missing)}; install with `pip install 'hotloop[runtime]'`"
+    )
 
 
 class BoundEngine:

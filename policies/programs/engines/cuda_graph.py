@@ -31,6 +31,15 @@ class CudaGraphEngine:
         self._program = program.to(self._device)
         self._memories: dict[int, Memory] = {}
 
+    @staticmethod
+    def obstacle() -> Exception | None:
+        """A GPU is needed; see `Engine`."""
+        if torch.cuda.is_available():
+            return None
+        return ValueError(
+            "engine 'cuda-graph' needs an NVIDIA GPU that PyTorch can use: none found"
+        )
+
     def memory(self, rows: int) -> Memory:
         """Memory of a run; see `Engine`."""
         if rows not in self._memories:

@@ -22,6 +22,11 @@ class EagerEngine:
         self._device = next(parameters, torch.zeros(0)).device
         self._memories: dict[int, Memory] = {}
 
+    @staticmethod
+    def obstacle() -> Exception | None:
+        """Nothing is lacking anywhere; see `Engine`."""
+        return None
+
     def memory(self, rows: int) -> Memory:
         """Memory of a run; see `Engine`."""
         if rows not in self._memories:

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
-import os
-import shutil
 from collections.abc import Mapping
-from importlib.util import find_spec
 from typing import Protocol
 
 import numpy as np
-import torch
 
+from ....decoding.plumbing.plugins import Registry
 from ..program import Program
 from .eager import EagerEngine
 from .memory import Memory
 
-ENGINES = ("eager", "compile", "onnx", "openvino", "cuda-graph")
 # Largest accepted difference from eager PyTorch, in units of the outputs' scales; float32 rounding
 # stays two orders of magnitude below, a half-precision matrix product does not.
 TOLERANCE = 1e-3
-_RUNTIME_PACKAGES = {
-    "onnx": ("onnx", "onnxscript", "onnxruntime"),
-    "openvino": ("onnx", "onnxscript", "openvino"),
-}
 
 
 class Engine(Protocol):
     """Executes one program for any number of rows.
+
+    A class that is made from a `Program`. To add one: the class in a file of its own, and its line
+    in `ENGINES`; or, in a package of one's own, an entry point of the group ``hotloop.engines``, or
+    nothing but ``engine=module:Name``.
 
     Attributes:
         parity: Largest absolute difference from eager PyTorch, found when the engine was built, in
@@ -36,9 +31,46 @@ class Engine(Protocol):
 
     parity: float
 
+    def __init__(self, program: Program) -> None: ...
+
+    @staticmethod
+    def obstacle() -> Exception | None:
+        """Return the error that says what the engine lacks on this machine, None if nothing."""
+        ...
+
     def memory(self, rows: int) -> Memory:
         """Memory of a run of so many rows, the same at every call."""
         ...
+
+
+ENGINES: Registry[type[Engine]] = Registry(
+    "hotloop.engines",
+    "engine",
+    {
+        "eager": "eager:EagerEngine",
+        "compile": "torch_compile:CompiledEngine",
+        "onnx": "onnx_runtime:OnnxRuntimeEngine",
+        "openvino": "openvino_runtime:OpenVinoEngine",
+        "cuda-graph": "cuda_graph:CudaGraphEngine",
+    },
+    str(__package__),
+)
+
+
+def engine_class(name: str) -> type[Engine]:
+    """The engine called `name`.
+
+    Raises:
+        ValueError: If there is none.
+        ImportError: If it is a plugin's, or one's own, and cannot be imported.
+    """
+    found = ENGINES.get(name)
+    if not (isinstance(found, type) and hasattr(found, "memory") and hasattr(found, "obstacle")):
+        raise ValueError(
+            f"engine {name!r} is {found!r}; an engine must be a class with the members of "
+            "hotloop.policies.programs.engines.engine.Engine"
+        )
+    return found
 
 
 def make_engine(name: str, program: Program) -> Engine:
@@ -49,15 +81,11 @@ def make_engine(name: str, program: Program) -> Engine:
             results are not those of eager PyTorch.
         ImportError: If a package is missing.
     """
-    if name not in ENGINES:
-        near = difflib.get_close_matches(name, ENGINES, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {name!r}{hint}")
-    if name == "eager":
-        return EagerEngine(program)
     if obstacle := find_obstacle(name):
         raise obstacle
     engine = _build(name, program)
+    if isinstance(engine, EagerEngine) and engine.parity == 0:
+        return engine
     engine.parity = max_difference(engine, EagerEngine(program), program)
     # Written so that NaN, which fails every comparison, is a mismatch.
     if not engine.parity <= TOLERANCE:
@@ -69,29 +97,14 @@ def make_engine(name: str, program: Program) -> Engine:
 
 
 def installed_engines() -> tuple[str, ...]:
-    """Names of the engines that this machine can run."""
-    return tuple(name for name in ENGINES if find_obstacle(name) is None)
+    """Names of the engines that this machine can run, eager first."""
+    names = sorted(ENGINES.names, key=lambda name: name != "eager")
+    return tuple(name for name in names if find_obstacle(name) is None)
 
 
 def find_obstacle(name: str) -> Exception | None:
     """Return the error that says what the engine called `name` lacks here, None if nothing."""
-    missing = [package for package in _RUNTIME_PACKAGES.get(name, ()) if find_spec(package) is None]
-    if missing:
-        return ImportError(
-            f"engine {name!r} needs {', '.join(missing)}; install with "
-            "`pip install 'hotloop[runtime]'`"
-        )
-    compiler = os.environ.get("CXX", "g++")
-    if name == "compile" and shutil.which(compiler) is None:
-        return ValueError(
-            f"engine 'compile' needs a C++ compiler, and {compiler!r} is not on the PATH; install "
-            "g++ or point the environment variable CXX to a compiler"
-        )
-    if name == "cuda-graph" and not torch.cuda.is_available():
-        return ValueError(
-            "engine 'cuda-graph' needs an NVIDIA GPU that PyTorch can use: none found"
-        )
-    return None
+    return engine_class(name).obstacle()
 
 
 def run(engine: Engine, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -121,18 +134,4 @@ def max_difference(engine: Engine, reference: Engine, program: Program, seed: in
 
 
 def _build(name: str, program: Program) -> Engine:
-    if name == "cuda-graph":
-        from .cuda_graph import CudaGraphEngine
-
-        return CudaGraphEngine(program)
-    if name == "compile":
-        from .torch_compile import CompiledEngine
-
-        return CompiledEngine(program)
-    from .bound import BoundEngine
-
-    if name == "onnx":
-        from .onnx_runtime import OnnxRuntimeFunction as Function
-    else:
-        from .openvino_runtime import OpenVinoFunction as Function
-    return BoundEngine(program, Function)
+    return engine_class(name)(program)

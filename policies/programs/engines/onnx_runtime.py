@@ -4,12 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnxruntime
 import torch
 
-from .bound import Run
+from ....decoding.plumbing.extras import require
+from ..program import Program
+from .bound import BoundEngine, Run, missing_packages
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+
+class OnnxRuntimeEngine(BoundEngine):
+    """Runs a program with ONNX Runtime.
+
+    Args:
+        program: What to run.
+    """
+
+    def __init__(self, program: Program) -> None:
+        super().__init__(program, OnnxRuntimeFunction)
+
+    @staticmethod
+    def obstacle() -> Exception | None:
+        """Packages are needed; see `Engine`."""
+        return missing_packages("onnx", "onnx", "onnxscript", "onnxruntime")
 
 
 class OnnxRuntimeFunction:
@@ -20,13 +41,15 @@ class OnnxRuntimeFunction:
     """
 
     def __init__(self, graph: bytes) -> None:
-        options = onnxruntime.SessionOptions()
+        runtime = require("onnxruntime", "runtime")
+        options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.inter_op_num_threads = 1
         # Threads that spin while they wait starve whatever else the robot's cores have to do.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
+        self._value = runtime.OrtValue.ortvalue_from_numpy
+        self._session: onnxruntime.InferenceSession = runtime.InferenceSession(
             graph, options, providers=["CPUExecutionProvider"]
         )
 
@@ -35,10 +58,10 @@ class OnnxRuntimeFunction:
         binding = self._session.io_binding()
         # On a CPU these share the arrays' memory instead of copying it.
         for name, array in inputs.items():
-            binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
+            binding.bind_ortvalue_input(name, self._value(array))
         ports = self._session.get_outputs()
         for port, array in zip(ports, outputs.values(), strict=True):
-            binding.bind_ortvalue_output(port.name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
+            binding.bind_ortvalue_output(port.name, self._value(array))
         # Keeps the arrays alive as long as the call.
         arrays = (*inputs.values(), *outputs.values())
         return partial(_run, self._session, binding, arrays)

@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import openvino
 import torch
 
-from .bound import Run
+from ....decoding.plumbing.extras import require
+from ..program import Program
+from .bound import BoundEngine, Run, missing_packages
+
+if TYPE_CHECKING:
+    import openvino
+
+
+class OpenVinoEngine(BoundEngine):
+    """Runs a program with OpenVINO.
+
+    Args:
+        program: What to run.
+    """
+
+    def __init__(self, program: Program) -> None:
+        super().__init__(program, OpenVinoFunction)
+
+    @staticmethod
+    def obstacle() -> Exception | None:
+        """Packages are needed; see `Engine`."""
+        return missing_packages("openvino", "onnx", "onnxscript", "openvino")
 
 
 class OpenVinoFunction:
@@ -19,7 +40,8 @@ class OpenVinoFunction:
     """
 
     def __init__(self, graph: bytes) -> None:
-        self._core = openvino.Core()
+        self._openvino = require("openvino", "runtime")
+        self._core: openvino.Core = self._openvino.Core()
         self._graph = graph
         self._compiled: dict[bool, openvino.CompiledModel] = {}
 
@@ -28,9 +50,9 @@ class OpenVinoFunction:
         single_row = all(len(array) == 1 for array in outputs.values())
         request = self._compile(inputs, single_row).create_infer_request()
         for name, array in inputs.items():
-            request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
+            request.set_tensor(name, self._openvino.Tensor(array, shared_memory=True))
         for index, array in enumerate(outputs.values()):
-            request.set_output_tensor(index, openvino.Tensor(array, shared_memory=True))
+            request.set_output_tensor(index, self._openvino.Tensor(array, shared_memory=True))
         arrays = (*inputs.values(), *outputs.values())
 
         # The default argument keeps the arrays alive as long as the call.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import warnings
 from dataclasses import replace
 from typing import Any
@@ -26,6 +28,18 @@ class CompiledEngine(EagerEngine):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             super().__init__(_compiled(program))
+        self.parity = float("nan")
+
+    @staticmethod
+    def obstacle() -> Exception | None:
+        """A C++ compiler is needed; see `Engine`."""
+        compiler = os.environ.get("CXX", "g++")
+        if shutil.which(compiler) is not None:
+            return None
+        return ValueError(
+            f"engine 'compile' needs a C++ compiler, and {compiler!r} is not on the PATH; install "
+            "g++ or point the environment variable CXX to a compiler"
+        )
 
     def _make_memory(self, rows: int) -> Memory:
         memory = super()._make_memory(rows)

@@ -1,0 +1,22 @@
+"""Diffusion Policy and Streaming Diffusion Policy as kinds of policy."""
+
+from __future__ import annotations
+
+from ...decoding import ActionSpec
+from ..kinds import Kind
+from .config import DiffusionSampling, ModelConfig, StreamingSampling
+from .model import DiffusionModel
+from .policy import DiffusionPolicy
+from .real_time_chunking import RealTimeChunkingPolicy
+from .streaming import StreamingDiffusionPolicy
+
+
+def _diffusion_policy(
+    model: DiffusionModel, action_spec: ActionSpec, sampling: DiffusionSampling, engine: str
+) -> DiffusionPolicy | RealTimeChunkingPolicy:
+    make = RealTimeChunkingPolicy if sampling.prefix_guidance else DiffusionPolicy
+    return make(model, action_spec, sampling, engine)
+
+
+DIFFUSION = Kind(ModelConfig, DiffusionModel, DiffusionSampling, _diffusion_policy)
+STREAMING = Kind(ModelConfig, DiffusionModel, StreamingSampling, StreamingDiffusionPolicy)

@@ -1,0 +1,67 @@
+"""Network choice and sizes as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Which denoiser and how large.
+
+    Attributes:
+        kind: ``"mlp"`` (residual), ``"unet"`` (1-D convolutions), ``"transformer"``, a plugin's
+            network, or one's own as ``module:Name``.
+        width: Features of the MLP, channels of the first U-Net level, transformer width.
+        depth: Residual blocks, U-Net resolutions (channels double), transformer layers.
+        level_embedding: ``"concatenated"``, as in the paper, ties the network to one horizon;
+            ``"per_position"`` does not. A choice of the U-Net only; null is the paper's.
+        max_angle: Angle of the fastest level feature [rad].
+        options: Further choices of a network that is not hotloop's own.
+    """
+
+    kind: str = "mlp"
+    width: int = 512
+    depth: int = 3
+    level_embedding: str | None = None
+    max_angle: float = 6.0
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Reject sizes of no network."""
+        if min(self.width, self.depth) < 1:
+            raise ValueError(
+                f"network.width and network.depth must be at least 1, got {self.width} and "
+                f"{self.depth}"
+            )
+
+    def refuse(self, *unread: str) -> None:
+        """Raise ValueError if a choice was made that a network, of which these are, does not read.
+
+        A network calls it with all the names that it has no use for.
+        """
+        for name in unread:
+            default = {} if name == "options" else getattr(NetworkConfig, name)
+            if getattr(self, name) != default:
+                raise ValueError(
+                    f"network {self.kind!r} has no choice network.{name}, got "
+                    f"{getattr(self, name)!r}; leave it out"
+                )
+
+
+@dataclass(frozen=True)
+class WindowSizes:
+    """What a network looks at.
+
+    Attributes:
+        horizon: Window length H.
+        action_dim: Action size D.
+        observation_dim: Size of the flattened observation history C.
+        jump: Whether the network is told how far one call moves the levels.
+    """
+
+    horizon: int
+    action_dim: int
+    observation_dim: int
+    jump: bool = False
