@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from ....decoding.plumbing.lfs import is_pointer, pointer_message
+from ....decoding.plumbing.files import recover
 from ....decoding.plumbing.plugins import Registry
 from ..cache import EpisodeCache
 from ..columns import naming, require_path
 from ..decode import Allocate, Decoding
 from ..episodes import Episodes
+from ..pointers import is_pointer, pointer_message
 from ..source import DatasetFile, Wanted
 from .format import Format
 
@@ -155,13 +156,13 @@ def open_with(
 
 def find_dataset(name: Path | str) -> Path:
     """Path of a dataset given by path or id; errors as in `read_episodes`."""
-    text, path = str(name), Path(name)
+    text, path = str(name), recover(Path(name))
     if path.exists():
         return path
     formats = all_formats().values()
     for kind in formats:
         if (found := kind.locate(text)) is not None:
-            return found
+            return recover(found)
     known = [known for kind in formats for known in kind.ids()]
     nearest = difflib.get_close_matches(text, known, n=4, cutoff=0.5)
     if nearest and not path.suffix:

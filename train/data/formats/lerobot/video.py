@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .....decoding.plumbing.extras import require
-from .....decoding.plumbing.lfs import is_pointer, pointer_message
+from ...pointers import is_pointer, pointer_message
 from .metadata import Feature
 
 
