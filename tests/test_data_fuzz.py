@@ -1,6 +1,6 @@
 """Damaged datasets of every format: the right result, or one sentence that names the dataset.
 
-`HOTLOOP_NIGHTLY=1` tries 10,000 inputs of each format, otherwise 200.
+200 inputs of each format; nightly runs set HOTLOOP_FUZZ_INPUTS=10000.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hotloop.train.data import Episodes, read_episodes, write_episodes
 from hotloop.train.data.conformance import example_episodes
 from hotloop.train.data.inspect import inspect_dataset
 
-NUM_INPUTS = 10_000 if os.environ.get("HOTLOOP_NIGHTLY") else 200
+NUM_INPUTS = int(os.environ.get("HOTLOOP_FUZZ_INPUTS", "200"))
 NAMES = {
     "d4rl": "a.hdf5",
     "robomimic": "a.h5",

@@ -26,7 +26,7 @@ def example_episodes(*, pictures: bool = False) -> Episodes:
     rng, ends = np.random.default_rng(0), np.array([3, 7, 12])
 
     def observe(num_rows: int) -> dict[str, np.ndarray]:
-        found = {
+        found: dict[str, np.ndarray] = {
             "observation.state": rng.normal(size=(num_rows, 4)).astype(np.float32),
             "observation.goal": rng.normal(size=(num_rows, 2)).astype(np.float32),
         }

@@ -79,11 +79,6 @@ class VideoArray:
         """Videos that are not there, one sentence for each file."""
         return tuple(self._find_faults())
 
-    @property
-    def absent_episodes(self) -> list[int]:
-        """Episodes without a video."""
-        return [place.episode for place in self._places if _is_absent(place.path)]
-
     def __getitem__(self, rows: slice, /) -> np.ndarray:
         """Decode some frames; neighbouring frames of an episode are decoded in one go."""
         start, stop, _ = rows.indices(self.shape[0])
@@ -222,6 +217,7 @@ class _Container:
         return self._container
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        del kind, trace
         if self._container is not None:
             self._container.close()
         if isinstance(error, Exception) and not isinstance(error, ValueError):
