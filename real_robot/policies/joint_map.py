@@ -55,7 +55,8 @@ class JointMap:
             values: What the policy plans.
             held: Where the joints stay that it does not plan [rad or m], shape (J,).
         """
-        positions = np.broadcast_to(held, (*values.shape[:-1], len(held))).copy()
+        positions = np.empty((*values.shape[:-1], len(held)))
+        positions[:] = held
         positions[..., self.order] = self.scale[self.order] * values + self.offset[self.order]
         return positions
 
