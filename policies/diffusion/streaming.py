@@ -92,10 +92,8 @@ class StreamingDiffusionPolicy:
         buffer as it stands, with its noise levels. A row whose `step` does not continue its buffer
         starts anew.
         """
-        rows, steps, observed = (
-            array.tolist() for array in (observation.rows, step, observation.step)
-        )
-        latencies = self._buffers.latencies(rows, steps, observed)
+        rows, steps = observation.rows.tolist(), step.tolist()
+        latencies = self._buffers.latencies(rows, steps, observation.step.tolist())
         kinds = set(latencies)
         if len(kinds) == 1:
             actions = self._advance(observation, latencies[0])
