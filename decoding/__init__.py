@@ -27,9 +27,15 @@ noise, a and s the shares of signal and noise, ``a_k = sqrt(alpha_bar_k)`` and
 Comments and einops patterns write the same letters small: ``# (b, h, d)``.
 """
 
-from .executor import Executor, NotReady
-from .interface import ActionSpec, Observation, ObservationSpec, Policy
-from .trajectory import ActionTrajectory
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .executor import Executor, NotReady
+    from .interface import ActionSpec, Observation, ObservationSpec, Policy
+    from .trajectory import ActionTrajectory
 
 __all__ = [
     "ActionSpec",
@@ -40,3 +46,20 @@ __all__ = [
     "ObservationSpec",
     "Policy",
 ]
+
+# Imported when asked for: a command's help needs the plumbing of this package, but no numpy.
+_MODULES = {
+    "Executor": "executor",
+    "NotReady": "executor",
+    "ActionSpec": "interface",
+    "Observation": "interface",
+    "ObservationSpec": "interface",
+    "Policy": "interface",
+    "ActionTrajectory": "trajectory",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)

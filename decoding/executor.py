@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from .interface import Observation, Policy
+from .trajectory import ActionTrajectory
 
 
 class NotReady(ValueError):
@@ -19,13 +20,14 @@ class Row:
 
     Attributes:
         step: Next control step.
+        observed: Control step of the observation that the newest plan was made from.
         queue: Scheduled actions from `step` on, shape (D,) each.
     """
 
-    __slots__ = ("queue", "step")
+    __slots__ = ("observed", "queue", "step")
 
     def __init__(self) -> None:
-        self.step = 0
+        self.step = self.observed = 0
         self.queue: deque[np.ndarray] = deque()
 
 
@@ -115,10 +117,18 @@ class Executor:
                 row.queue.popleft()
             row.step += 1
 
-    def upcoming(self, row: int = 0) -> np.ndarray:
-        """Actions that are scheduled for a row's next steps, shape (n, D), maybe none."""
-        queue = self._acting(np.array([row]))[0].queue
-        return np.array(queue) if queue else np.empty((0, self._action_spec.size))
+    def next_step(self, row: int = 0) -> int:
+        """Control step of a row's next action."""
+        return self._acting(np.array([row]))[0].step
+
+    def upcoming(self, row: int = 0) -> ActionTrajectory | None:
+        """What is scheduled from a row's next step on, one row; None if nothing is."""
+        state = self._acting(np.array([row]))[0]
+        if not state.queue:
+            return None
+        first_step, observed_step = np.array([state.step]), np.array([state.observed])
+        actions = np.array(state.queue)[None]
+        return ActionTrajectory.clean(actions, first_step, observed_step, self._action_spec.dt)
 
     def _acting(self, rows: np.ndarray | None) -> list[Row]:
         """The states of `rows`, by default of all, or ValueError if they were never reset."""
@@ -175,6 +185,7 @@ class Executor:
                 raise NotReady(
                     f"plan has no ready action at step {first[index]} in row {rows[index]}"
                 )
+            row.observed = row.step
             row.queue.extend(
                 plan.actions[index, offset : min(num_ready, offset + self.num_execute)]
             )

@@ -12,6 +12,7 @@ import numpy as np
 from .arm_experts import make_lift_expert, make_reach_expert
 from .maze2d import make_wandering_expert
 from .metaworld_experts import make_tabletop_expert
+from .pillars import make_pillars_expert
 from .registry import make_task
 from .task import Environment
 from .trained_agent import load_agent
@@ -63,6 +64,7 @@ _WANDERING = ScriptedExpert(
 )
 _TABLETOP = ScriptedExpert(make_tabletop_expert, "Meta-World's scripts", action_noise=0.2)
 SCRIPTED_EXPERTS: dict[str, ScriptedExpert] = {
+    "pillars": ScriptedExpert(make_pillars_expert, "bows round the pillars", action_noise=0.1),
     "pointmaze-umaze": _WAYPOINTS,
     "pointmaze-medium": _WAYPOINTS,
     "pointmaze-large": _WAYPOINTS,

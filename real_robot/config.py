@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+import re
+from dataclasses import dataclass, field
+from typing import Any
 
 from .core.controller import ControllerConfig
-
-T = TypeVar("T")
 
 LONGEST_LATENCY = 1.0  # [s]
 
@@ -72,10 +70,7 @@ class RobotConfig:
 
     def __post_init__(self) -> None:
         """Reject a budget that is none, latencies that are not, and joints without names."""
-        if len(self.joints) not in (0, self.control.limits.num_joints):
-            raise ValueError(
-                f"joints needs {self.control.limits.num_joints} names or none, got {self.joints}"
-            )
+        self._check_joints()
         if self.bus_budget < 1:
             raise ValueError(f"bus_budget must be at least 1 cycle, got {self.bus_budget}")
         for name in ("observation_latency", "sensor_latency"):
@@ -83,29 +78,42 @@ class RobotConfig:
                 raise ValueError(
                     f"{name} must be between 0 and {LONGEST_LATENCY} s, got {getattr(self, name)}"
                 )
+        self._check_ages()
+
+    def _check_joints(self) -> None:
+        if len(self.joints) not in (0, self.control.limits.num_joints):
+            raise ValueError(
+                f"joints needs {self.control.limits.num_joints} names or none, got {self.joints}"
+            )
+        plain = [plain_name(name) for name in self.joints]
+        for index, name in enumerate(plain):
+            if not name or name in plain[:index]:
+                raise ValueError(
+                    f"joints needs a name of its own for each joint, got {self.joints[index]!r} "
+                    f"{'twice' if name else 'as a name'} in {self.joints}"
+                )
+
+    def _check_ages(self) -> None:
+        """Reject measurements that are too old for the loop the moment that they are read."""
+        control = self.control
+        if not self.observation_latency < control.state_timeout:
+            raise ValueError(
+                f"observation_latency {self.observation_latency} s must be below "
+                f"control.state_timeout {control.state_timeout} s, or the robot could not be armed"
+            )
+        ages = {f"cameras.{name}.latency": one.latency for name, one in self.cameras.items()}
+        for name, age in {**ages, "sensor_latency": self.sensor_latency}.items():
+            if not age < control.rules.max_age:
+                raise ValueError(
+                    f"{name} {age} s must be below control.rules.max_age {control.rules.max_age} "
+                    "s, or every chunk would be refused as too old"
+                )
 
 
-def from_plain(cls: type[T], values: Mapping[str, Any]) -> T:
-    """Rebuild a nested dataclass from what `dataclasses.asdict` and JSON made of it."""
-    hints = get_type_hints(cls)
-    arguments = {name: _restore(hints[name], value) for name, value in values.items()}
-    assert {item.name for item in fields(cls)} >= set(arguments)  # type: ignore[arg-type]
-    return cls(**arguments)
-
-
-def _restore(hint: Any, value: Any) -> Any:
-    if isinstance(value, Mapping):
-        mapping = cast("Mapping[str, Any]", value)
-        inner = get_args(hint)
-        if get_origin(hint) is dict and is_dataclass(inner[1]):
-            return {name: _restore(inner[1], item) for name, item in mapping.items()}
-        for member in (hint, *inner):
-            if is_dataclass(member):
-                return from_plain(member, mapping)  # type: ignore[arg-type]
-        return mapping
-    if isinstance(value, list):
-        return tuple(_restore(Any, item) for item in value)  # type: ignore[misc]
-    return value
+def plain_name(name: str) -> str:
+    """A joint's name without unit, LeRobot's ending, and ways of writing it."""
+    name = re.sub(r"\s*\[.*\]$", "", name.strip().lower())
+    return re.sub(r"[_.-]+", " ", re.sub(r"\.(pos|position)$", "", name))
 
 
 @dataclass(frozen=True)
@@ -122,6 +130,23 @@ class UnitsConfig:
 
 
 @dataclass(frozen=True)
+class PolicyOptions:
+    """What a robot policy is built from, besides the robot; see `ControlConfig`."""
+
+    checkpoint: str = ""
+    sampling: dict[str, Any] = field(default_factory=dict[str, Any])
+    latency: int | None = None
+    instruction: str = ""
+    units: UnitsConfig = field(default_factory=UnitsConfig)
+    given: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+
+    def __post_init__(self) -> None:
+        """Reject a latency that is none."""
+        if self.latency is not None and self.latency < 0:
+            raise ValueError(f"latency must be 0 or more control steps, got {self.latency}")
+
+
+@dataclass(frozen=True)
 class ControlConfig:
     """One `hotloop control` run.
 
@@ -129,7 +154,8 @@ class ControlConfig:
         robot: The robot.
         policy: ``"joints"`` runs any checkpoint whose actions are joint positions; ``"table"``
             runs a Push-T checkpoint on an arm that pushes a block over a table; ``"reach"`` moves
-            from pose to pose. By default the first with a checkpoint, the last without.
+            from pose to pose; ``"module:Name"`` is one of your own, see `policies.protocol`. By
+            default the first with a checkpoint, ``"reach"`` without.
         checkpoint: Name or path of a checkpoint, for policies that need one.
         sampling: How the checkpoint is sampled, e.g. ``sampling.calls_per_step=2``.
         latency: Control steps of the policy between an observation and the first action planned
@@ -156,3 +182,9 @@ class ControlConfig:
     seed: int = 0
     inject: str | float = ""  # Hydra reads nan as a number.
     output_dir: str = ""
+
+    @property
+    def policy_options(self) -> PolicyOptions:
+        """What the policy is built from."""
+        names = PolicyOptions.__dataclass_fields__
+        return PolicyOptions(**{name: getattr(self, name) for name in names})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..decoding.plumbing.processes import module_command
 from .config import RobotConfig
 from .drivers import BusError, make_driver
 
@@ -50,7 +50,7 @@ def check_jitter(rate: float, seconds: float) -> list[Finding]:
     if not (rate > 0 and 0 < seconds < 600):
         raise ValueError(f"rate and seconds must be positive, got {rate} and {seconds}")
     process = subprocess.run(
-        [sys.executable, "-m", f"{__package__}.runtime.jitter", str(rate), str(seconds)],
+        module_command(f"{__package__}.runtime.jitter", str(rate), str(seconds)),
         stdout=subprocess.PIPE,
         text=True,
         check=True,

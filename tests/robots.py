@@ -19,7 +19,7 @@ from hotloop.real_robot.core.events import (
 )
 from hotloop.real_robot.core.limits import Chain, Limits, Workspace
 from hotloop.real_robot.core.trajectory import Chunk, ChunkRules
-from hotloop.real_robot.logs.reader import RunLog
+from hotloop.real_robot.logs.reader import ControlLog
 
 DT = 0.002
 LIMITS = Limits((-1.0, -2.0), (1.5, 2.0), (2.0, 3.0), (8.0, 12.0), (400.0, 300.0))
@@ -84,7 +84,7 @@ class Bench:
         return "\n".join(event.text for event in self.events if event.kind is kind)
 
 
-def commands(log: RunLog) -> list[np.ndarray]:
+def commands(log: ControlLog) -> list[np.ndarray]:
     """Where the arm stood when it was armed, and all commands: the first may already move."""
     sent = log.column("has_command").astype(bool)
     return [log.column("state.position")[sent][0], *log.column("command")[sent]]

@@ -26,6 +26,7 @@ COMPOSITION_ROOT = ("train", "commands")
 TOP_LEVEL = {*MAY_IMPORT, "tests", "pyproject.toml", "README.md", "LICENSE"}
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 MAX_LINES = 300
+MAX_BODY_LINES = 40
 
 LIBRARY = sorted(path for folder in MAY_IMPORT for path in (ROOT / folder).rglob("*.py"))
 SOURCES = sorted([*LIBRARY, *(ROOT / "tests").rglob("*.py")])
@@ -201,6 +202,29 @@ def test_every_public_name_exists_and_is_documented(module: str) -> None:
 @pytest.mark.parametrize("module", names(SOURCES))
 def test_a_file_can_be_read_at_one_sitting(module: str) -> None:
     assert len((ROOT / module).read_text().splitlines()) <= MAX_LINES
+
+
+def long_functions(module: str, source: str) -> Iterator[str]:
+    """Yield functions whose body, without docstring, takes too many lines."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        body = node.body[1:] if ast.get_docstring(node, clean=False) is not None else node.body
+        num_lines = (node.end_lineno or 0) - body[0].lineno + 1 if body else 0
+        if num_lines > MAX_BODY_LINES:
+            yield f"{module}:{node.lineno} {node.name} has {num_lines} lines"
+
+
+@pytest.mark.parametrize("module", names(SOURCES))
+def test_a_function_can_be_seen_at_once(module: str) -> None:
+    assert list(long_functions(module, (ROOT / module).read_text())) == []
+
+
+def test_the_rule_of_function_length_counts_the_body_alone() -> None:
+    lines = ["def f():", '    """', *["    text"] * 50, '    """', *["    x = 1"] * MAX_BODY_LINES]
+    assert list(long_functions("a.py", "\n".join(lines))) == []
+    (found,) = long_functions("a.py", "\n".join([*lines, "    x = 1"]))
+    assert found == "a.py:1 f has 41 lines"
 
 
 def test_the_top_level_holds_only_the_fixed_entries() -> None:

@@ -1,24 +1,22 @@
-"""Cameras: drawn ones, OpenCV's on video files and fake devices, and stale pictures."""
+"""Cameras: drawn ones, and OpenCV's on video files and fake devices."""
 
 from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from robots import Bench
 
-from hotloop.real_robot.cameras import Picture, make_camera, open_cameras
+from hotloop.decoding.plumbing.schema import build
+from hotloop.real_robot.cameras import make_camera, open_cameras
 from hotloop.real_robot.cameras.opencv import OpenCvCamera
-from hotloop.real_robot.config import CameraConfig, RobotConfig, from_plain
+from hotloop.real_robot.config import CameraConfig, RobotConfig
 from hotloop.real_robot.core.controller import ControllerConfig
-from hotloop.real_robot.core.events import EventKind, RobotState
+from hotloop.real_robot.core.events import RobotState
 from hotloop.real_robot.core.limits import Limits
-from hotloop.real_robot.core.trajectory import Chunk
-from hotloop.real_robot.inference import Plan
-from hotloop.real_robot.runtime.policy_process import _plan
 
 DRAWN = CameraConfig("mujoco", (48, 64), 0.02, {"model": "arm6", "view": "front"})
 LIMITS = Limits((-1.0,) * 2, (1.0,) * 2, (2.0,) * 2, (10.0,) * 2, (400.0,) * 2)
@@ -76,6 +74,8 @@ def test_a_video_file_plays_at_its_own_pace_and_grows_old_at_its_end(video) -> N
     assert last.time - first.time > 0.3
     assert camera.read() is last, "an old picture says how old it is"
     camera.close()
+    with pytest.raises(EOFError, match=r"clip\.avi has ended"):
+        camera.open()
 
 
 class FakeDevice:
@@ -133,11 +133,13 @@ def test_a_camera_without_pictures_is_an_error(monkeypatch, device, message) -> 
 @pytest.mark.parametrize(
     ("driver", "options", "message"),
     [
-        ("film", {}, r"one of \['mujoco', 'opencv'\], got 'film'"),
+        ("film", {}, "no camera 'film'; choose from mujoco, opencv"),
         ("mujoco", {}, "camera mujoco needs the option model"),
         ("mujoco", {"model": "arm6", "view": "moon"}, r"no camera 'moon' but \['front'\]"),
         ("opencv", {}, "camera opencv needs the option source"),
-        ("opencv", {"source": 0, "zoom": 2}, "unknown driver option 'zoom'"),
+        ("opencv", {"source": 0, "zoom": 2}, "unknown camera option 'zoom'"),
+        ("opencv", {"source": 0, "fps": 0}, "camera option fps must be positive, got 0"),
+        ("opencv", {"source": 0, "height": 8.5}, "camera option height must be a whole number"),
     ],
 )
 def test_mistakes_in_a_cameras_configuration_are_explained(driver, options, message) -> None:
@@ -150,8 +152,21 @@ def test_impossible_cameras_and_joints_are_refused(monkeypatch) -> None:
         CameraConfig("opencv", (0, 8))
     with pytest.raises(ValueError, match="latency of a camera must be between"):
         CameraConfig("opencv", (8, 8), float("nan"))
-    with pytest.raises(ValueError, match="joints needs 2 names or none"):
-        RobotConfig("arm", "dry-run", ControllerConfig(LIMITS, 0.01), joints=("one",))
+    control = ControllerConfig(LIMITS, 0.01)
+    for joints, message in (
+        (("one",), "joints needs 2 names or none"),
+        (("pan", "pan"), "got 'pan' twice"),
+        (("Shoulder_Pan.pos", "shoulder pan"), "got 'shoulder pan' twice"),
+        (("pan", ""), "got '' as a name"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            RobotConfig("arm", "dry-run", control, joints=joints)
+    with pytest.raises(
+        ValueError, match=r"cameras\.top\.latency 0\.6 s must be below .*max_age 0\.5"
+    ):
+        RobotConfig("arm", "dry-run", control, cameras={"top": replace(DRAWN, latency=0.6)})
+    with pytest.raises(ValueError, match=r"observation_latency 0\.2 s must be below"):
+        RobotConfig("arm", "dry-run", control, observation_latency=0.2)
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(ImportError, match=r"pip install 'hotloop\[camera\]'"):
         make_camera(CameraConfig("opencv", (8, 8), 0.0, {"source": 0}), lambda: None)
@@ -162,43 +177,4 @@ def test_a_robots_cameras_come_back_from_json() -> None:
     from dataclasses import asdict
 
     robot = RobotConfig("arm", "dry-run", ControllerConfig(LIMITS, 0.01), cameras={"top": DRAWN})
-    assert from_plain(RobotConfig, json.loads(json.dumps(asdict(robot)))) == robot
-
-
-class Still:
-    """A camera with one picture, or none; and a policy that wants to stay where it is."""
-
-    cameras, period = ("top",), 0.1
-
-    def __init__(self, taken_at: float | None) -> None:
-        self.taken_at = taken_at
-
-    def read(self) -> Picture | None:
-        image = np.zeros((2, 2, 3), np.uint8)
-        return None if self.taken_at is None else Picture(self.taken_at, image)
-
-    def plan(self, snapshot) -> Plan:
-        assert snapshot.pictures["top"].image.shape == (2, 2, 3)
-        return Plan(np.array([0.1, 0.2]), np.stack([snapshot.position] * 2))
-
-
-def test_a_chunk_from_a_stale_picture_is_refused_by_the_loop() -> None:
-    bench = Bench()
-
-    def measured() -> RobotState:
-        return RobotState(bench.now, bench.position, np.zeros(2), "", np.zeros(0))
-
-    def chunk(sequence: int, age: float) -> Chunk | None:
-        camera = Still(bench.now - age)
-        return _plan(Still(None), {"top": camera}, measured, sequence)  # type: ignore[arg-type]
-
-    bench.send(chunk(0, age=0.05))
-    assert bench.output.chunk == 0
-    bench.send(chunk(1, age=0.4))
-    assert bench.output.chunk == 0 and "age: observed 0.4" in bench.said(EventKind.CHUNK_REJECTED)
-
-
-def test_without_a_picture_or_a_measurement_nothing_is_planned() -> None:
-    policy = Still(None)
-    assert _plan(policy, {"top": Still(None)}, lambda: posed(*[0.0] * 6), 0) is None
-    assert _plan(policy, {"top": Still(8.0)}, lambda: None, 0) is None
+    assert build(RobotConfig, json.loads(json.dumps(asdict(robot)))) == robot

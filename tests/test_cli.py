@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
-from hotloop.train.cli import build_parser, execute, main
+from hotloop.train.cli import build_parser, execute, main, parse
 from hotloop.train.commands import COMMANDS, ExitCode
 
 HEAVY = ("torch", "numpy", "hydra", "omegaconf", "gymnasium", "mujoco", "h5py", "zarr", "onnx")
@@ -34,7 +36,7 @@ def raising(error: BaseException) -> Callable[[Namespace], int]:
 def test_help_lists_every_command_with_an_example_of_each() -> None:
     process = hotloop("--help")
     assert process.returncode == 0
-    for command in COMMANDS:
+    for command in COMMANDS.included:
         assert f"\n    {command} " in process.stdout
         assert f"\n  hotloop {command}" in process.stdout
 
@@ -48,7 +50,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert process.stdout == "[]\n", process.stderr
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", COMMANDS.included)
 def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         main([command, "--help"])
@@ -86,7 +88,7 @@ def test_an_unknown_command_names_the_known_ones(capsys: pytest.CaptureFixture[s
     assert raised.value.code == ExitCode.USAGE
     message = capsys.readouterr().err
     assert "invalid choice: 'trian'" in message
-    assert all(command in message for command in COMMANDS)
+    assert all(command in message for command in COMMANDS.included)
 
 
 @pytest.mark.parametrize("code", [ExitCode.SUCCESS, ExitCode.FAILED])
@@ -179,3 +181,83 @@ def test_options_are_never_abbreviated() -> None:
     """An abbreviation that works today changes its meaning with the next option."""
     with pytest.raises(SystemExit):
         build_parser().parse_args(["--vers"])
+
+
+PLUGIN = """
+def add_parser(subparsers):
+    parser = subparsers.add_parser("shout", help="say it loud")
+    parser.add_argument("word")
+    parser.set_defaults(run=run)
+    return parser
+
+def run(args):
+    print(args.word.upper())
+    return 0
+"""
+
+
+@pytest.fixture
+def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An installed package with a command that works, one that cannot be imported, and one that
+    cannot be added."""
+    metadata_folder = tmp_path / "thirdparty-1.2.dist-info"
+    metadata_folder.mkdir()
+    (metadata_folder / "METADATA").write_text("Name: thirdparty\nVersion: 1.2\n")
+    (metadata_folder / "entry_points.txt").write_text(
+        "[hotloop.commands]\nshout = thirdparty_shout:add_parser\n"
+        "broken = thirdparty_broken:add_parser\nodd = thirdparty_shout:run\n"
+    )
+    (tmp_path / "thirdparty_shout.py").write_text(PLUGIN)
+    (tmp_path / "thirdparty_broken.py").write_text("raise RuntimeError('no licence')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.invalidate_caches()
+    COMMANDS.__dict__.pop("plugins", None)
+    yield
+    COMMANDS.__dict__.pop("plugins", None)
+    sys.modules.pop("thirdparty_shout", None)
+
+
+@pytest.mark.usefixtures("plugins")
+def test_a_plugin_adds_a_command_and_a_broken_one_is_named_in_a_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["shout", "hello"]) == ExitCode.SUCCESS
+    captured = capsys.readouterr()
+    assert captured.out == "HELLO\n"
+    broken, odd = captured.err.splitlines()
+    assert "'broken'" in broken and "thirdparty 1.2" in broken and "no licence" in broken
+    assert "'odd'" in odd and "AttributeError" in odd
+    assert main([]) == ExitCode.USAGE
+    assert "say it loud" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (
+            ["control", "robot=a", "--dry-run", "duration=1"],
+            {"overrides": ["robot=a", "duration=1"]},
+        ),
+        (["control", "--dry-run"], {"overrides": [], "dry_run": True}),
+        (["doctor", "robot=a", "--seconds", "0.1", "b=c"], {"overrides": ["robot=a", "b=c"]}),
+        (["data", "inspect", "a.hdf5", "--json"], {"data_command": "inspect", "json": True}),
+        (["data", "inspect", "--json", "a.hdf5"], {"source": "a.hdf5", "json": True}),
+        (["jacobi", "t", "d", "o", "a=1"], {"teacher": "t", "overrides": ["a=1"]}),
+    ],
+)
+def test_flags_may_stand_between_other_arguments(
+    argv: list[str], expected: dict[str, object]
+) -> None:
+    args = parse(build_parser(), argv)
+    assert callable(args.run)
+    assert {name: getattr(args, name) for name in expected} == expected
+
+
+def test_an_unknown_flag_is_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for command in ("control", "doctor", "train", "demo"):
+        with pytest.raises(SystemExit) as raised:
+            main([command, "--no-such-flag", "a=1"])
+        assert raised.value.code == ExitCode.USAGE, command
+        assert "--no-such-flag" in capsys.readouterr().err

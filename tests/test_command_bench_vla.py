@@ -12,12 +12,12 @@ from tiny_vla import IMAGE, SPEC, STATE_KEY, TEXTS, tiny_model
 
 from hotloop.decoding import ActionTrajectory, Observation, ObservationSpec
 from hotloop.decoding.instruction import INSTRUCTION_KEY, encode_instruction
-from hotloop.envs.registry import TASKS
 from hotloop.envs.task import Task
 from hotloop.policies.checkpoint import Checkpoint, save_checkpoint
 from hotloop.policies.vla import TokenDecodingConfig
 from hotloop.train.cli import main
 from hotloop.train.commands import ExitCode
+from hotloop.train.measure import recorded_frames
 from hotloop.train.measure.latency import ControlStepTimer
 
 NUM_TOKENS = 12  # 4 actions of 3 dimensions
@@ -64,8 +64,9 @@ def checkpoint(path: Path, task: str = "table") -> str:
 @pytest.fixture(autouse=True)
 def _tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = {IMAGE: (16, 16, 3), STATE_KEY: (2,), INSTRUCTION_KEY: (128,)}
-    for name, make in (("table", Table), ("bare-table", no_simulator)):
-        monkeypatch.setitem(TASKS, name, Task(name, SPEC, shapes, 14, "none", make))
+    makers = {"table": Table, "bare-table": no_simulator}
+    tasks = {name: Task(name, SPEC, shapes, 14, "none", make) for name, make in makers.items()}
+    monkeypatch.setattr(recorded_frames, "make_task", tasks.__getitem__)
 
 
 def test_rows_compare_the_decoders_of_teacher_and_student(
@@ -110,7 +111,11 @@ def test_numbers_of_calls_are_early_exits(tmp_path: Path) -> None:
         ("", [], "the checkpoint does not say which that is; train it with task.name"),
         ("table", ["engines=[onnx]"], "runs on engine 'eager', got 'onnx'"),
         ("table", ["sampling.unverified=hold"], "unverified=hold plans differ in length"),
-        ("table", ["num_execute=2", "sampling.max_calls=-2"], "(sigma) must be at least 1"),
+        (
+            "table",
+            ["sampling.num_execute=2", "sampling.max_calls=-2"],
+            "(sigma) must be at least 1",
+        ),
     ],
 )
 def test_what_cannot_be_timed_is_one_message(

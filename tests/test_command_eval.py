@@ -16,7 +16,7 @@ pytest.importorskip("gym_pusht")
 def test_the_file_holds_score_interval_and_seeds_of_every_policy_compared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["calls_per_step=1", "eval.n_episodes=2", "eval.seed=100003"]
+    arguments = ["sampling.calls_per_step=1", "eval.n_episodes=2", "eval.seed=100003"]
     chosen = [*arguments, "compare=pusht-sdp", f"output_dir={tmp_path}"]
     assert main(["eval", "pusht-sdp", *chosen]) == ExitCode.SUCCESS
     files = [
@@ -38,5 +38,5 @@ def test_the_file_holds_score_interval_and_seeds_of_every_policy_compared(
 
 def test_a_wrong_key_names_the_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", "pusht-sdp", "calls_per_stepp=1"]) == ExitCode.USAGE
-    message = "unknown key 'calls_per_stepp'; did you mean calls_per_step?"
+    message = "unknown key 'calls_per_stepp'; did you mean sampling.calls_per_step?"
     assert message in capsys.readouterr().err

@@ -18,7 +18,7 @@ from hotloop.policies.diffusion.config import StreamingSampling
 from hotloop.policies.diffusion.model import DiffusionModel, denoising_loss
 from hotloop.policies.diffusion.streaming import StreamingDiffusionPolicy
 from hotloop.policies.programs.rows import RowNoise
-from hotloop.train.config.training import PolicyConfig
+from hotloop.train.config.policies import PolicyConfig
 from hotloop.train.data.windows import Windows
 from hotloop.train.families.diffusion import level_mixture
 from hotloop.train.objectives.denoising import DenoisingObjective
@@ -112,9 +112,9 @@ def test_training_shows_committed_actions_as_they_are_and_does_not_ask_for_them(
     objective = DenoisingObjective(model, mixture)
     inputs = objective.draw(windows.gather(torch.arange(64)), torch.Generator().manual_seed(0))
     objective(inputs).backward()
-    committed = inputs["level"].numpy() == 0
+    committed = inputs.level.numpy() == 0
     assert committed.sum() > 64
-    seen, clean = network.calls[0].x, inputs["clean"].numpy()
+    seen, clean = network.calls[0].x, inputs.clean.numpy()
     np.testing.assert_array_equal(seen[committed], clean[committed])
     assert wrong.grad is not None
     assert (wrong.grad.numpy()[committed] == 0).all()

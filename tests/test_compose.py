@@ -165,7 +165,7 @@ def test_yaml_is_held_to_the_schema_like_the_user(config_dir: Path) -> None:
 
 def test_choices_are_listed_for_the_help_text(config_dir: Path) -> None:
     assert choices("model", config_dir) == ["large", "small"]
-    assert describe_choices(["model"], config_dir) == "  model=…  large, small"
+    assert describe_choices(["model"], config_dir) == "  model=…  large, small, or a file PATH.yaml"
 
 
 def test_a_second_call_does_not_see_the_first(config_dir: Path) -> None:

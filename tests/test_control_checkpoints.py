@@ -14,7 +14,7 @@ from robots import assert_within_limits
 from tiny_joints import SPEC, save_tiny
 
 from hotloop.real_robot.logs.reader import read_log
-from hotloop.real_robot.logs.replay import replay
+from hotloop.real_robot.logs.recompute import recompute
 from hotloop.train.commands import ExitCode
 
 # A chunk of four seconds arrives in time on a busy machine, too.
@@ -47,7 +47,7 @@ def test_a_checkpoint_of_ones_own_drives_the_simulated_arm(kind, spec, more, tmp
     assert summary["accepted_chunks"] >= 1 and summary["limit_violations"] == 0
     assert not summary["torch_in_control_process"]
     log = read_log(tmp_path / "log.mcap")
-    assert replay(log).different == 0
+    assert recompute(log).different == 0
     sent = log.column("has_command").astype(bool)
     assert_within_limits(list(log.column("command")[sent]), log.robot.control)
     assert np.ptp(log.column("state.position"), axis=0).max() > 0.02, "the arm did move"

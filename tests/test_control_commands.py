@@ -8,27 +8,28 @@ import sys
 import threading
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from hotloop.decoding.plumbing.schema import build
 from hotloop.envs.pusht import PushT
 from hotloop.policies.checkpoint import load_checkpoint
-from hotloop.real_robot.config import ControlConfig, RobotConfig, from_plain
+from hotloop.real_robot.config import ControlConfig, PolicyOptions, RobotConfig
 from hotloop.real_robot.doctor import check_jitter, check_robot
 from hotloop.real_robot.drivers import make_driver
 from hotloop.real_robot.emulator.bus import ServoBus
 from hotloop.real_robot.emulator.dynamixel import DynamixelServos
 from hotloop.real_robot.emulator.plant import Plant
 from hotloop.real_robot.logs.reader import logged_chunk, read_log
-from hotloop.real_robot.logs.replay import replay
+from hotloop.real_robot.logs.recompute import recompute
+from hotloop.real_robot.policies.protocol import Snapshot
 from hotloop.train.cli import main
 from hotloop.train.commands import ExitCode
 from hotloop.train.commands.control import exit_code, prepare
+from hotloop.train.commands.table import block_poses, coverage, random_scene
+from hotloop.train.commands.table_policy import TablePolicy, make_table_policy
 from hotloop.train.config.compose import choices, compose
-from hotloop.train.table import block_poses, coverage, random_scene
-from hotloop.train.table_policy import TablePolicy, make_table_policy
 
 PORTS = {"dynamixel": "port", "dynamixel-table": "port", "feetech": "port", "franka": "address"}
 
@@ -40,7 +41,7 @@ def config(*overrides: str) -> ControlConfig:
 @pytest.fixture(scope="module")
 def policy() -> TablePolicy:
     robot = config().robot
-    return make_table_policy(robot, {"checkpoint": "pusht-sdp", "sampling": {}, "latency": 0})
+    return make_table_policy(robot, PolicyOptions("pusht-sdp"))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def test_a_checkpoint_runs_on_the_simulated_arm_and_bad_chunks_do_nothing(finish
     assert {"wake_us", "late_cycles", "skipped_cycles", "processor", "command"} <= set(summary)
 
 
-def test_a_log_is_summarised_exported_drawn_and_replayed(finished, tmp_path, capsys) -> None:
+def test_a_log_is_summarised_exported_drawn_and_recomputed(finished, tmp_path, capsys) -> None:
     log, table, picture = finished / "log.mcap", tmp_path / "a/run.csv", tmp_path / "b/run.png"
     recording = tmp_path / "c/run.rrd"
     arguments = ["log", str(log), "--replay", "--csv", str(table), "--plot", str(picture)]
@@ -82,16 +83,16 @@ def test_a_log_is_summarised_exported_drawn_and_replayed(finished, tmp_path, cap
     assert recording.read_bytes().startswith(b"RRF")
 
 
-def test_a_replay_notices_a_change_of_the_smallest_bit(finished) -> None:
+def test_recomputing_notices_a_change_of_the_smallest_bit(finished) -> None:
     log = read_log(finished / "log.mcap")
     moving = next(i for i, c in enumerate(log.cycles) if c["mode"] == 2 and i > 100)
     log.cycles[moving]["command"][0] = np.nextafter(log.cycles[moving]["command"][0], 9)
-    result = replay(log)
+    result = recompute(log)
     assert (result.different, result.first) == (1, log.cycles[moving]["now"])
     with pytest.raises(ValueError, match="3 records never reached the file"):
-        replay(replace(log, dropped=3))
+        recompute(replace(log, dropped=3))
     with pytest.raises(ValueError, match="its end never reached the file"):
-        replay(replace(log, dropped=-1))
+        recompute(replace(log, dropped=-1))
 
 
 def test_a_log_that_was_cut_off_can_be_read_as_far_as_it_goes(finished, tmp_path) -> None:
@@ -114,7 +115,7 @@ def test_numbers_that_json_does_not_know_come_back_from_a_log(finished) -> None:
     # Before the first chunk its age is infinite.
     assert log.column("age")[0] == np.inf
     plain = json.loads(json.dumps(asdict(log.robot)))
-    assert from_plain(RobotConfig, plain) == log.robot
+    assert build(RobotConfig, plain) == log.robot
 
 
 @pytest.mark.parametrize("name", choices("robot"))
@@ -123,10 +124,11 @@ def test_every_robot_that_comes_along_is_complete(name) -> None:
     made = config(f"robot={name}", *where)
     driver = make_driver(made.robot)
     assert driver.clock == "host"
-    robot, job = prepare(made, dry_run=True)
+    kind, robot, job = prepare(made, dry_run=True)
     assert robot.driver == "dry-run" and job.log is None
     assert make_driver(robot).num_sensors == (3 if made.policy == "table" else 0)
     assert job.policy.endswith(":make_table_policy" if made.policy else ":make_reach_policy")
+    assert (kind.score is not None) == (made.policy == "table")
 
 
 def test_a_robot_without_limits_is_refused(tmp_path) -> None:
@@ -138,18 +140,39 @@ def test_a_robot_without_limits_is_refused(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["policy=dance"], r"policy must be one of \['joints', 'reach', 'table'\]"),
+        (["policy=dance"], "no robot policy 'dance'.*choose from joints, reach, table"),
         (["checkpoint="], "the table policy needs a checkpoint"),
         (["robot=mujoco-arm", "policy=joints"], "the joints policy needs a checkpoint"),
         (["policy=reach"], "policy reach runs no checkpoint"),
+        (["instruction=go"], "policy table does not read the setting instruction, got 'go'"),
+        (["robot=mujoco-arm", "latency=2"], "policy reach does not read the setting latency"),
+        (["latency=-1"], "latency must be 0 or more control steps"),
         (["inject=typo"], "inject must be one of"),
         (["robot.control.speed=2.0"], "speed must be in"),
+        (["robot.control.slow_start=.inf"], "slow_start 0 s or more, got 1.0 and inf"),
+        (["robot.control.stale_timeout=0.001"], "longer than the control period dt of 0.002 s"),
+        (["robot.control.rules.max_age=0.0"], r"rules\.max_age must be a positive time"),
         (["robot.control.limits.jerk=[1.0]"], "limits need one value per joint"),
     ],
 )
 def test_mistakes_are_explained(overrides, message) -> None:
     with pytest.raises(ValueError, match=message):
         prepare(config(*overrides), dry_run=False)
+
+
+def test_a_dry_run_refuses_what_the_servos_could_not_do() -> None:
+    assert prepare(config("robot=feetech"), dry_run=True)[1].driver == "dry-run"
+    with pytest.raises(ValueError, match="cannot share servo 2"):
+        prepare(config("robot=feetech", "robot.options.ids=[1,2,2,4,5,6]"), dry_run=True)
+
+
+@pytest.mark.parametrize("earlier", ["log.mcap", "summary.json"])
+def test_an_earlier_run_is_never_overwritten(earlier, tmp_path, capsys) -> None:
+    (tmp_path / earlier).write_text("of an earlier run")
+    assert main(["control", "robot=mujoco-arm", "duration=1", f"output_dir={tmp_path}"]) == 2
+    assert "is never overwritten" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [earlier]
+    assert (tmp_path / earlier).read_text() == "of an earlier run"
 
 
 @pytest.mark.parametrize(
@@ -162,20 +185,21 @@ def test_mistakes_are_explained(overrides, message) -> None:
         ("policy died", {}, ExitCode.FAILED),
         ("duration", {"limit_violations": 1}, ExitCode.FAILED),
         ("duration", {"clean_end": False}, ExitCode.FAILED),
+        ("duration", {"log_failure": "disk full"}, ExitCode.FAILED),
+        ("duration", {"lost_cameras": "camera 'top'"}, ExitCode.FAILED),
     ],
 )
 def test_the_exit_code_tells_how_a_run_ended(ended_by, change, expected) -> None:
-    summary = {"ended_by": ended_by, "clean_end": True, "limit_violations": 0} | change
+    good = {"clean_end": True, "limit_violations": 0, "log_failure": "", "lost_cameras": ""}
+    summary = {"ended_by": ended_by, **good, **change}
     assert exit_code(summary) == expected
 
 
 def test_the_table_policy_refuses_other_arms_and_other_checkpoints() -> None:
     with pytest.raises(ValueError, match=r"workspace\.chain has two joints"):
-        make_table_policy(config("robot=mujoco-arm").robot, {})
+        make_table_policy(config("robot=mujoco-arm").robot, PolicyOptions())
     with pytest.raises(ValueError, match="is for 'pointmaze-umaze'"):
-        make_table_policy(
-            config().robot, {"checkpoint": "pointmaze-sdp", "sampling": {}, "latency": 0}
-        )
+        make_table_policy(config().robot, PolicyOptions("pointmaze-sdp"))
 
 
 def test_inverse_kinematics_undo_the_forward_ones_and_stay_on_the_table(policy) -> None:
@@ -204,9 +228,10 @@ def test_the_virtual_agent_moves_as_gym_pushts_does(policy) -> None:
 def test_the_first_waypoints_start_at_the_pusher(policy) -> None:
     policy.reset(0)
     joints = policy.inverse(np.array([0.2, 0.3]))
-    snapshot = SimpleNamespace(time=7.0, position=joints, sensors=np.array([0.3, 0.3, 0.5]))
+    snapshot = Snapshot(7.0, joints, np.zeros(2), np.array([0.3, 0.3, 0.5]), sequence=4)
     plan = policy.plan(snapshot)
-    assert plan.times[0] == pytest.approx(0.02) and plan.times[-1] == pytest.approx(0.5)
+    assert (plan.sequence, plan.observed_at) == (4, 7.0)
+    assert plan.times[0] == pytest.approx(7.02) and plan.times[-1] == pytest.approx(7.5)
     assert np.abs(plan.waypoints[0] - joints).max() < 0.05
     assert (np.diff(plan.times) > 0).all()
 

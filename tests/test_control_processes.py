@@ -4,46 +4,34 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from robot_runs import ARM, CONTROL, DRY, JOB, REACH, run, spy_on
 from robots import assert_within_limits, commands
 
 from hotloop.real_robot.config import RobotConfig
-from hotloop.real_robot.core.controller import ControllerConfig
 from hotloop.real_robot.core.events import Mode
-from hotloop.real_robot.core.limits import Limits
-from hotloop.real_robot.drivers.replay import ReplayDriver
+from hotloop.real_robot.drivers.playback import PlaybackDriver
 from hotloop.real_robot.emulator.bus import ServoBus
 from hotloop.real_robot.emulator.dynamixel import BUS_WATCHDOG, TRIGGERED, DynamixelServos
 from hotloop.real_robot.emulator.plant import Plant
 from hotloop.real_robot.logs.reader import read_log
-from hotloop.real_robot.logs.replay import replay
+from hotloop.real_robot.logs.recompute import recompute
 from hotloop.real_robot.runtime import supervisor
+from hotloop.real_robot.runtime.channels import Channels, Sizes
 from hotloop.real_robot.runtime.keyboard import Keyboard
 from hotloop.real_robot.runtime.supervisor import RunConfig, supervise
 
-LIMITS = Limits((-1.0,) * 6, (1.0,) * 6, (2.0,) * 6, (10.0,) * 6, (400.0,) * 6)
-CONTROL = ControllerConfig(LIMITS, 0.005, stale_timeout=0.3)
-ARM = RobotConfig("arm", "mujoco", CONTROL, {"model": "arm6"})
-DRY = RobotConfig("dry", "dry-run", CONTROL)
-REACH = "hotloop.real_robot.inference:make_reach_policy"
-JOB = RunConfig(REACH, duration=0.8)
 
-
-def run(robot: RobotConfig, job: RunConfig) -> tuple[dict, list[str]]:
-    lines: list[str] = []
-    return supervise(robot, job, lines.append), lines
-
-
-def test_a_run_with_bad_chunks_keeps_all_limits_and_replays_bit_for_bit(tmp_path) -> None:
+def test_a_run_with_bad_chunks_keeps_all_limits_and_recomputes_bit_for_bit(tmp_path) -> None:
     import torch
 
     assert torch.__version__, "this process has torch, the control process must not"
@@ -60,13 +48,13 @@ def test_a_run_with_bad_chunks_keeps_all_limits_and_replays_bit_for_bit(tmp_path
     log = read_log(path)
     assert log.robot == ARM and log.dropped == 0
     assert len(log.cycles) == summary["cycles"]
-    result = replay(log)
+    result = recompute(log)
     assert (result.cycles, result.different) == (summary["cycles"], 0)
     assert_within_limits(commands(log), CONTROL)
     # Beside the record, nothing moves and the loop works all the same.
-    beside = RobotConfig("record", "replay", CONTROL, {"log": str(path)})
+    beside = RobotConfig("record", "playback", CONTROL, {"log": str(path)})
     instants = iter([0.0, 1.0])
-    driver = ReplayDriver(beside, lambda: next(instants))
+    driver = PlaybackDriver(beside, lambda: next(instants))
     driver.connect()
     now = [float(cycle["state"]["time"]) for cycle in log.cycles]
     index = np.searchsorted(np.array(now) - now[0], 1.0, side="right") - 1
@@ -78,9 +66,9 @@ def test_a_run_with_bad_chunks_keeps_all_limits_and_replays_bit_for_bit(tmp_path
 
 def test_a_record_that_does_not_fit_the_robot_is_refused(tmp_path) -> None:
     with pytest.raises(ValueError, match="needs the option log"):
-        ReplayDriver(RobotConfig("record", "replay", CONTROL))
+        PlaybackDriver(RobotConfig("record", "playback", CONTROL))
     with pytest.raises(FileNotFoundError):
-        ReplayDriver(RobotConfig("record", "replay", CONTROL, {"log": str(tmp_path / "none")}))
+        PlaybackDriver(RobotConfig("record", "playback", CONTROL, {"log": str(tmp_path / "none")}))
 
 
 def test_after_the_policy_is_killed_the_robot_brakes_in_time(tmp_path) -> None:
@@ -100,26 +88,35 @@ def test_after_the_policy_is_killed_the_robot_brakes_in_time(tmp_path) -> None:
 
 
 def test_a_killed_logger_does_not_disturb_the_loop(tmp_path, monkeypatch) -> None:
-    started: dict[str, subprocess.Popen] = {}
-    start = supervisor.start
+    started = spy_on(monkeypatch)
+    lines: list[str] = []
 
-    def spy(module, *args):
-        started[module] = start(module, *args)
-        if module == "policy_process":
+    def say(line: str) -> None:
+        lines.append(line)
+        if "ARMED -> RUN" in line:
             started["log_process"].kill()
-        return started[module]
 
-    monkeypatch.setattr(supervisor, "start", spy)
-    summary, lines = run(DRY, replace(JOB, log=tmp_path / "log.mcap"))
+    summary = supervise(DRY, replace(JOB, log=tmp_path / "log.mcap"), say)
     assert any("log process ended: SIGKILL" in line for line in lines)
     assert summary["ended_by"] == "duration" and summary["clean_end"]
     assert summary["accepted_chunks"] > 4
 
 
-def test_a_full_disk_ends_the_log_and_not_the_run() -> None:
-    summary, lines = run(DRY, replace(JOB, log=Path("/dev/full")))
+def test_a_disk_that_fills_up_ends_the_log_and_not_the_run(tmp_path, monkeypatch) -> None:
+    started = spy_on(monkeypatch)
+    lines: list[str] = []
+
+    def say(line: str) -> None:
+        lines.append(line)
+        if "ARMED -> RUN" in line:
+            limit = resource.RLIMIT_FSIZE
+            resource.prlimit(started["log_process"].pid, limit, (9000, 9000))
+
+    path = tmp_path / "log.mcap"
+    summary = supervise(DRY, replace(JOB, log=path), say)
     assert any("log process ended: exit code 1" in line for line in lines)
     assert summary["ended_by"] == "duration" and summary["clean_end"]
+    assert summary["log_failure"] == f"{path}: File too large"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -152,9 +149,10 @@ def test_a_killed_supervisor_takes_the_loop_along_in_a_braked_stop(tmp_path) -> 
     path = tmp_path / "log.mcap"
     code = (
         "import json, sys; from pathlib import Path; "
-        "from hotloop.real_robot.config import RobotConfig, from_plain; "
+        "from hotloop.decoding.plumbing.schema import build; "
+        "from hotloop.real_robot.config import RobotConfig; "
         "from hotloop.real_robot.runtime.supervisor import RunConfig, supervise; "
-        "robot = from_plain(RobotConfig, json.loads(sys.argv[1])); "
+        "robot = build(RobotConfig, json.loads(sys.argv[1])); "
         f"supervise(robot, RunConfig({REACH!r}, duration=60.0, log=Path(sys.argv[2])))"
     )
     process = subprocess.Popen(
@@ -202,7 +200,7 @@ def test_after_the_controller_is_killed_the_servos_stop_by_themselves() -> None:
                 os.kill(run.processes["control"].pid, signal.SIGKILL)
                 killed.append(line)
 
-        channels = supervisor.Channels(supervisor.Sizes(6, 0, 0.02))
+        channels = Channels(Sizes(6, 0, 0.02))
         run = supervisor.Run(
             robot, RunConfig(REACH, duration=20), channels, kill_when_moving, Keyboard()
         )
@@ -213,28 +211,6 @@ def test_after_the_controller_is_killed_the_servos_stop_by_themselves() -> None:
     assert killed and summary["ended_by"] == "control died" and not summary["clean_end"]
     assert {table[BUS_WATCHDOG] for table in servos.tables.values()} == {TRIGGERED}
     assert np.abs(plant.velocity).max() < 0.02
-
-
-def test_a_robot_that_may_not_start_is_an_error_before_anything_moves() -> None:
-    robot = replace(DRY, options={"position": [2.0] + [0.0] * 5})
-    with pytest.raises(ConnectionError, match=r"arm: joint 0 is at 2\.0000, outside its limits"):
-        run(robot, JOB)
-
-
-def test_a_policy_that_cannot_be_built_is_an_error_before_the_robot_is_touched(monkeypatch) -> None:
-    started, start = [], supervisor.start
-    monkeypatch.setattr(
-        supervisor, "start", lambda module, *a: started.append(module) or start(module, *a)
-    )
-    with pytest.raises(ValueError, match=r"policy: share must be in \(0, 1\]"):
-        run(DRY, replace(JOB, options={"share": 7.0}))
-    assert started == ["policy_process"]
-
-
-def test_a_policy_that_crashes_while_it_is_built_is_an_error(capfd) -> None:
-    with pytest.raises(ValueError, match="the policy cannot be built, see the messages"):
-        run(DRY, replace(JOB, options={"none": 1}))
-    assert "TypeError" in capfd.readouterr().err
 
 
 class Operator(Keyboard):
@@ -276,21 +252,3 @@ def test_keys_come_from_a_terminal_and_only_from_there(monkeypatch) -> None:
             assert keyboard.key() == " "
         assert not keyboard.active
     os.close(master)
-
-
-def test_a_robot_that_does_not_answer_is_an_error() -> None:
-    robot = RobotConfig("gone", "dynamixel", CONTROL, {"port": "/dev/does-not-exist"})
-    with pytest.raises(ConnectionError, match=r"gone: .*/dev/does-not-exist"):
-        run(robot, JOB)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"inject": "typo"}, "inject must be one of"),
-        ({"duration": 0.0}, "duration must be a positive time"),
-    ],
-)
-def test_a_session_that_makes_no_sense_is_refused(change, message) -> None:
-    with pytest.raises(ValueError, match=message):
-        replace(JOB, **change)

@@ -14,8 +14,9 @@ from hotloop.real_robot.core.events import Mode, Request
 from hotloop.real_robot.core.history import StateHistory
 from hotloop.real_robot.drivers import BusError, make_driver
 from hotloop.real_robot.drivers.dry_run import DryRunDriver
-from hotloop.real_robot.inference import ReachPolicy, Snapshot
 from hotloop.real_robot.inject import FAULTS, inject
+from hotloop.real_robot.policies.protocol import Snapshot
+from hotloop.real_robot.policies.reach import ReachPolicy
 from hotloop.real_robot.runtime.channels import (
     Channels,
     Sizes,
@@ -266,7 +267,7 @@ def test_the_reach_policy_goes_from_pose_to_pose_within_the_limits() -> None:
 
 
 def test_a_back_end_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"driver must be one of \['dry-run', 'dynamixel'"):
+    with pytest.raises(ValueError, match="no driver 'canbus'; choose from dry-run, dynamixel"):
         make_driver(RobotConfig("x", "canbus", ROBOT.control))
     with pytest.raises(ValueError, match="bus_budget must be at least 1"):
         RobotConfig("x", "dry-run", ROBOT.control, bus_budget=0)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotloop.decoding import ActionSpec, ActionTrajectory, ObservationSpec
-from hotloop.train.control_steps import ControlSteps
+from hotloop.real_robot.policies.control_steps import ControlSteps
 
 DT = 0.1
 
@@ -62,18 +62,19 @@ def test_every_action_keeps_its_own_time(gaps, jitter, num_execute, latency) -> 
     times = np.cumsum([0, *gaps]) * DT
     for time, late in zip(times, [0.0, *jitter], strict=False):
         schedule = steps.act(50.0 + time + late, frame(0.0))
-        due = schedule.times + time + late
-        np.testing.assert_allclose(schedule.actions[:, 0], due / DT - 1, atol=1e-9)
-        assert schedule.actions[schedule.present, 0] == round(time / DT)
-        assert len(schedule.actions) - schedule.present > latency
-        assert (np.diff(schedule.times) > 0).all()
+        due = steps.due(schedule)
+        np.testing.assert_allclose(schedule.actions[0, :, 0], (due - 50.0) / DT - 1, atol=1e-9)
+        present = schedule.observed_step[0] - schedule.first_step[0]
+        assert schedule.actions[0, present, 0] == round(time / DT)
+        assert schedule.horizon - present > latency
+        assert (np.diff(due) > 0).all()
 
 
 def test_a_step_that_is_not_due_sends_nothing() -> None:
     steps = started(Counter())
     assert steps.act(1.0, frame(0.0)) is not None
     assert steps.act(1.04, frame(0.0)) is None
-    assert steps.act(1.08, frame(0.0)).actions[-1, 0] == 2
+    assert steps.act(1.08, frame(0.0)).actions[0, -1, 0] == 2
 
 
 def test_the_history_has_the_policys_period_although_steps_were_missed() -> None:
@@ -90,12 +91,12 @@ def test_the_history_has_the_policys_period_although_steps_were_missed() -> None
 def test_only_valid_actions_are_handed_out_and_none_is_nothing() -> None:
     """A token chunk of which only a part is verified, and one of which nothing is."""
     steps = started(Counter(num_execute=8, num_ready=(2, 0, 8)))
-    assert steps.act(0.0, frame(0.0)).actions[:, 0].tolist() == [0, 1]
-    assert steps.act(0.1, frame(1.0)).actions[:, 0].tolist() == [0, 1]
+    assert steps.act(0.0, frame(0.0)).actions[0, :, 0].tolist() == [0, 1]
+    assert steps.act(0.1, frame(1.0)).actions[0, :, 0].tolist() == [0, 1]
     assert steps.act(0.2, frame(2.0)) is None
     later = steps.act(0.3, frame(3.0))
-    assert len(later.actions) == 8 and later.present == 0
-    assert later.times[0] == pytest.approx(DT)
+    assert later.horizon == 8 and later.first_step == later.observed_step == 2
+    assert steps.due(later)[0] == pytest.approx(0.3 + DT), "a step that was waited for is no step"
 
 
 def test_a_chunk_that_would_not_fit_into_a_message_is_cut() -> None:
@@ -106,4 +107,4 @@ def test_a_chunk_that_would_not_fit_into_a_message_is_cut() -> None:
     steps = started(Long(num_execute=400))
     for time in range(4):
         schedule = steps.act(time * DT, frame(0.0))
-    assert len(schedule.actions) < 128
+    assert schedule.horizon < 128

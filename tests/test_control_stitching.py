@@ -1,4 +1,4 @@
-"""From many chunks to one reference, and the hooks of real-time chunking."""
+"""From many chunks to one reference."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from robots import chunk
 
-from hotloop.real_robot.core.delay import DelayEstimate
 from hotloop.real_robot.core.stitcher import StitchConfig, Stitcher
 from hotloop.real_robot.core.trajectory import Curve
 
@@ -91,17 +90,6 @@ def test_an_ensemble_weighs_the_chunks_as_act_does() -> None:
     assert stitcher.at(1.1)[0][0] == pytest.approx(expected)
 
 
-def test_the_prefix_is_what_runs_during_inference_and_the_leftover_what_follows() -> None:
-    stitcher = Stitcher(StitchConfig())
-    line = np.arange(21)[:, None] * 0.1
-    stitcher.add(chunk(1, 0.0, line, times=np.arange(21) * 0.1), 0.0)
-    np.testing.assert_allclose(stitcher.prefix(0.5, 0.25, 0.1), line[5:8], atol=1e-12)
-    np.testing.assert_allclose(stitcher.leftover(0.8, 0.1), line[8:], atol=1e-12)
-    position, velocity = stitcher.predicted_state(0.75)
-    assert (position[0], velocity[0]) == pytest.approx((0.75, 1.0))
-    assert len(stitcher.prefix(0.5, 0.0, 0.1)) == len(Stitcher(StitchConfig()).leftover(0, 1)) == 0
-
-
 def test_an_empty_buffer_has_no_answer() -> None:
     stitcher = stitched("replace", 1.0)
     stitcher.clear()
@@ -110,28 +98,7 @@ def test_an_empty_buffer_has_no_answer() -> None:
         stitcher.at(0.5)
 
 
-def test_one_hiccup_does_not_raise_the_delay_for_the_rest_of_the_run() -> None:
-    """A maximum over the last delays would answer 2 s as long as the hiccup is in the window."""
-    estimate = DelayEstimate(initial=0.1, window=50, quantile=0.9)
-    assert estimate.value == 0.1
-    estimate.add(2.0)
-    for _ in range(20):
-        estimate.add(0.05)
-    assert estimate.value == 0.05
-    for _ in range(20):
-        estimate.add(0.3)
-    assert estimate.value == 0.3
-
-
-@pytest.mark.parametrize("delay", [-0.1, np.nan, np.inf])
-def test_an_impossible_delay_is_refused(delay) -> None:
-    with pytest.raises(ValueError, match="a delay must be"):
-        DelayEstimate(0.1).add(delay)
-
-
 def test_meaningless_settings_are_refused() -> None:
-    with pytest.raises(ValueError, match="initial >= 0"):
-        DelayEstimate(-1.0)
     with pytest.raises(ValueError, match="blend must be"):
         StitchConfig(blend="average")
     with pytest.raises(ValueError, match="fade must be positive"):

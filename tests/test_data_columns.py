@@ -9,7 +9,9 @@ import pytest
 
 from hotloop.train.data.columns import Column, ConcatenatedArray
 from hotloop.train.data.decode import Decoding
-from hotloop.train.data.source import Cuts, DatasetFile, ReadOptions, Selection
+from hotloop.train.data.formats.d4rl import FORMAT as D4RL
+from hotloop.train.data.selection import Selection
+from hotloop.train.data.source import Cuts, DatasetFile, Wanted
 
 
 @dataclass
@@ -65,11 +67,10 @@ class MemoryFile(DatasetFile):
     """One episode of four steps, without a file."""
 
     layout = "memory"
-    takes = ("subset",)
     arrays: ClassVar = {
         "action": np.eye(4, 2),
         "state": np.arange(20.0).reshape(4, 5),
-        "img": np.arange(4 * 5 * 6 * 3).reshape(4, 5, 6, 3) % 256.0,
+        "img": np.arange(4 * 8 * 9 * 3).reshape(4, 8, 9, 3) % 256.0,
     }
     names = tuple(arrays)
 
@@ -85,11 +86,11 @@ class MemoryFile(DatasetFile):
 
 @pytest.fixture
 def file():
-    return MemoryFile(Path("a.npz"), ReadOptions(), ExitStack())
+    return MemoryFile(Path("a.npz"), {}, ExitStack())
 
 
 def read(file, **keys):
-    selections = file.select({"action": "action"} | keys, everything=False)
+    selections = file.select({"action": "action"} | keys)
     return Decoding(file, selections).run({})
 
 
@@ -105,38 +106,38 @@ def test_a_selector_takes_a_range_of_features(file):
 
 def test_whole_images_stay_images_of_bytes(file):
     image = select(file, "img")
-    assert (image.shape, image.dtype) == ((4, 5, 6, 3), np.uint8)
+    assert (image.shape, image.dtype) == ((4, 8, 9, 3), np.uint8)
     np.testing.assert_array_equal(image, file.arrays["img"])
     assert select(file, "img[:7]").shape == (4, 7)
 
 
 def test_images_that_do_not_fit_bytes_are_refused(file, monkeypatch):
-    monkeypatch.setitem(file.arrays, "img", np.full((4, 5, 6, 3), 0.5))
+    monkeypatch.setitem(file.arrays, "img", np.full((4, 8, 9, 3), 0.5))
     message = (
-        "a.npz: column 'img' has the shape of images, (5, 6, 3); pixels must be whole numbers from "
-        "0 to 255, found 0.5 to 0.5"
+        "a.npz: column 'img' has the shape of pictures, (8, 9, 3); pixels must be whole numbers "
+        "from 0 to 255, found 0.5 to 0.5; choose other columns with keys"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         select(file, "img")
 
 
 def test_images_are_read_by_default_only_if_everything_is_wanted(file):
-    assert set(file.select(None, everything=False)) == {"action"}
-    assert set(file.select(None, everything=True)) == {"action", "observation.img"}
+    assert set(file.select()) == {"action"}
+    assert set(file.select(None, Wanted(everything=True))) == {"action", "observation.img"}
 
 
 def test_infos_keep_their_type_and_shape(file):
     episodes = read(file, **{"observation.x": "state", "info.half": "state[:2]", "info.i": "img"})
     assert {k: (a.shape, str(a.dtype)) for k, a in episodes.infos.items()} == {
         "half": ((4, 2), "float64"),
-        "i": ((4, 5, 6, 3), "float64"),
+        "i": ((4, 8, 9, 3), "float64"),
     }
 
 
 def test_an_option_that_a_format_does_not_take_is_refused():
-    message = "memory files have no option 'max_episode_steps'; they take subset"
+    message = "d4rl files have no option 'subset'; they take max_episode_steps, shift_rewards"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        MemoryFile(Path("a.npz"), ReadOptions(max_episode_steps=3), ExitStack())
+        D4RL.complete_options({"subset": "train"})
 
 
 @pytest.mark.parametrize("rows", [slice(0, 9), slice(2, 3), slice(1, 8), slice(4, 4), slice(3, 99)])
@@ -173,7 +174,8 @@ def test_a_reward_column_becomes_the_rewards(file):
         ),
         (
             {"observation.state": "state[::2]", "action": "action"},
-            "column selector must look like 'state' or 'state[0:2]', got 'state[::2]'",
+            "column selector must look like 'state', 'state[0:2]' or 'state[0:2,5]', got "
+            "'state[::2]'",
         ),
         (
             {"state": "state", "action": "action"},
@@ -188,4 +190,4 @@ def test_a_reward_column_becomes_the_rewards(file):
 )
 def test_wrong_keys_are_named_beside_the_right_ones(file, keys, message):
     with pytest.raises(ValueError, match=f"^{re.escape('a.npz: ' + message)}$"):
-        Decoding(file, file.select(keys, everything=False))
+        Decoding(file, file.select(keys))

@@ -16,7 +16,7 @@ from hotloop.train.demonstrations.generate import Collection, generate_demonstra
 
 def run(*words):
     parser = argparse.ArgumentParser("hotloop")
-    data.add_parser(parser.add_subparsers())
+    data.complete(data.add_parser(parser.add_subparsers()))
     args = parser.parse_args(["data", *map(str, words)])
     return args.run(args)
 
@@ -39,7 +39,7 @@ def test_inspect_prints_a_table_and_succeeds_on_a_good_file(good_file, capsys):
     assert run("inspect", good_file) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[:4] == [
-        f"{good_file} (replay)",
+        f"{good_file} (zarr)",
         "episodes  2",
         "steps     4",
         "length    min 1, median 2, max 3 steps",
@@ -86,7 +86,7 @@ def test_convert_writes_another_format_and_says_what_it_cannot_keep(tmp_path, ca
     assert run(*words) == 0
     assert capsys.readouterr().out == (
         f"{target} (lerobot): 3 episodes, 12 steps\n"
-        "not kept, lerobot has no place for it: final_observations\n"
+        "not kept: final_observations, what was seen after the last action of each episode\n"
     )
     metadata = read_episodes(target).metadata
     assert (metadata["fps"], metadata["tasks"]) == (25, ["reach it"])
@@ -148,7 +148,7 @@ def test_generation_depends_on_its_arguments_alone(tmp_path):
 
 def test_generate_refuses_before_it_simulates(tmp_path, monkeypatch):
     path = tmp_path / "maze.hdf5"
-    path.write_bytes(b"precious")
+    old = write_episodes(path, make_episodes()).read_bytes()
     monkeypatch.setattr(
         "hotloop.train.demonstrations.generate.record_episode",
         lambda *_, **__: pytest.fail("simulated"),
@@ -158,7 +158,7 @@ def test_generate_refuses_before_it_simulates(tmp_path, monkeypatch):
     for words, message in (
         (("pointmaze-umaze", "--num-episodes", 0), "num_episodes must be at least 1"),
         (("pointmaze-umaze", "--level", "expert"), "scripted expert, which knows no level"),
-        (("hoper", "--level", "expert"), "unknown task 'hoper'; did you mean 'hopper'"),
+        (("hoper", "--level", "expert"), "there is no task 'hoper'"),
         (("hopper", "--level", "mediun"), "has no level 'mediun'; did you mean 'medium'"),
         (("hopper", "--level", "medium"), "give the folder that holds Hopper_.*npz as agents"),
         (("pusht",), "nobody demonstrates task 'pusht'; there are trained agents for hopper"),
@@ -168,7 +168,7 @@ def test_generate_refuses_before_it_simulates(tmp_path, monkeypatch):
     words = ("hopper", path, "--overwrite", "--level", "medium", "--agents", tmp_path)
     with pytest.raises(FileNotFoundError, match=r"Hopper_\w+\.npz: no such agent"):
         run("generate", *words)
-    assert path.read_bytes() == b"precious"
+    assert path.read_bytes() == old
 
 
 def test_importing_the_command_stays_light():

@@ -105,17 +105,17 @@ def test_keys_choose_columns_and_infos(tmp_path):
 
 def test_an_existing_file_is_kept_unless_told_otherwise(tmp_path):
     path = tmp_path / "a.hdf5"
-    path.write_bytes(b"precious")
+    old = write_d4rl_columns(path).read_bytes()
     message = f"{path}: exists already; choose another name or overwrite it"
     assert_error(message, write_episodes, path, make_episodes(), error=FileExistsError)
-    assert path.read_bytes() == b"precious"
+    assert path.read_bytes() == old
     write_episodes(path, make_episodes(), overwrite=True)
     assert read_episodes(path).num_episodes == 2
 
 
 def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     path = tmp_path / "a.hdf5"
-    path.write_bytes(b"precious")
+    old = write_d4rl_columns(path).read_bytes()
     create_dataset = h5py.File.create_dataset
 
     def interrupted(file, name, **options):
@@ -127,7 +127,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path, mon
     with pytest.raises(KeyboardInterrupt):
         write_episodes(path, make_episodes(), overwrite=True)
     assert [child.name for child in tmp_path.iterdir()] == ["a.hdf5"]
-    assert path.read_bytes() == b"precious"
+    assert path.read_bytes() == old
 
 
 @pytest.mark.parametrize("terminated", [np.zeros(7, bool), np.zeros(2)])
@@ -258,8 +258,8 @@ def test_inconsistent_columns_are_named(tmp_path, changes, message):
             "'observations' has 4 features, but its attribute 'keys' declares 3: "
             "{'observation.state': [3]}",
         ),
-        ("state", "attribute 'keys' is not JSON: 'state'"),
-        ("[4]", "attribute 'keys' must be a JSON object, found [4]"),
+        ("state", "cannot be read: attribute 'keys' is not JSON: 'state'"),
+        ("[4]", "cannot be read: attribute 'keys' must be a JSON object, found [4]"),
     ],
 )
 def test_declared_observation_keys_must_fit(tmp_path, keys, message):

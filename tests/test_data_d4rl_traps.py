@@ -7,7 +7,6 @@ import pytest
 from example_episodes import write_d4rl_columns
 
 from hotloop.train.data import ReadOptions, read_episodes
-from hotloop.train.data.formats.d4rl import read_policy_array
 
 
 def assert_error(message, call, *args):
@@ -62,10 +61,3 @@ def test_the_metadata_group_gives_its_single_values(tmp_path):
         },
     )
     assert read_episodes(path).metadata["d4rl"] == {"algorithm": "SAC", "iteration": 3000}
-    np.testing.assert_array_equal(read_policy_array(path, "policy/fc0/weight"), np.ones((2, 2)))
-    assert_error(
-        f"{path}: no metadata 'policy/fc1'; the file has algor",
-        read_policy_array,
-        path,
-        "policy/fc1",
-    )

@@ -3,7 +3,9 @@ import re
 import numpy as np
 import pytest
 
-from hotloop.train.data.formats.registry import find_dataset, read_episodes
+from hotloop.train.data.formats.registry import FORMATS, find_dataset, read_episodes
+
+NAMES = ("d4rl", "lerobot", "minari", "rlds", "robomimic", "zarr")
 
 
 @pytest.mark.parametrize("call", [read_episodes, find_dataset])
@@ -17,13 +19,10 @@ def test_a_missing_file_names_its_nearest_neighbours(tmp_path, call):
         call(tmp_path / "absent" / "pusht.npz")
 
 
-def test_an_unknown_suffix_names_the_known_ones(tmp_path):
+def test_an_unknown_file_names_the_known_formats(tmp_path):
     path = tmp_path / "a.pkl"
     path.touch()
-    message = (
-        f"{path}: unknown dataset suffix '.pkl'; expected one of .zarr, .zarr.zip, .npz, .hdf5, "
-        ".h5, a LeRobotDataset folder with meta/info.json, a Minari folder with "
-        "data/metadata.json or an RLDS folder with features.json"
-    )
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+    message = f"{path}: not a dataset of a known format. These are known: d4rl: D4RL's .hdf5, or"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}") as caught:
         read_episodes(path)
+    assert all(f"{name}: {FORMATS.get(name).description}" in str(caught.value) for name in NAMES)

@@ -6,7 +6,7 @@ import pytest
 from example_episodes import assert_same, make_episodes
 
 from hotloop.train.data import read_episodes, write_episodes
-from hotloop.train.data.formats.d4rl_ids import D4RL_FILES, environment_of
+from hotloop.train.data.formats.d4rl_ids import D4RL_FILES
 from hotloop.train.data.formats.registry import find_dataset
 
 
@@ -41,26 +41,12 @@ def test_an_id_is_the_file_that_d4rl_gives_it(dataset_id, file):
 
 def test_the_ids_are_those_of_the_benchmark():
     """Counted from the table of the d4rl package 1.1: locomotion, mazes, kitchen and hands."""
-    families = [environment_of(name).split("-")[0] for name in D4RL_FILES]
+    families = [name.split("-")[0] for name in D4RL_FILES]
     counts = {family: families.count(family) for family in families}
     locomotion = dict.fromkeys(("halfcheetah", "hopper", "walker2d", "ant"), 17)
     hands = dict.fromkeys(("pen", "hammer", "door", "relocate"), 6)
     assert counts == {**locomotion, "maze2d": 8, "antmaze": 12, "kitchen": 3, **hands}
     assert len(set(D4RL_FILES.values())) == len(D4RL_FILES)
-
-
-@pytest.mark.parametrize(
-    ("dataset_id", "environment"),
-    [
-        ("hopper-medium-expert-v2", "hopper"),
-        ("maze2d-umaze-dense-v1", "maze2d-umaze"),
-        ("antmaze-large-diverse-v2", "antmaze-large"),
-        ("kitchen-partial-v0", "kitchen"),
-        ("pen-human-v1", "pen"),
-    ],
-)
-def test_an_id_begins_with_its_environment(dataset_id, environment):
-    assert environment_of(dataset_id) == environment
 
 
 def test_an_id_is_read_from_the_folder_of_datasets(folder):

@@ -12,7 +12,7 @@ import pytest
 from example_episodes import LENGTHS, assert_same, make_episodes
 
 from hotloop.train.data import WriteOptions, read_episodes, write_episodes
-from hotloop.train.data.formats.lerobot_write import write_lerobot_folder
+from hotloop.train.data.formats.lerobot.write import write_lerobot_folder
 from hotloop.train.data.inspect import inspect_dataset
 
 
@@ -46,7 +46,7 @@ def test_the_metadata_is_what_lerobot_declares(folder):
 
 def test_statistics_are_those_of_the_data(tmp_path):
     episodes = make_episodes()
-    write_lerobot_folder(tmp_path / "a", episodes, 10, ["reach"], lambda n: None)
+    write_lerobot_folder(tmp_path / "a", episodes, lambda n: None)
     stats = json.loads((tmp_path / "a/meta/stats.json").read_text())["observation.state"]
     state = episodes.observations["observation.state"].astype(np.float64)
     np.testing.assert_allclose(stats["mean"], state.mean(axis=0), rtol=1e-12)
@@ -102,7 +102,7 @@ def test_tasks_that_cannot_be_told_apart_are_refused(tmp_path, infos, message):
 
 def test_frames_go_on_in_new_files_when_one_is_full(tmp_path):
     episodes = make_episodes()
-    write_lerobot_folder(tmp_path / "a", episodes, 10, ["reach"], lambda n: None, file_megabytes=0)
+    write_lerobot_folder(tmp_path / "a", episodes, lambda n: None, file_megabytes=0)
     names = [path.name for path in sorted((tmp_path / "a/data/chunk-000").iterdir())]
     assert names == ["file-000.parquet", "file-001.parquet", "file-002.parquet"]
     rows = pq.read_table(tmp_path / "a/meta/episodes/chunk-000/file-000.parquet").to_pylist()

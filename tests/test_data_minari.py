@@ -5,16 +5,17 @@ import re
 import sys
 
 import h5py
-import minari
 import numpy as np
 import pytest
 from example_episodes import assert_same, make_episodes
 from gymnasium import spaces
-from minari.data_collector import EpisodeBuffer
 
 from hotloop.train.data import read_episodes, write_episodes
 from hotloop.train.data.formats.registry import find_dataset, open_dataset
 from hotloop.train.data.inspect import inspect_dataset
+
+minari = pytest.importorskip("minari", reason="Minari needs Python 3.11 or later")
+EpisodeBuffer = pytest.importorskip("minari.data_collector").EpisodeBuffer
 
 QUIET = pytest.mark.filterwarnings("ignore::UserWarning:minari")
 

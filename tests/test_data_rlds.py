@@ -14,7 +14,7 @@ from PIL import Image
 
 from hotloop.decoding.instruction import INSTRUCTION_KEY, decode_instruction
 from hotloop.policies.vla import TinyHost
-from hotloop.train.config.vla import VlaPolicyConfig
+from hotloop.train.config.policies import VlaPolicyConfig
 from hotloop.train.data.formats.registry import open_dataset, read_episodes
 from hotloop.train.data.source import ReadOptions
 from hotloop.train.data.tfrecord import (
@@ -212,7 +212,8 @@ def test_real_robot_data_trains_a_policy(shared_data: Path) -> None:
     assert all(len(text) > 10 for text in instructions)
     host = TinyHost(patch_size=16, merge=1, vision_width=16, vision_layers=1, width=32, layers=1)
     config = VlaPolicyConfig("vla", host, num_actions=2, unscaled_actions=(6,), image_shift=2)
-    objective, windows, _ = prepare_vla(config, "", found, seed=0)
+    training = prepare_vla(config, "", found, seed=0)
+    objective, windows = training.objective, training.samples
     import torch
 
     batch = windows.gather(torch.arange(0, 250, 50))

@@ -20,11 +20,12 @@ from hotloop.train.data.inspect import inspect_dataset
 NAMES = {
     "d4rl": "a.hdf5",
     "robomimic": "a.h5",
-    "replay": "a.zarr",
+    "zarr": "a.zarr",
     "lerobot": "a",
     "minari": "reach/scripted-v0",
 }
-LOST = {"replay": {"final_observations"}, "lerobot": {"final_observations"}}
+LOST = {"lerobot": {"final_observations"}}
+FINAL = "final_observations, what was seen after the last action of each episode"
 IMAGES = [name for name in NAMES if name != "d4rl"]
 
 
@@ -51,7 +52,7 @@ def test_images_are_read_back_bit_for_bit_but_only_when_asked_for(tmp_path, layo
 def test_a_zip_of_zarr_is_read_back_too(tmp_path):
     episodes = make_episodes(images=True)
     path = write_episodes(tmp_path / "a.zarr.zip", episodes)
-    assert_same(read_episodes(path, everything=True), episodes, LOST["replay"])
+    assert_same(read_episodes(path, everything=True), episodes, ())
 
 
 @pytest.mark.parametrize("layout", NAMES)
@@ -62,15 +63,8 @@ def test_what_is_not_known_is_not_invented(tmp_path, layout):
     assert found.rewards is None
     assert not found.terminated.any()
     assert_equal(found.actions, episodes.actions)
-    if layout != "minari":
-        assert found.final_observations is None
-
-
-def test_minari_says_that_a_final_observation_is_a_repetition(tmp_path):
-    found = read_episodes(write(tmp_path, "minari", make_episodes(final=False)))
-    last = found.observations["observation.state"][found.episode_ends - 1]
-    assert_equal(found.final_observations["observation.state"], last)
-    assert found.metadata["final_observations"].startswith("repeated from the last step")
+    assert found.final_observations is None
+    assert "final_observations" not in found.metadata
 
 
 @pytest.mark.parametrize("layout", NAMES)
@@ -94,12 +88,10 @@ def test_any_format_converts_to_any_other(tmp_path, source, layout):
     assert (result.path, result.layout, result.num_steps) == (target.path, layout, 12)
     lost = LOST.get(source, set()) | LOST.get(layout, set())
     found = read_episodes(result.path, everything=True)
-    if lost and layout == "minari":
-        found = replace(found, final_observations=None)
     assert_same(found, episodes, lost)
     assert found.metadata["converted_from"] == {"name": path.name, "layout": source}
     has_final = source not in LOST
-    assert result.dropped == (("final_observations",) if has_final and layout in LOST else ())
+    assert result.dropped == (() if not has_final or layout not in LOST else (FINAL,))
 
 
 def test_a_conversion_takes_columns_and_options(tmp_path):
@@ -123,7 +115,7 @@ def test_a_large_conversion_goes_through_files_that_do_not_stay(tmp_path):
 
 
 def test_images_do_not_go_into_the_flat_layout(tmp_path):
-    path = write(tmp_path, "replay", make_episodes(images=True))
+    path = write(tmp_path, "zarr", make_episodes(images=True))
     message = "D4RL's flat layout holds no images, but observation.images.top are; choose columns"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         convert_dataset(path, Target(tmp_path / "b.hdf5"))
@@ -139,8 +131,12 @@ def test_an_unknown_frame_rate_is_asked_for(tmp_path):
 @pytest.mark.parametrize(
     ("name", "layout", "message"),
     [
-        ("a", "", "the name does not say which format to write; name one of d4rl, robomimic, rep"),
-        ("a.npz", "replay", "a replay dataset must end in .zarr or .zarr.zip, got '.npz'"),
+        (
+            "a",
+            "",
+            "the name does not say which format to write; name one of d4rl, lero",
+        ),
+        ("a.npz", "zarr", "a zarr dataset must end in .zarr or .zarr.zip, got '.npz'"),
         ("a", "minari", "the name of a Minari dataset ends in its version, e.g. '-v0'"),
     ],
 )

@@ -16,14 +16,20 @@ from hotloop.decoding.samplers import apply_step, reverse, spaced_levels, step_c
 from hotloop.policies.diffusion.config import StreamingSampling
 from hotloop.policies.diffusion.model import DiffusionModel
 from hotloop.policies.diffusion.streaming import StreamingDiffusionPolicy
-from hotloop.train.config.training import DistillConfig
+from hotloop.train.config.distill import JumpDistillConfig
 from hotloop.train.data.episodes import Episodes
 from hotloop.train.data.windows import Windows
 from hotloop.train.families.diffusion import student_of
 from hotloop.train.objectives.denoising import DenoisingObjective
-from hotloop.train.objectives.segment import JumpObjective, ladder_jumps, start_jumps, visit
+from hotloop.train.objectives.segment import (
+    JumpDraw,
+    JumpObjective,
+    ladder_jumps,
+    start_jumps,
+    visit,
+)
 
-CONFIG = DistillConfig(calls_per_step=(1, 2), teacher_steps=6, num_visits=64, refresh_every=2)
+CONFIG = JumpDistillConfig(calls_per_step=(1, 2), teacher_steps=6, num_visits=64, refresh_every=2)
 
 
 def objective_of(student: DiffusionModel, teacher: DiffusionModel, **choices: Any) -> JumpObjective:
@@ -37,7 +43,7 @@ def objective_of(student: DiffusionModel, teacher: DiffusionModel, **choices: An
     )
 
 
-def draw(objective: JumpObjective, num_samples: int = 64) -> dict[str, Tensor]:
+def draw(objective: JumpObjective, num_samples: int = 64) -> JumpDraw:
     generator = torch.Generator().manual_seed(0)
     objective.prepare(0)
     current = torch.randint(len(objective._windows), (num_samples,), generator=generator)
@@ -121,9 +127,8 @@ def test_the_target_lands_where_the_teacher_lands(num_calls: int) -> None:
             teacher.schedule,
             "sample",
         )
-        rows = {"x": x, "observation": observation}
-        ends = {"level": jump.level, "next_level": jump.next_level}
-        rows |= {key: torch.from_numpy(value).expand(5, -1) for key, value in ends.items()}
+        ends = [torch.from_numpy(one).expand(5, -1) for one in (jump.level, jump.next_level)]
+        rows = JumpDraw(x, observation, torch.zeros_like(x), *ends)
         target, weight = objective._teacher_target(rows)
         assert weight.min() == 1
         step = step_coefficients(teacher.schedule, *jump, "sample", "ddim")
@@ -154,7 +159,7 @@ def test_samples_are_shared_out_between_denoising_start_ladders_and_visited_buff
     shares = {"denoising": 0.1, "start": 0.2, "visited": 0.3}
     objective = objective_of(student_of(teacher, 0), teacher, **shares)
     inputs = draw(objective, 4000)
-    level, next_level = inputs["level"].numpy(), inputs["next_level"].numpy()
+    level, next_level = inputs.level.numpy(), inputs.next_level.numpy()
     jumps = {
         name: {(tuple(jump.level), tuple(jump.next_level)) for jump in pool}
         for name, pool in (("start", objective._start_jumps), ("ladder", objective._ladder_jumps))
@@ -165,7 +170,7 @@ def test_samples_are_shared_out_between_denoising_start_ladders_and_visited_buff
     assert np.mean([pair in jumps["start"] for pair in pairs]) == pytest.approx(0.2, abs=0.02)
     assert np.mean([pair in jumps["ladder"] for pair in pairs]) == pytest.approx(0.7, abs=0.02)
     visited = set(map(bytes, objective._visited.x.numpy()))  # type: ignore[union-attr]
-    share = np.mean([bytes(x) in visited for x in inputs["x"].numpy()])
+    share = np.mean([bytes(x) in visited for x in inputs.x.numpy()])
     assert share == pytest.approx(0.3, abs=0.02)
 
 
@@ -180,13 +185,13 @@ def test_committed_actions_have_no_weight(denoising: float) -> None:
     objective = objective_of(student, teacher, **shares)
     inputs = draw(objective)
     objective(inputs).backward()
-    committed = (inputs["level"] == 0)[..., None].expand_as(output)
+    committed = (inputs.level == 0)[..., None].expand_as(output)
     assert committed.any()
     assert output.grad is not None
     assert (output.grad[committed] == 0).all()
     assert (output.grad[:, :1] != 0).all()
     where = committed[..., 0]
-    assert torch.equal(inputs["x"][where], inputs["clean"][where]) == (denoising == 1.0)
+    assert torch.equal(inputs.x[where], inputs.clean[where]) == (denoising == 1.0)
 
 
 def test_positions_that_stay_pure_noise_have_no_weight() -> None:

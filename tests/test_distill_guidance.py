@@ -19,11 +19,11 @@ from hotloop.policies.planners.planner import Planner
 from hotloop.train.config.compose import compose
 from hotloop.train.config.training import TrainConfig
 from hotloop.train.data.plan_windows import PlanWindows
-from hotloop.train.families.diffusion import train_on
-from hotloop.train.objectives.guidance import GuidanceObjective, guidance_student
+from hotloop.train.objectives.guidance import GuidanceDraw, GuidanceObjective, guidance_student
+from hotloop.train.training import train_on
 
 
-def drawn(objective: GuidanceObjective, seed: int, num: int = 64) -> dict[str, Tensor]:
+def drawn(objective: GuidanceObjective, seed: int, num: int = 64) -> GuidanceDraw:
     model = objective.model
     windows = PlanWindows(walks(), model.state_keys, model.config)
     generator = torch.Generator().manual_seed(seed)
@@ -63,7 +63,7 @@ def test_half_of_the_samples_are_asked_for_another_return(teacher: PlannerModel)
     objective = GuidanceObjective(guidance_student(teacher, 2.0), teacher)
     windows = PlanWindows(walks(), teacher.state_keys, teacher.config)
     batch = windows.gather(torch.arange(len(windows)))
-    asked = objective.draw(batch, torch.Generator().manual_seed(0))["return_to_go"]
+    asked = objective.draw(batch, torch.Generator().manual_seed(0)).return_to_go
     own = float((asked == batch.returns[:, 0]).float().mean())
     assert 0.4 < own < 0.65
     assert set(asked.tolist()) <= set(batch.returns[:, 0].tolist())

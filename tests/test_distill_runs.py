@@ -17,10 +17,12 @@ from hotloop.policies.checkpoint import load_checkpoint
 from hotloop.policies.diffusion.config import StreamingSampling
 from hotloop.policies.diffusion.model import DiffusionModel, ModelConfig
 from hotloop.policies.networks.config import NetworkConfig
-from hotloop.train.config.training import DistillConfig, OptimConfig, PolicyConfig, TrainConfig
+from hotloop.train.config.distill import JumpDistillConfig
+from hotloop.train.config.policies import PolicyConfig
+from hotloop.train.config.training import OptimConfig, TrainConfig
 from hotloop.train.data.windows import Windows
-from hotloop.train.families.diffusion import train_on
 from hotloop.train.loop import Trainer
+from hotloop.train.training import train_on
 
 
 def train_config(folder: Path, steps: int, **choices: Any) -> TrainConfig:
@@ -66,7 +68,9 @@ def one_call_error(model: DiffusionModel, teacher: DiffusionModel) -> float:
 def test_distillation_brings_one_call_closer_to_the_teacher(
     teacher_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    distill = DistillConfig(str(teacher_path), (1, 2), 6, 0.1, num_visits=128, refresh_every=100)
+    distill = JumpDistillConfig(
+        str(teacher_path), (1, 2), 6, 0.1, num_visits=128, refresh_every=100
+    )
     config = train_config(tmp_path, 300, distill=distill)
     last = train_on(config, demonstrations(), SPEC)
     teacher, checkpoint = load_checkpoint(teacher_path).model, load_checkpoint(last)
@@ -92,7 +96,7 @@ def test_distillation_brings_one_call_closer_to_the_teacher(
 def test_an_interrupted_distillation_goes_on_bit_for_bit(
     teacher_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refresh_every: int
 ) -> None:
-    distill = DistillConfig(str(teacher_path), num_visits=16, refresh_every=refresh_every)
+    distill = JumpDistillConfig(str(teacher_path), num_visits=16, refresh_every=refresh_every)
     choices = {"distill": distill, "batch_size": 8, "log_every": 4, "save_every": 4}
     whole = train_config(tmp_path / "whole", 10, **choices)
     train_on(whole, demonstrations(), SPEC)
@@ -116,7 +120,7 @@ def test_an_interrupted_distillation_goes_on_bit_for_bit(
 
 def test_saving_between_two_refreshes_is_refused(teacher_path: Path, tmp_path: Path) -> None:
     """The visited buffers are not saved: a run resumed between refreshes would lose its own."""
-    distill = DistillConfig(str(teacher_path), num_visits=16, refresh_every=3)
+    distill = JumpDistillConfig(str(teacher_path), num_visits=16, refresh_every=3)
     config = train_config(tmp_path, 10, distill=distill, save_every=4)
     with pytest.raises(ValueError, match=r"save_every 4 .* multiple of .*refresh_every 3"):
         train_on(config, demonstrations(), SPEC)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hotloop.decoding.instruction import INSTRUCTION_KEY
-from hotloop.envs import TASKS
+from hotloop.envs import TASKS, make_task
 from hotloop.envs.recording import HasInfos
 
 NUM_STEPS = 6
@@ -16,9 +16,11 @@ SECONDS_PER_EPISODE = 2  # whole episodes of slower simulators are left out
 LIKE_LIFT_IMAGE = ("can-image", "square-image")
 
 
-@pytest.fixture(scope="module", params=[name for name in TASKS if name not in LIKE_LIFT_IMAGE])
+@pytest.fixture(
+    scope="module", params=[name for name in TASKS.names if name not in LIKE_LIFT_IMAGE]
+)
 def task(request):
-    return TASKS[request.param]
+    return make_task(request.param)
 
 
 @pytest.fixture(scope="module")

@@ -47,8 +47,7 @@ def simulator(monkeypatch):
 
 
 def test_the_arm_is_moved_without_a_reflex(simulator) -> None:
-    reach = "hotloop.real_robot.inference:make_reach_policy"
-    job = RunConfig(reach, options={"share": 0.1}, duration=3)
+    job = RunConfig("hotloop.real_robot.policies.reach:make_reach_policy", duration=3)
     summary = supervise(franka(), job, lambda line: None)
     assert summary["ended_by"] == "duration" and summary["clean_end"], summary
     assert summary["limit_violations"] == 0 and summary["bus_failures"] == 0

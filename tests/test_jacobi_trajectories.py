@@ -17,12 +17,13 @@ from hotloop.policies.vla import TokenDecodingConfig, VlaModel
 from hotloop.train.cli import main
 from hotloop.train.data.episodes import Episodes
 from hotloop.train.data.write import write_episodes
-from hotloop.train.families.vla import TrajectorySamples, initial_vla
+from hotloop.train.families.vla import initial_vla
 from hotloop.train.objectives.jacobi_trajectories import (
     CollectionConfig,
     collect,
     read_trajectories,
 )
+from hotloop.train.objectives.trajectory_samples import TrajectorySamples
 
 
 @pytest.fixture(scope="module")

@@ -5,22 +5,26 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from tiny_joints import CAMERA, DT, KINDS, NAMES, SPEC, save_tiny
 
 from hotloop.decoding import ActionSpec, ActionTrajectory, ObservationSpec
-from hotloop.real_robot.config import ControlConfig
-from hotloop.real_robot.inference import Snapshot
-from hotloop.train.commands.control import policy_of
+from hotloop.policies.planners.model import REWARD_KEY
+from hotloop.real_robot.cameras import Picture
+from hotloop.real_robot.config import ControlConfig, PolicyOptions, RobotConfig, UnitsConfig
+from hotloop.real_robot.core.controller import ControllerConfig
+from hotloop.real_robot.core.limits import Limits
+from hotloop.real_robot.policies.joint_map import map_joints
+from hotloop.real_robot.policies.joints import JointPolicy, make_reader
+from hotloop.real_robot.policies.protocol import RobotPolicy, Snapshot
+from hotloop.train.commands.robot_policies import policy_kind
 from hotloop.train.config.compose import compose
-from hotloop.train.joint_map import map_joints
-from hotloop.train.joint_policy import JointPolicy, _reader, make_joint_policy
 
-NO_UNITS = {"scale": (), "offset": ()}
-FITTING = ("robot.cameras.front.size=[16,16]", "instruction=wave")
+NO_UNITS = UnitsConfig()
+SIZE = "robot.cameras.front.size=[16,16]"
+VLA = (SIZE, "instruction=wave")
 
 
 @pytest.fixture(scope="module")
@@ -28,47 +32,42 @@ def folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("checkpoints")
 
 
-def build(checkpoint: Path, *overrides: str) -> JointPolicy:
+def build(checkpoint: Path, *overrides: str) -> RobotPolicy:
     """Build the policy as `hotloop control robot=mujoco-arm checkpoint=...` does."""
     arguments = ["robot=mujoco-arm", f"checkpoint={checkpoint}", *overrides]
     config = compose("control", arguments, ControlConfig)
-    factory, options = policy_of(config)
-    assert factory == "hotloop.train.joint_policy:make_joint_policy"
-    return make_joint_policy(config.robot, options)
+    kind = policy_kind(config)
+    assert kind.path == "hotloop.train.commands.robot_policies:make_joint_policy"
+    return kind.make(config.robot, config.policy_options)
 
 
 def snapshot(time: float = 5.0, position: object = (0.1,) * 6) -> Snapshot:
-    picture = SimpleNamespace(time=time, image=np.full((16, 16, 3), 90, np.uint8))
-    return Snapshot(
-        time,
-        np.asarray(position),
-        np.zeros(6),
-        np.zeros(0),
-        {"front": picture},  # type: ignore
-    )
+    picture = Picture(time, np.full((16, 16, 3), 90, np.uint8))
+    return Snapshot(time, np.asarray(position), np.zeros(6), np.zeros(0), {"front": picture})
 
 
-def robot(joints: tuple[str, ...] = NAMES, num: int = 6):
-    limits = SimpleNamespace(low=np.full(num, -1.5), high=np.full(num, 1.5))
-    control = SimpleNamespace(limits=SimpleNamespace(arrays=limits))
-    return SimpleNamespace(name="arm", joints=joints, control=control, cameras={})
+def robot(joints: tuple[str, ...] = NAMES, num: int = 6) -> RobotConfig:
+    limits = Limits((-1.5,) * num, (1.5,) * num, *((1.0,) * num,) * 3)
+    return RobotConfig("arm", "dry-run", ControllerConfig(limits, 0.01), joints=joints)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_checkpoint_plans_joint_waypoints_in_time(kind, folder) -> None:
-    policy = build(save_tiny(folder / kind, kind), *FITTING)
+    policy = build(save_tiny(folder / kind, kind), *(VLA if kind == "vla" else ()))
     assert policy.period == DT and policy.cameras == (("front",) if kind == "vla" else ())
     policy.reset(3)
     seen = [policy.plan(snapshot(5.0 + DT * step)) for step in range(6)]
     for plan in seen:
         assert plan is not None
-        assert (np.diff(plan.times) > 0).all() and plan.times[-1] >= 2 * DT - 1e-9
+        assert (np.diff(plan.times) > 0).all()
+        assert plan.times[-1] - plan.observed_at >= 2 * DT - 1e-9
         low, high = np.array(SPEC.low) - 1e-6, np.array(SPEC.high) + 1e-6
         assert ((low <= plan.waypoints) & (plan.waypoints <= high)).all()
     for before, after in itertools.pairwise(seen):
         # What a plan says about the next step is what is done then.
-        due = before.waypoints[np.isclose(before.times, 2 * DT)]
-        np.testing.assert_array_equal(due[0], after.waypoints[np.isclose(after.times, DT)][0])
+        (due,) = before.waypoints[np.isclose(before.times - before.observed_at, 2 * DT)]
+        (done,) = after.waypoints[np.isclose(after.times - after.observed_at, DT)]
+        np.testing.assert_array_equal(due, done)
 
 
 def test_the_same_seed_gives_the_same_waypoints(folder) -> None:
@@ -103,13 +102,13 @@ def test_state_and_actions_go_by_the_checkpoints_order_and_units() -> None:
     names = ("gripper.pos", "Shoulder Pan", "shoulder-lift.pos")
     echo = Echo(ActionSpec(names, (-180.0,) * 3, (180.0,) * 3, DT))
     arm = robot(("shoulder_pan", "shoulder_lift", "gripper"), 3)
-    units = {"scale": (np.pi / 180,), "offset": (0.0, 0.2, 0.0)}
+    units = UnitsConfig((np.pi / 180,), (0.0, 0.2, 0.0))
     joints = map_joints(echo.action_spec, arm, units)
-    reader = _reader("observation.state", (3,), arm, joints, {"given": {}, "instruction": ""})
+    reader = make_reader("observation.state", (3,), arm, joints, PolicyOptions())
     policy = JointPolicy(echo, joints, {"observation.state": reader})
     policy.reset(0)
     position = np.array([0.5, 0.3, 1.0])
-    plan = policy.plan(SimpleNamespace(time=0.0, position=position))
+    plan = policy.plan(Snapshot(0.0, position, np.zeros(3), np.zeros(0)))
     np.testing.assert_allclose(echo.state, np.rad2deg([1.0, 0.5, 0.1]), rtol=1e-6)
     np.testing.assert_allclose(plan.waypoints, [position], atol=1e-6)
 
@@ -136,15 +135,17 @@ def test_generic_names_go_by_position_and_others_must_be_the_robots() -> None:
 def test_units_that_do_not_fit_are_explained(change, units, message) -> None:
     spec = replace(ActionSpec(("a",), (-1.0,), (1.0,), DT), **change)
     with pytest.raises(ValueError, match=message):
-        map_joints(spec, robot((), 1), {**NO_UNITS, **units})
+        map_joints(spec, robot((), 1), UnitsConfig(**units))
 
 
 @pytest.mark.parametrize(
     ("kind", "overrides", "message"),
     [
-        ("vla", [FITTING[0]], "the checkpoint follows instructions; give one: instruction="),
+        ("vla", [SIZE], "the checkpoint follows instructions; give one: instruction="),
         ("vla", ["instruction=wave"], r"\(16, 16, 3\), camera 'front' gives \(96, 96, 3\); set"),
         ("dp", ["latency=20"], "num_execute 4 plus latency 20 may exceed it"),
+        ("dp", ["instruction=wave"], r"follows no instruction, it reads \['observation\.state'\]"),
+        ("dp", ["given.goal=[1.0]"], r"given\.goal is read by nobody; .*\['state'\]"),
         ("dp", ["sampling.colour=red"], r"no sampling choices \['colour'\]"),
     ],
 )
@@ -163,13 +164,13 @@ def test_another_number_of_joints_is_an_error(folder) -> None:
 
 def test_observations_that_a_robot_lacks_are_named() -> None:
     joints = map_joints(SPEC, robot(), NO_UNITS)
-    options = {"given": {"goal": [0.5, 1.0]}, "instruction": ""}
+    options = PolicyOptions(given={"goal": [0.5, 1.0]})
 
     def reader(key: str, shape: tuple[int, ...]):
-        return _reader(key, shape, robot(), joints, options)
+        return make_reader(key, shape, robot(), joints, options)
 
     np.testing.assert_array_equal(reader("observation.goal", (2,))(None), [0.5, 1.0])
-    np.testing.assert_array_equal(reader("reward", (1,))(None), [0.0])
+    np.testing.assert_array_equal(reader(REWARD_KEY, (1,))(None), [0.0])
     for key, shape, message in (
         ("observation.torque", (6,), r"does not measure; .* give it: given\.torque="),
         ("observation.goal", (3,), r"given\.goal must have shape \(3,\), got \(2,\)"),

@@ -12,7 +12,7 @@ from hotloop.real_robot.config import RobotConfig
 from hotloop.real_robot.core.controller import ControllerConfig
 from hotloop.real_robot.core.events import EventKind
 from hotloop.real_robot.core.limits import Limits
-from hotloop.real_robot.logs.reader import RunLog
+from hotloop.real_robot.logs.reader import ControlLog
 from hotloop.real_robot.logs.rerun_file import write_rerun
 
 LIMITS = Limits((-1.0,) * 2, (1.0,) * 2, (2.0,) * 2, (10.0,) * 2, (400.0,) * 2)
@@ -32,7 +32,7 @@ def cycle(index: int) -> dict:
     }  # fmt: skip
 
 
-LOG = RunLog(ROBOT, [cycle(index) for index in range(NUM)], [], EVENTS, 0)
+LOG = ControlLog(ROBOT, [cycle(index) for index in range(NUM)], [], EVENTS, 0)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_events_are_text_with_their_gravity(columns) -> None:
 def test_a_log_without_cycles_and_a_full_disk_leave_no_file(tmp_path: Path, capfd) -> None:
     pytest.importorskip("rerun")
     with pytest.raises(ValueError, match="the log holds no cycle"):
-        write_rerun(RunLog(ROBOT), tmp_path / "run.rrd")
+        write_rerun(ControlLog(ROBOT), tmp_path / "run.rrd")
     (tmp_path / "run.rrd").write_text("the one before")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +11,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_planner import HORIZON, SPEC, tiny_config, tiny_planner, walks
-from torch import Tensor
 
 from hotloop.policies.checkpoint import load_checkpoint
 from hotloop.policies.planners.model import PlannerModel
 from hotloop.train.config.compose import compose
+from hotloop.train.config.policies import PlannerLosses
 from hotloop.train.config.training import TrainConfig
 from hotloop.train.data.plan_windows import PlanWindows
 from hotloop.train.data.write import write_episodes
-from hotloop.train.families.diffusion import train_on
-from hotloop.train.families.planners import PlannerObjective, hindsight_goals, prepare_planner
+from hotloop.train.families.planners import prepare_planner
+from hotloop.train.objectives.planning import PlannerDraw, PlannerObjective, hindsight_goals
+from hotloop.train.training import train_on
 
+WHOLE = PlannerLosses(drafter_share=1.0, drafter_noise=0.0)
 KINDS = ("trajectory_diffuser", "decision_diffuser", "diffuser")
 SMALL = (
     "policy.model.horizon=6",
@@ -40,9 +43,9 @@ def config(kind: str, folder: Path, *overrides: str) -> TrainConfig:
     return compose("train", chosen, TrainConfig)
 
 
-def drawn(model: PlannerModel, seed: int = 0) -> dict[str, Tensor]:
+def drawn(model: PlannerModel, seed: int = 0) -> PlannerDraw:
     windows = PlanWindows(walks(), model.state_keys, model.config)
-    objective = PlannerObjective(model, drafter_share=1.0)
+    objective = PlannerObjective(model, WHOLE)
     batch = windows.gather(torch.arange(0, len(windows), 3))
     return objective.draw(batch, torch.Generator().manual_seed(seed))
 
@@ -55,17 +58,20 @@ def test_no_loss_looks_behind_the_end_of_an_episode(choices: dict[str, bool]) ->
     """
     model = tiny_planner(**choices)
     inputs = drawn(model)
-    behind = inputs["valid"] == 0
+    behind = inputs.valid == 0
     assert behind.any()
-    zero = {**inputs, "level": torch.full_like(inputs["level"], model.config.num_levels)}
-    zero["level"][:, 0] = 0
+    level = torch.full_like(inputs.level, model.config.num_levels)
+    level[:, 0] = 0
+    objective = PlannerObjective(model, WHOLE)
     model.schedule._tables[0][-1] = 0.0  # nothing of the clean plan shines through
     losses = []
     for value in (0.0, 5.0):
-        states, actions, returns = (inputs[key].clone() for key in ("states", "actions", "returns"))
+        states, actions, returns = (
+            one.clone() for one in (inputs.states, inputs.actions, inputs.returns)
+        )
         states[behind], actions[behind], returns[behind] = value, value, value
-        changed = {**zero, "states": states, "actions": actions, "returns": returns}
-        losses.append(PlannerObjective(model, drafter_share=1.0)(changed))
+        changed = replace(inputs, level=level, states=states, actions=actions, returns=returns)
+        losses.append(objective(changed))
     torch.testing.assert_close(losses[0], losses[1])
 
 
@@ -73,10 +79,10 @@ def test_noise_that_drowns_the_state_is_pointed_out(caplog: pytest.LogCaptureFix
     model = tiny_planner()
     assert model.drafter is not None
     model.drafter.gain[: model.state_dim] = 0.3
-    PlannerObjective(model, drafter_noise=0.3)
+    PlannerObjective(model, PlannerLosses())
     assert not caplog.messages
     model.drafter.gain[: model.state_dim] = 1.2
-    PlannerObjective(model, drafter_noise=0.3)
+    PlannerObjective(model, PlannerLosses())
     assert "drafter_noise=0.3 is 0.36 of their spread" in caplog.text
     assert "try 0.042" in caplog.text
 
@@ -86,10 +92,10 @@ def test_pinned_positions_are_clean_when_trained_as_when_planning() -> None:
     windows = PlanWindows(walks(rewards=False), model.state_keys, model.config)
     batch = windows.gather(torch.arange(40))
     inputs = PlannerObjective(model).draw(batch, torch.Generator().manual_seed(0))
-    assert not inputs["level"][:, [0, -1]].any()
-    assert (inputs["level"][:, 1:-1] > 0).all()
+    assert not inputs.level[:, [0, -1]].any()
+    assert (inputs.level[:, 1:-1] > 0).all()
     clean = model.encode_plan(batch.states, batch.actions)
-    noised = model.schedule.add_noise(clean, inputs["noise"], inputs["level"])
+    noised = model.schedule.add_noise(clean, inputs.noise, inputs.level)
     assert torch.equal(noised[:, [0, -1]], clean[:, [0, -1]])
 
 
@@ -114,22 +120,22 @@ def test_goals_are_states_that_the_window_really_reaches() -> None:
     windows = PlanWindows(walks(rewards=False), model.state_keys, model.config)
     last = torch.tensor([19]).repeat(50)  # nothing follows the last step of an episode
     inputs = PlannerObjective(model).draw(windows.gather(last), torch.Generator().manual_seed(0))
-    assert torch.equal(inputs["goal"], windows.states[last, :2])
-    assert not inputs["moves"].any(), "inverse dynamics learn from real steps only"
+    assert torch.equal(inputs.goal, windows.states[last, :2])
+    assert not inputs.moves.any(), "inverse dynamics learn from real steps only"
 
 
 def test_dropped_conditions_are_hidden() -> None:
     model = tiny_planner()
     inputs = drawn(model)
-    share = 1 - float(inputs["keep"].mean())
+    share = 1 - float(inputs.keep.mean())
     assert 0.1 < share < 0.4
-    hidden = model.condition(inputs["returns"][:, 0], inputs["keep"])[inputs["keep"] == 0]
+    hidden = model.condition(inputs.returns[:, 0], inputs.keep)[inputs.keep == 0]
     assert not hidden.any()
 
 
 def test_training_learns_to_draft_to_plan_and_to_act() -> None:
     model, windows = prepare_planner(tiny_config(value=True), walks(), seed=0)
-    objective = PlannerObjective(model, drafter_share=1.0)
+    objective = PlannerObjective(model, WHOLE)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     generator = torch.Generator().manual_seed(0)
     losses = []
@@ -196,6 +202,6 @@ def test_a_planner_is_timed_by_bench(tmp_path: Path, capsys: pytest.CaptureFixtu
     options = ["engines=[eager]", "steps=2", "calls=[1,3]", "sampling.reuse=5"]
     assert main(["bench", str(folder), *options, f"output={output}"]) == 0
     rows = json.loads(output.read_text())["rows"]
-    assert [row["name"] for row in rows] == ["trajectory-diffuser-1", "trajectory-diffuser-3"]
+    assert [row["name"] for row in rows] == ["trajectory-diffuser-2", "trajectory-diffuser-4"]
     assert all(row["median_ms"] > 0 and row["overhead"] is None for row in rows)
-    assert "trajectory-diffuser-3" in capsys.readouterr().out
+    assert "trajectory-diffuser-4" in capsys.readouterr().out

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from benchmarks.synchronous import SynchronousPolicy
 from tiny import SHAPES, SPEC, FakeNetwork, tiny_model
 
 from hotloop.decoding import Executor, Observation
@@ -17,7 +18,6 @@ from hotloop.policies.checkpoint import load_checkpoint
 from hotloop.policies.diffusion.config import DiffusionSampling
 from hotloop.policies.diffusion.policy import DiffusionPolicy
 from hotloop.policies.diffusion.real_time_chunking import RealTimeChunkingPolicy
-from hotloop.real_robot.strategies import SynchronousPolicy
 
 
 class Gaussian(FakeNetwork):

@@ -53,10 +53,20 @@ def test_a_policy_trains_on_recordings_without_a_simulator(
 
 
 def test_recordings_that_do_not_say_what_a_robot_needs_are_refused() -> None:
-    episodes = make_episodes()
     with pytest.raises(ValueError, match=r"does not say how much time lies between two steps"):
-        recorded_action_spec(replace(episodes, metadata={}))
+        recorded_action_spec(replace(make_episodes(), metadata={}))
+
+
+def test_an_action_that_never_changes_is_told_once_and_held(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A locked wrist is no reason to refuse the recordings of all other joints."""
+    episodes = make_episodes()
     still = episodes.actions.copy()
     still[:, 1] = 0.5
-    with pytest.raises(ValueError, match=r"action 1 is the same in every step"):
-        recorded_action_spec(replace(episodes, actions=still))
+    spec = recorded_action_spec(replace(episodes, actions=still))
+    assert spec.low[1] < 0.5 < spec.high[1]
+    assert spec.high[1] - spec.low[1] < 1e-5
+    assert spec.low[0] == episodes.actions[:, 0].min(), "others keep their own range"
+    (told,) = caplog.messages
+    assert f"{spec.names[1]} never changes" in told

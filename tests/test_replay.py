@@ -20,19 +20,19 @@ def generate(path, *words):
 
 
 @pytest.fixture(scope="module")
-def reached(tmp_path_factory):
-    path = tmp_path_factory.mktemp("replay") / "reach.hdf5"
-    return generate(path, "pybullet-reach", "--num-episodes", 2)
+def solved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("replay") / "pointmaze.hdf5"
+    return generate(path, "pointmaze-umaze", "--num-episodes", 2)
 
 
-def test_a_generated_dataset_replays_exactly(reached, capsys):
-    assert main(["data", "replay", str(reached)]) == 0
+def test_a_generated_dataset_replays_exactly(solved, capsys):
+    assert main(["data", "replay", str(solved)]) == 0
     assert "2 of 2 solved, 2 with the recorded states" in capsys.readouterr().out
 
 
-def test_changed_actions_are_noticed(reached, tmp_path, capsys):
+def test_changed_actions_are_noticed(solved, tmp_path, capsys):
     changed = tmp_path / "changed.hdf5"
-    changed.write_bytes(reached.read_bytes())
+    changed.write_bytes(solved.read_bytes())
     with h5py.File(changed, "r+") as file:
         file["actions"][0] = -file["actions"][0]
     assert main(["data", "replay", str(changed)]) == 1
@@ -73,27 +73,27 @@ def test_actions_that_noise_was_added_to_are_told(tmp_path, capsys):
     assert "note: the actions are what the expert intended" in capsys.readouterr().out
 
 
-def test_a_simulator_of_another_version_is_told(reached, tmp_path, capsys):
+def test_a_simulator_of_another_version_is_told(solved, tmp_path, capsys):
     old = tmp_path / "old.hdf5"
-    old.write_bytes(reached.read_bytes())
+    old.write_bytes(solved.read_bytes())
     with h5py.File(old, "r+") as file:
         facts = json.loads(file.attrs["metadata"])
-        facts["versions"] |= {"pybullet": "3.1.0", "numpy": "1.0"}
+        facts["versions"] |= {"mujoco": "3.1.0", "numpy": "1.0"}
         file.attrs["metadata"] = json.dumps(facts)
     (note,) = replay_dataset(old).notes
-    installed = metadata.version("pybullet")
-    assert note == f"recorded with pybullet 3.1.0, but {installed} is installed"
+    installed = metadata.version("mujoco")
+    assert note == f"recorded with mujoco 3.1.0, but {installed} is installed"
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--task", "lift"), r"task 'lift' takes 7 action dimensions, .* \(\d+, 3\): another task"),
+        (("--task", "lift"), r"task 'lift' takes 7 action dimensions, .* \(\d+, 2\): another task"),
         (("--num-episodes", "-1"), "num_episodes must be 0 .* got -1"),
     ],
 )
-def test_what_cannot_be_replayed_is_refused(reached, words, message, capsys):
-    assert main(["data", "replay", str(reached), *words]) == 2
+def test_what_cannot_be_replayed_is_refused(solved, words, message, capsys):
+    assert main(["data", "replay", str(solved), *words]) == 2
     assert re.search(message, capsys.readouterr().err)
 
 

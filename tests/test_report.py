@@ -13,10 +13,22 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from hotloop.train.demo.report import Animation, DemoReport, PolicyRow, render, write_report
+from hotloop.train.demo.report import (
+    Animation,
+    DemoReport,
+    Panel,
+    Pareto,
+    PolicyRow,
+    render,
+    write_report,
+)
+from hotloop.train.demo.rollouts import Rollouts
 from hotloop.train.measure.latency_plot import latency_plot
+from hotloop.train.measure.pareto_plot import ParetoPoint
 
 VOID = {"meta", "br", "img"}
+POINT = ParetoPoint("DP", "1 call", 0.5, (0, 1), 1.0)
+PATH = np.array([[-0.6, 0.0], [0.0, 0.31234], [1.6, 0.0]])
 
 
 class Page(HTMLParser):
@@ -64,6 +76,13 @@ def report() -> DemoReport:
         rows=[row(), row("SDP, 1 call", 0.25, calls_per_step=1, num_execute=1, seeds=[3, 8])],
         facts={"processor": "2 cores", "environment": "PointMaze"},
         commands={"hotloop eval pusht-sdp": "Score a ready-made policy."},
+        note="Times are of PyTorch.",
+        explanation=["Two ways are right.", "Their mean is wrong."],
+        panels=[Panel("The driver", "Either side.", Rollouts((PATH,), (True,), (0.4,)))],
+        pareto=[
+            Pareto("A task", (0, 1), (ParetoPoint("DP", "1 call", 0.5, (0, 1), 1.0),), "Here.")
+        ],
+        seconds={"training": 12.345},
         animation=Animation(b"\x00video", "video/mp4", "SDP in the maze"),
     )
 
@@ -79,8 +98,28 @@ def test_the_page_is_well_formed_and_needs_no_other_file(report: DemoReport) -> 
 def test_headline_facts_commands_and_caption_are_on_the_page(report: DemoReport) -> None:
     text = Page(render(report)).text
     wanted = [report.headline, report.summary, *report.facts, *report.facts.values()]
-    for piece in [*wanted, *report.commands, *report.commands.values(), "SDP in the maze"]:
+    wanted += [*report.commands, *report.commands.values(), "SDP in the maze", report.note]
+    wanted += [*report.explanation, "The driver", "Either side.", "A task", "DP", "1 call", "Here."]
+    for piece in wanted:
         assert piece in text
+
+
+def test_sections_that_have_nothing_to_show_are_left_out(report: DemoReport) -> None:
+    bare = dataclasses.replace(report, explanation=(), panels=(), pareto=())
+    assert "Why they differ" in render(report)
+    assert "Score against latency" in render(report)
+    assert "Why they differ" not in render(bare)
+    assert "Score against latency" not in render(bare)
+
+
+def test_the_json_has_the_paths_to_the_millimetre(report: DemoReport) -> None:
+    told = report.to_json()
+    assert told["panels"]["The driver"] == {
+        "reached": [True],
+        "sideways": [0.4],
+        "paths": [[[-0.6, 0.0], [0.0, 0.312], [1.6, 0.0]]],
+    }
+    assert told["seconds"] == {"training": 12.3}
 
 
 def test_the_table_shows_the_numbers_of_the_json(report: DemoReport, tmp_path: Path) -> None:
@@ -131,11 +170,15 @@ def test_text_cannot_become_markup(report: DemoReport) -> None:
         rows=[row(evil)],
         facts={evil: evil},
         commands={evil: evil},
+        note=evil,
+        explanation=[evil],
+        panels=[Panel(evil, evil, report.panels[0].rollouts)],
+        pareto=[Pareto(evil, (0, 1), (ParetoPoint(evil, evil, 0.5, (0, 1), 1.0),), evil)],
         animation=Animation(b"", "image/gif", evil),
     )
     page = Page(render(replaced))
     assert "script" not in page.tags
-    assert page.text.count(evil) == 9
+    assert page.text.count(evil) == 9 + 4 + 4
 
 
 def test_an_animation_is_embedded_byte_for_byte(report: DemoReport) -> None:

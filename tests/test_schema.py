@@ -130,3 +130,11 @@ def test_the_kind_chooses_among_dataclasses() -> None:
         build(Drawing, {"shape": {"kind": "box", "radius": 2}})
     with pytest.raises(ValueError, match=r"shape.kind: expected one of .*'box'.*, got 'disc'"):
         build(Drawing, {"shape": {"kind": "disc"}})
+
+
+def test_a_mapping_without_a_value_is_empty() -> None:
+    @dataclass(frozen=True)
+    class WithOptions:
+        options: dict[str, int] = field(default_factory=lambda: {"inherited": 1})
+
+    assert build(WithOptions, {"options": None}).options == {}

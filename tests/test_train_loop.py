@@ -22,8 +22,8 @@ from safetensors.torch import load_file
 from hotloop.policies.checkpoint import load_checkpoint
 from hotloop.train.config.compose import compose
 from hotloop.train.config.training import OptimConfig, TrainConfig
-from hotloop.train.families.diffusion import train
 from hotloop.train.loop import Trainer, ema_update, learning_rate
+from hotloop.train.training import train
 
 SETTINGS = (
     "task=pusht",
@@ -39,9 +39,7 @@ SETTINGS = (
 # Trains in forked copies of one process, each of which kills itself at another moment.
 KILLED_RUNS = """
 import os, pathlib, signal, sys
-from hotloop.train import loop, setup
-from hotloop.train.compose import compose
-from hotloop.train.config import TrainConfig
+from hotloop.train import compose_training, loop, train
 
 def kill_at(owner, name, number):
     original, count = getattr(owner, name), [0]
@@ -55,14 +53,14 @@ def kill_at(owner, name, number):
 POINTS = {
     "in-a-step": (loop.Trainer, "_optimise", 7),
     "while-saving": (loop, "save_state", 2),
-    "before-the-link-moves": (pathlib.Path, "replace", 2),
+    "before-the-link-moves": (pathlib.Path, "replace", 6),
 }
 for point, arguments in POINTS.items():
     child = os.fork()
     if child == 0:
         kill_at(*arguments)
         overrides = [*sys.argv[2:], f"output_dir={sys.argv[1]}/{point}"]
-        setup.train(compose("train", overrides, TrainConfig))
+        train(compose_training(overrides))
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL, point
 """
@@ -281,12 +279,12 @@ def test_every_sample_is_drawn_before_processes_share_them(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainers: list[Trainer] = []
-    monkeypatch.setattr(Trainer, "run", lambda self: trainers.append(self) or tmp_path)
+    monkeypatch.setattr(Trainer, "run", lambda self, settings: trainers.append(self) or tmp_path)
     run(data, tmp_path)
     whole = trainers[0].gradient_inputs(5)
     for index in range(2):
         fake = SimpleNamespace(num_processes=2, process_index=index, device=torch.device("cpu"))
         monkeypatch.setattr(trainers[0], "accelerator", fake)
         share = trainers[0].gradient_inputs(5)
-        for key, value in share.items():
-            assert torch.equal(value, whole[key][4 * index : 4 * index + 4])
+        for key, value in vars(share).items():
+            assert torch.equal(value, getattr(whole, key)[4 * index : 4 * index + 4])

@@ -11,9 +11,10 @@ from hotloop.policies.vla.packed import packed_logits
 from hotloop.policies.vla.session import block_logits
 from hotloop.train.objectives.vla import (
     CloningObjective,
+    ConsistencyDraw,
     ConsistencyObjective,
     TrajectoryBatch,
-    shifted,
+    shifted_pictures,
 )
 from hotloop.train.objectives.vla_losses import (
     chunk_distance,
@@ -88,10 +89,9 @@ def test_one_packed_pass_gives_the_loss_and_gradient_of_separate_passes(
     if not replace_a_row:
         labels = fixed
     objective = ConsistencyObjective(model, cloning_weight=0.7)
-    inputs = {
-        "ids": prompt.ids, "attended": prompt.attended, "pixel_values": prompt.pixel_values,
-        "iterate": iterate, "fixed": fixed, "labels": labels,
-    }  # fmt: skip
+    inputs = ConsistencyDraw(
+        prompt.ids, prompt.attended, prompt.pixel_values, labels, iterate, fixed
+    )
 
     def separate(block: torch.Tensor) -> torch.Tensor:
         fed = torch.cat([model.begin(3), block[:, :-1]], dim=1)
@@ -120,7 +120,7 @@ def test_each_step_draws_one_of_the_iterates_or_a_guess() -> None:
     def drawn(share: float) -> set[tuple[int, ...]]:
         objective = ConsistencyObjective(model, guess_share=share)
         draws = (
-            objective.draw(batch, torch.Generator().manual_seed(seed))["iterate"][:, 0]
+            objective.draw(batch, torch.Generator().manual_seed(seed)).iterate[:, 0]
             for seed in range(80)
         )
         return {tuple(draw.tolist()) for draw in draws}
@@ -137,7 +137,7 @@ def test_cloning_is_the_cross_entropy_of_the_demonstrated_tokens() -> None:
     actions = torch.rand(2, 4, 3) - 0.5
     inputs = CloningObjective(model).draw(Batch(observation, actions), torch.Generator())
     labels = torch.from_numpy(model.action_tokenizer.encode(actions.numpy()).tokens)
-    assert torch.equal(inputs["labels"], labels)
+    assert torch.equal(inputs.labels, labels)
     prompt = model.prompt(frames(model, 2))
     (found,) = packed_logits(model.host, prompt, [labels])
     log_share = found.log_softmax(dim=-1).gather(2, labels[..., None]).mean()
@@ -172,7 +172,7 @@ def test_the_distance_is_a_mean_over_the_chunk() -> None:
 
 def test_pictures_are_shifted_with_their_edges_repeated() -> None:
     pictures = torch.rand(4, 2, 3, 8, 8)
-    moved = shifted(pictures, 2, torch.Generator().manual_seed(0))
+    moved = shifted_pictures(pictures, 2, torch.Generator().manual_seed(0))
     padded = torch.nn.functional.pad(pictures.flatten(0, 1), (2,) * 4, mode="replicate")
     places = set()
     for index, picture in enumerate(moved.flatten(0, 1)):
@@ -184,7 +184,7 @@ def test_pictures_are_shifted_with_their_edges_repeated() -> None:
         ]
         assert len(matches) == 1
         places |= set(matches)
-    assert len(places) > 4, "every picture is shifted by itself"
+    assert len(places) > 4, "every picture is shifted_pictures by itself"
 
 
 def test_nonsensical_weights_are_refused() -> None:

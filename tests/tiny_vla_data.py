@@ -7,7 +7,7 @@ from tiny_vla import IMAGE, SIZES, STATE_KEY, TEXTS
 
 from hotloop.decoding.instruction import INSTRUCTION_KEY, encode_instruction
 from hotloop.policies.vla import TinyHost, TokenDecodingConfig, VlaModel
-from hotloop.train.config.vla import VlaPolicyConfig
+from hotloop.train.config.policies import VlaPolicyConfig
 from hotloop.train.data.episodes import Episodes
 from hotloop.train.data.windows import Windows
 

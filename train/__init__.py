@@ -1,1 +1,94 @@
-"""Training: data, objectives, the optimisation loop, and the command line."""
+"""Training, evaluation and distillation from Python.
+
+    from hotloop.train import EvalConfig, TaskConfig, TrainConfig, evaluate, train
+
+    task = TaskConfig("pusht", "pusht.npz", {"action": "action", "observation.state": "state"})
+    folder = train(TrainConfig(task=task, output_dir="outputs/mine", steps=1000))
+    print(evaluate(folder, EvalConfig(sampling={"calls_per_step": 1})).episodes)
+
+The commands of `hotloop` are made of these functions. What a family of policies has to choose is
+a dataclass of its own: `PolicyConfig` (streaming) and `DiffusionPolicyConfig` with
+`JumpDistillConfig`, `PlannerPolicyConfig` and `VlaPolicyConfig` with `DistillConfig`.
+`compose_training` builds all of it as the command line does: from the shipped YAML files, files of
+one's own, and ``key=value``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .config.distill import DistillConfig, JumpDistillConfig
+    from .config.evaluation import BenchConfig, EvalConfig, EvalOptions
+    from .config.policies import (
+        DiffusionPolicyConfig,
+        PlannerPolicyConfig,
+        PolicyConfig,
+        VlaPolicyConfig,
+    )
+    from .config.training import OptimConfig, TaskConfig, TrainConfig
+    from .evaluation import evaluate
+    from .measure.bench import bench
+    from .training import distill, train, train_on
+
+__all__ = [
+    "BenchConfig",
+    "DiffusionPolicyConfig",
+    "DistillConfig",
+    "EvalConfig",
+    "EvalOptions",
+    "JumpDistillConfig",
+    "OptimConfig",
+    "PlannerPolicyConfig",
+    "PolicyConfig",
+    "TaskConfig",
+    "TrainConfig",
+    "VlaPolicyConfig",
+    "bench",
+    "compose_training",
+    "distill",
+    "evaluate",
+    "train",
+    "train_on",
+]
+
+# Imported when they are used: they need torch, and `hotloop --help` passes here too.
+_HOMES = {
+    "config.distill": ("DistillConfig", "JumpDistillConfig"),
+    "config.evaluation": ("BenchConfig", "EvalConfig", "EvalOptions"),
+    "config.policies": (
+        "DiffusionPolicyConfig",
+        "PlannerPolicyConfig",
+        "PolicyConfig",
+        "VlaPolicyConfig",
+    ),
+    "config.training": ("OptimConfig", "TaskConfig", "TrainConfig"),
+    "evaluation": ("evaluate",),
+    "measure.bench": ("bench",),
+    "training": ("distill", "train", "train_on"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def compose_training(overrides: Sequence[str] = ()) -> TrainConfig:
+    """The configuration of a run as ``hotloop train`` composes it.
+
+    Args:
+        overrides: What would be typed behind ``hotloop train``, e.g. ``["policy=dp", "steps=10"]``.
+
+    Raises:
+        ValueError: For an unknown key or choice, or a value of the wrong type.
+    """
+    from .config.compose import compose
+    from .config.training import TrainConfig
+
+    return compose("train", overrides, TrainConfig)
+
+
+def __getattr__(name: str) -> Any:
+    """Import one of the names above."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME_OF[name]}", __name__), name)

@@ -7,11 +7,9 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from typing import Any
 
-from . import commands
-from .commands import COMMANDS, ExitCode
+from .commands import COMMANDS, ExitCode, Subparsers
 
 DESCRIPTION = """\
 Fast robot policies, from demonstrations to hardware.
@@ -23,7 +21,7 @@ EXAMPLES = """\
 examples:
   hotloop demo                              everything once, on a fresh machine: generate
                                             demonstrations, train, evaluate, time, report
-  hotloop eval pusht-sdp calls_per_step=1   score a ready-made policy
+  hotloop eval pusht-sdp                    score a ready-made policy
   hotloop bench pusht-dp pusht-sdp          time policies per control step
   hotloop data inspect FILE                 what is in a data set, and what is wrong with it
   hotloop train policy=sdp task=pusht       train a policy of your own
@@ -51,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     _set_process_defaults()
     parser = build_parser()
-    args = parser.parse_args(argv)
+    args = parse(parser, sys.argv[1:] if argv is None else argv)
     if "run" not in args:
         parser.print_help(sys.stderr)
         return ExitCode.USAGE
@@ -69,9 +67,42 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="print the version")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for name in COMMANDS:
-        import_module(f".{name}", commands.__name__).add_parser(subparsers)
+    for name in COMMANDS.included:
+        COMMANDS.get(name)(subparsers)
+    for name in sorted(COMMANDS.plugins.keys() - set(COMMANDS.included)):
+        _add_plugin(name, subparsers)
     return parser
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """Parse arguments in any order behind the command: flags may stand between ``key=value``.
+
+    argparse itself only does so for parsers without commands, so they are looked up here.
+    """
+    if complete := parser.get_default("complete"):
+        complete(parser)
+    commands = [one for one in parser._actions if isinstance(one, argparse._SubParsersAction)]
+    if not commands:
+        return parser.parse_intermixed_args(argv)
+    chosen = commands[0].choices.get(argv[0]) if argv else None
+    if chosen is None:
+        return parser.parse_args(argv)
+    args = parse(chosen, argv[1:])
+    if "run" not in args and (run := parser.get_default("run")):
+        args.run = run
+    if commands[0].dest != argparse.SUPPRESS:
+        setattr(args, commands[0].dest, argv[0])
+    return args
+
+
+def _add_plugin(name: str, subparsers: Subparsers) -> None:
+    """Add a plugin's command; one that is broken is named, and the others work all the same."""
+    try:
+        COMMANDS.get(name)(subparsers)
+    except Exception as error:  # noqa: BLE001 - a stranger's module can fail in any way
+        lines = " ".join(str(error).split())
+        told = lines if isinstance(error, ImportError) else f"{type(error).__name__}: {lines}"
+        print(f"hotloop: command {name!r} of a plugin is left out: {told}", file=sys.stderr)
 
 
 def execute(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
@@ -122,6 +153,9 @@ def _set_process_defaults() -> None:
     # Spinning OpenMP threads made a training step 16 times slower on cores shared with others.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    # Python processes that other libraries start, as torch's compiler does, are to import nothing
+    # from the current folder; from Python 3.11 on this tells them.
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
     if not sys.warnoptions:
         # Deprecation notices of other libraries would bury the messages meant for the user.
         warnings.filterwarnings("ignore", module=r"(?!hotloop\.)")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -19,10 +18,10 @@ from ..decoding.plumbing.files import replacing
 from ..policies.checkpoint import Checkpoint, write_checkpoint
 from .config.training import OptimConfig, TrainConfig
 from .data.windows import EpochSampler, step_generator
-from .objectives.denoising import Objective, TrainingWindows
+from .objectives.objective import Objective, TrainingWindows
+from .resume import CHECKPOINTS, write_settings
 from .state import load_average, load_state, save_state
-
-LOG_FIELDS = ("step", "loss", "lr", "samples_per_second")
+from .training_log import TrainingLog
 
 
 def learning_rate(config: OptimConfig, step: int, num_steps: int) -> float:
@@ -52,14 +51,16 @@ class Trainer:
         objective: Loss, with the model inside.
         windows: Training data.
         make_checkpoint: Wraps the averaged model, given provenance, for saving.
+        last: Checkpoint to go on from; None begins.
     """
 
     def __init__(
         self,
         config: TrainConfig,
-        objective: Any,
+        objective: Objective,
         windows: TrainingWindows,
         make_checkpoint: Callable[[nn.Module, Mapping[str, Any]], Checkpoint],
+        last: Path | None = None,
     ) -> None:
         self.config, self.windows = config, windows
         self.run_dir = Path(config.output_dir)
@@ -70,7 +71,7 @@ class Trainer:
                 f"batch_size {config.batch_size} must be a multiple of the "
                 f"{self.accelerator.num_processes} processes"
             )
-        self.objective: Objective = objective
+        self.objective = objective
         self.model = objective.model
         optim = config.optim
         parameters = [p for p in self.model.parameters() if p.requires_grad]
@@ -79,38 +80,44 @@ class Trainer:
         )
         self.ema = AveragedModel(self.model, multi_avg_fn=ema_update(optim))
         self.sampler = EpochSampler(len(windows), config.batch_size, config.seed)
-        self.step = 0
-        if config.resume:
-            self.step = self._restore(optimizer)
-        self._wrapped, self.optimizer = self.accelerator.prepare(objective, optimizer)
+        self.step = 0 if last is None else self._restore(last, optimizer)
+        prepared = cast("Any", self.accelerator.prepare(objective, optimizer))
+        self._wrapped, self.optimizer = prepared
         self.ema.to(self.accelerator.device)
 
-    def run(self) -> Path:
-        """Train to the last step; return the folder of the last checkpoint."""
+    def run(self, settings: Mapping[str, Any]) -> Path:
+        """Train to the last step; return the folder of the last checkpoint.
+
+        Args:
+            settings: What the run is begun or goes on with, to be kept beside it.
+        """
         config, main = self.config, self.accelerator.is_main_process
+        # All processes have looked at the folder before the first one changes it.
+        self.accelerator.wait_for_everyone()
+        if main:
+            write_settings(self.run_dir, settings)
         progress = tqdm(
             total=config.steps, initial=self.step, desc="train", unit="step", disable=not main
         )
         total = torch.zeros((), device=self.accelerator.device)
         since, clock = 0, time.perf_counter()
-        with RunLog(self.run_dir, self.step, enabled=main) as log, progress:
+        with TrainingLog(self.run_dir, self.step, enabled=main) as log, progress:
             while self.step < config.steps:
                 total, since = total + self._optimise(), since + 1
                 progress.update()
                 # A mean never spans a checkpoint, so that a resumed run logs the same lines.
-                saves = self.step % config.save_every == 0 or self.step == config.steps
-                if saves or self.step % config.log_every == 0:
+                if config.saves_at(self.step) or config.logs_at(self.step):
                     mean = float(cast(Tensor, self.accelerator.reduce(total / since, "mean")))
                     now = time.perf_counter()
                     speed = since * config.batch_size / (now - clock)
                     log.write(self.step, mean, self._lr(self.step - 1), speed)
                     progress.set_postfix(loss=f"{mean:.4f}", samples_s=f"{speed:.0f}")
                     total, since, clock = torch.zeros_like(total), 0, now
-                if saves:
+                if config.saves_at(self.step):
                     self._save()
-        return self.run_dir / "checkpoints" / "last"
+        return self.run_dir / CHECKPOINTS / "last"
 
-    def gradient_inputs(self, step: int) -> dict[str, Tensor]:
+    def gradient_inputs(self, step: int) -> Any:
         """This process's share of the global batch of `step`, randomness included.
 
         Every process draws the whole batch and keeps its rows, so that the gradient does not
@@ -122,7 +129,7 @@ class Trainer:
         inputs = self.objective.draw(batch, generator)
         share = self.config.batch_size // self.accelerator.num_processes
         begin = self.accelerator.process_index * share
-        return {key: value[begin : begin + share] for key, value in inputs.items()}
+        return inputs.select(slice(begin, begin + share))
 
     def _lr(self, step: int) -> float:
         return learning_rate(self.config.optim, step, self.config.steps)
@@ -146,7 +153,7 @@ class Trainer:
     def _save(self) -> None:
         if not self.accelerator.is_main_process:
             return
-        folder = self.run_dir / "checkpoints" / f"{self.step:06d}"
+        folder = self.run_dir / CHECKPOINTS / f"{self.step:06d}"
         checkpoint = self._make_checkpoint(self.ema.module, {"steps": self.step})
         with replacing(folder) as temporary:
             temporary.mkdir()
@@ -158,58 +165,8 @@ class Trainer:
         link.symlink_to(folder.name)
         link.replace(folder.parent / "last")
 
-    def _restore(self, optimizer: torch.optim.Optimizer) -> int:
-        last = self.run_dir / "checkpoints" / "last"
+    def _restore(self, last: Path, optimizer: torch.optim.Optimizer) -> int:
         step = load_state(last, self.model, optimizer)
         load_average(last, self.ema.module)
         self.ema.n_averaged.fill_(step)
         return step
-
-
-class RunLog:
-    """Writes every log line to `log.csv` and to TensorBoard.
-
-    Args:
-        run_dir: Run folder.
-        step: Steps already done; later lines of an interrupted run are dropped.
-        enabled: False on all processes but the main one.
-    """
-
-    def __init__(self, run_dir: Path, step: int, enabled: bool) -> None:
-        self.path, self.enabled = run_dir / "log.csv", enabled
-        if not enabled:
-            return
-        run_dir.mkdir(parents=True, exist_ok=True)
-        kept: list[dict[str, str]] = []
-        if self.path.exists():
-            with self.path.open(newline="") as file:
-                kept = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
-        with self.path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list[str](LOG_FIELDS))
-            writer.writeheader()
-            writer.writerows(kept)
-        try:
-            from torch.utils.tensorboard.writer import SummaryWriter
-        except ImportError as error:
-            raise ImportError("training logs need: pip install 'hotloop[log]'") from error
-
-        self._board = SummaryWriter(str(run_dir), purge_step=step + 1)
-
-    def write(self, step: int, loss: float, lr: float, samples_per_second: float) -> None:
-        """Append one line."""
-        if not self.enabled:
-            return
-        values = (step, loss, lr, round(samples_per_second, 1))
-        with self.path.open("a", newline="") as file:
-            csv.writer(file).writerow(values)
-        for name, value in zip(LOG_FIELDS[1:], values[1:], strict=True):
-            self._board.add_scalar(name, value, step)
-
-    def __enter__(self) -> RunLog:
-        """Enter the context that closes the log."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close TensorBoard's file."""
-        if self.enabled:
-            self._board.close()

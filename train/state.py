@@ -64,7 +64,12 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
         state.setdefault(int(index), {})[name] = value
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
-    return int(json.loads((folder / "state.json").read_text())["step"])
+    return steps_done(folder.parent)
+
+
+def steps_done(folder: Path) -> int:
+    """Steps after which a checkpoint was saved."""
+    return int(json.loads((folder / STATE_FOLDER / "state.json").read_text())["step"])
 
 
 def load_average(folder: Path, averaged: nn.Module) -> None:

@@ -1,7 +1,8 @@
 """Things that are found by name: those of hotloop, those of installed plugins, and ``module:Name``.
 
 A plugin is an entry point of an installed distribution in one of the groups ``hotloop.policies``,
-``.networks``, ``.engines``, ``.tasks``, ``.formats``, ``.commands``, ``.drivers`` and ``.cameras``.
+``.networks``, ``.engines``, ``.tasks``, ``.formats``, ``.commands``, ``.drivers``,
+``.cameras`` and ``.robot_policies``.
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ class Registry(Generic[T]):
     def __init__(self, group: str, noun: str, included: Mapping[str, str], package: str) -> None:
         self.group, self.noun = group, noun
         self._included, self._package = dict(included), package
+
+    @property
+    def included(self) -> list[str]:
+        """Names of hotloop's own members, in their order."""
+        return list(self._included)
 
     @cached_property
     def plugins(self) -> dict[str, EntryPoint]:

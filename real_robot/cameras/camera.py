@@ -24,10 +24,11 @@ class Camera(Protocol):
     """Takes pictures by itself; whoever reads gets the newest one and never waits."""
 
     def open(self) -> None:
-        """Start taking pictures.
+        """Start taking pictures; again after `close`, if the camera stopped giving any.
 
         Raises:
             OSError: If there is no such camera or another program has it.
+            EOFError: If it will never give another picture.
         """
         ...
 

@@ -22,7 +22,8 @@ FIRST_PICTURE = 5.0  # [s]; a camera needs a moment to set its exposure
 class OpenCvCamera:
     """Takes pictures as fast as the device gives them, in a thread of its own.
 
-    A video file is played at its own pace; at its end the last picture stays and grows old.
+    A video file is played at its own pace; at its end the last picture stays and grows old, and it
+    cannot be opened again.
 
     Args:
         config: Options: ``source``, number of a device or path of a device or video file; ``fps``,
@@ -39,21 +40,33 @@ class OpenCvCamera:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         del state
-        numbers = {"fps": (int, float), "height": int, "width": int}
-        check_options(config.options, {"source": (int, str), **numbers})
-        if "source" not in config.options:
+        known = {"source": object, "fps": float, "height": int, "width": int}
+        check_options(config.options, known, "camera")
+        source = config.options.get("source", "")
+        if not isinstance(source, (int, str)) or source == "":
             raise ValueError("camera opencv needs the option source, e.g. options.source=0")
+        for name in known.keys() - {"source"} & config.options.keys():
+            if not 0 < config.options[name] < float("inf"):
+                raise ValueError(
+                    f"camera option {name} must be positive, got {config.options[name]}"
+                )
         self._cv2 = require("cv2", "camera")
         self._config, self._monotonic = config, monotonic
         self._newest: Picture | None = None
         self._ending = threading.Event()
         self._first = threading.Event()
+        self._is_file = isinstance(source, str) and Path(source).is_file()
+        self._ended = False
         self._thread: threading.Thread | None = None
 
     def open(self) -> None:
         """Open the device and wait for its first picture."""
         cv2, options = self._cv2, self._config.options
         source = options["source"]
+        if self._ended and self._is_file:
+            raise EOFError(f"the video file {source} has ended")
+        self._ending.clear()
+        self._first.clear()
         capture = cv2.VideoCapture(source)
         if not capture.isOpened():
             raise ConnectionError(f"camera {source!r} cannot be opened; is it in use elsewhere?")
@@ -63,8 +76,7 @@ class OpenCvCamera:
             if name in options:
                 capture.set(key, float(options[name]))
         # A device waits for its next picture; a file has to be told how long one is.
-        is_file = isinstance(source, str) and Path(source).is_file()
-        pause = 1 / (capture.get(cv2.CAP_PROP_FPS) or 30.0) if is_file else 0.0
+        pause = 1 / (capture.get(cv2.CAP_PROP_FPS) or 30.0) if self._is_file else 0.0
         self._thread = threading.Thread(target=self._take, args=(capture, pause), daemon=True)
         self._thread.start()
         if not self._first.wait(FIRST_PICTURE) or self._newest is None:
@@ -88,6 +100,7 @@ class OpenCvCamera:
         while not self._ending.is_set():
             good, blue_first = capture.read()
             if not good:
+                self._ended = True
                 break
             taken = self._monotonic() - self._config.latency
             if blue_first.shape[:2] != (height, width):

@@ -26,7 +26,7 @@ class RenderedCamera:
     """
 
     def __init__(self, config: CameraConfig, state: Callable[[], RobotState | None]) -> None:
-        check_options(config.options, {"model": str, "view": str})
+        check_options(config.options, {"model": str, "view": str}, "camera")
         if "model" not in config.options:
             raise ValueError("camera mujoco needs the option model, e.g. options.model=arm6")
         self._config, self._state = config, state

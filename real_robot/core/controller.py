@@ -54,11 +54,18 @@ class ControllerConfig:
         for name in ("dt", "stale_timeout", "state_timeout", "tracking_time"):
             if not 0 < getattr(self, name) < np.inf:
                 raise ValueError(f"{name} must be a positive time in s, got {getattr(self, name)}")
+        for name in ("stale_timeout", "state_timeout"):
+            if not self.dt < getattr(self, name):
+                raise ValueError(
+                    f"{name} must be longer than the control period dt of {self.dt} s, got "
+                    f"{getattr(self, name)}"
+                )
         for name in ("action_latency", "tracking_error"):
             values = getattr(self, name)
-            if len(values) not in (0, joints) or not (np.asarray(values) >= 0).all():
+            found = np.asarray(values)
+            if len(values) not in (0, joints) or not ((found >= 0) & np.isfinite(found)).all():
                 raise ValueError(f"{name} needs {joints} values of 0 or more, got {values}")
-        if not 0 < self.speed <= 1 or not self.slow_start >= 0:
+        if not 0 < self.speed <= 1 or not 0 <= self.slow_start < np.inf:
             raise ValueError(
                 f"speed must be in (0, 1] and slow_start 0 s or more, got {self.speed} and "
                 f"{self.slow_start}"
@@ -79,7 +86,7 @@ class Controller:
     """The state machine idle, armed, run, hold, stop around a limited command stream.
 
     `step` reads no clock and touches no device: the same inputs give the same commands, bit for
-    bit, which is how a log is replayed. The command moves on by exactly one period per call, so
+    bit, which is how a log is recomputed. The command moves on by exactly one period per call, so
     cycles that are lost make the robot slower, never faster.
     """
 

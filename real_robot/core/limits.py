@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -180,8 +179,3 @@ class Workspace:
     def path_length(self, joint_path: Vector) -> Vector:
         """Longest way of the tool [m], shape (K,), for ways of the joints of shape (K, D)."""
         return joint_path @ self.chain.reach
-
-
-def as_vector(values: Sequence[float]) -> Vector:
-    """Joint values as a float64 array of their own."""
-    return np.array(values, np.float64)

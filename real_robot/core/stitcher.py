@@ -127,30 +127,6 @@ class Stitcher:
         weights /= weights.sum()
         return _weighted(weights, (segment.curve.at(time) for segment in covering))
 
-    # Hooks for real-time chunking (arXiv 2506.07339): what will be executed while a policy thinks,
-    # and what of the plan is left after that.
-
-    def prefix(self, start: float, delay: float, dt: float) -> Vector:
-        """Waypoints that will run during an inference of `delay` [s], shape (d, D).
-
-        Args:
-            start: Time of the observation [s].
-            delay: How long the inference is expected to take [s].
-            dt: Spacing of the policy's waypoints [s].
-        """
-        times = start + dt * np.arange(int(np.ceil(delay / dt - 1e-9)))
-        return np.stack([self.at(time)[0] for time in times]) if len(times) else np.empty((0, 0))
-
-    def leftover(self, start: float, dt: float) -> Vector:
-        """Waypoints from `start` to the end of the plan, `dt` apart, shape (n, D)."""
-        count = max(int(np.floor((self.end - start) / dt + 1e-9)) + 1, 0) if self._segments else 0
-        times = start + dt * np.arange(count)
-        return np.stack([self.at(time)[0] for time in times]) if count else np.empty((0, 0))
-
-    def predicted_state(self, time: float) -> tuple[Vector, Vector]:
-        """Where the robot will be at a later `time` if it follows the plan: position, velocity."""
-        return self.at(time)
-
 
 def _weighted(weights: Vector, values: Iterable[tuple[Vector, Vector]]) -> tuple[Vector, Vector]:
     positions, velocities = zip(*values, strict=True)

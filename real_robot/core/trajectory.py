@@ -44,6 +44,14 @@ class ChunkRules:
     max_duration: float = 30.0
     max_age: float = 0.5
 
+    def __post_init__(self) -> None:
+        """Reject rules that no chunk could satisfy."""
+        for name in self.__dataclass_fields__:
+            if not getattr(self, name) > 0:
+                raise ValueError(
+                    f"rules.{name} must be a positive time in s, got {getattr(self, name)}"
+                )
+
 
 def chunk_problem(chunk: Chunk, now: float, limits: LimitArrays, rules: ChunkRules) -> str:
     """Why a chunk must not be executed, empty if it may be; NaN never passes."""

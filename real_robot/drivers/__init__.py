@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 
+from ...decoding.plumbing.plugins import Registry
 from ..config import RobotConfig
 from .driver import BusError, Driver
 
 __all__ = ["DRIVERS", "BusError", "Driver", "make_driver"]
 
-DRIVERS = {
-    "mujoco": "mujoco_plant:MujocoDriver",
-    "dry-run": "dry_run:DryRunDriver",
-    "replay": "replay:ReplayDriver",
-    "dynamixel": "servo_bus:ServoBusDriver",
-    "franka": "franka:FrankaDriver",
-    "feetech": "servo_bus:ServoBusDriver",
-}
+DRIVERS: Registry[Callable[[RobotConfig], Driver]] = Registry(
+    "hotloop.drivers",
+    "driver",
+    {
+        "mujoco": "mujoco_plant:MujocoDriver",
+        "dry-run": "dry_run:DryRunDriver",
+        "playback": "playback:PlaybackDriver",
+        "dynamixel": "servo_bus:ServoBusDriver",
+        "franka": "franka:FrankaDriver",
+        "feetech": "servo_bus:ServoBusDriver",
+    },
+    __name__,
+)
 
 
 def make_driver(config: RobotConfig) -> Driver:
-    """Build a robot's back-end without connecting to it.
+    """Build a robot's back-end without connecting to it; its options are checked.
 
     Raises:
         ValueError: If there is no such back-end or its options are wrong.
         ImportError: If the package it needs is not installed.
     """
-    if config.driver not in DRIVERS:
-        raise ValueError(f"driver must be one of {sorted(DRIVERS)}, got {config.driver!r}")
-    module, _, name = DRIVERS[config.driver].partition(":")
-    make: Callable[[RobotConfig], Driver] = getattr(import_module(f".{module}", __name__), name)
-    return make(config)
+    return DRIVERS.get(config.driver)(config)

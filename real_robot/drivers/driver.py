@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
+import numpy as np
+
 from ..core.events import RobotState
-from ..core.limits import Motion
+from ..core.limits import Motion, Vector
 
 Clock = Literal["host", "device"]
 
@@ -53,10 +55,41 @@ class Driver(Protocol):
         ...
 
 
-def check_options(options: Mapping[str, Any], known: Mapping[str, type | tuple[type, ...]]) -> None:
-    """Raise ValueError for an option that the back-end does not know, or of a wrong type."""
+NOUNS: dict[type, str] = {
+    str: "a text", int: "a whole number", float: "a number", list: "a list", bool: "true or false"
+}  # fmt: skip
+
+
+def check_options(
+    options: Mapping[str, Any], known: Mapping[str, type], whose: str = "driver"
+) -> None:
+    """Raise ValueError for an option that the back-end does not know, or of a wrong type.
+
+    Args:
+        options: What the user gave.
+        known: Type of each option; a whole number is welcome as a float, a tuple as a list.
+        whose: What they are options of.
+    """
+    accepted = {float: (int, float), list: (list, tuple)}
     for name, value in options.items():
         if name not in known:
-            raise ValueError(f"unknown driver option {name!r}; known are {sorted(known)}")
-        if not isinstance(value, known[name]):
-            raise ValueError(f"driver option {name} must be {known[name]}, got {value!r}")
+            raise ValueError(f"unknown {whose} option {name!r}; known are {sorted(known)}")
+        kind = known[name]
+        is_number = isinstance(value, bool) and kind is not bool
+        if is_number or not isinstance(value, accepted.get(kind, kind)):
+            raise ValueError(f"{whose} option {name} must be {NOUNS[kind]}, got {value!r}")
+
+
+def numbers(options: Mapping[str, Any], name: str, count: int | None = None) -> Vector:
+    """An option that is a list of finite numbers, shape (count,).
+
+    Raises:
+        ValueError: If it holds something else, or not `count` of them.
+    """
+    values = options[name]
+    good = all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in values)
+    if not good or not np.isfinite(np.asarray(values, np.float64)).all():
+        raise ValueError(f"driver option {name} must be a list of finite numbers, got {values}")
+    if count is not None and len(values) != count:
+        raise ValueError(f"driver option {name} needs {count} values, got {len(values)}: {values}")
+    return np.asarray(values, np.float64)

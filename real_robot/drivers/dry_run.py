@@ -10,7 +10,7 @@ import numpy as np
 from ..config import RobotConfig
 from ..core.events import RobotState
 from ..core.limits import Motion
-from .driver import Clock, check_options
+from .driver import Clock, check_options, numbers
 
 
 class DryRunDriver:
@@ -27,11 +27,11 @@ class DryRunDriver:
     def __init__(
         self, config: RobotConfig, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        check_options(config.options, {"position": (list, tuple), "scene": (list, tuple)})
+        check_options(config.options, {"position": list, "scene": list})
         limits = config.control.limits.arrays
-        start = config.options.get("position", (limits.low + limits.high) / 2)
-        self._motion = Motion.at_rest(np.asarray(start, np.float64))
-        self._scene = np.array(config.options.get("scene", ()), np.float64)
+        options = {"position": (limits.low + limits.high) / 2, "scene": (), **config.options}
+        self._motion = Motion.at_rest(numbers(options, "position", len(limits.low)))
+        self._scene = numbers(options, "scene")
         self._monotonic = monotonic
 
     @property

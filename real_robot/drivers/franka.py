@@ -20,6 +20,16 @@ from ..core.events import RobotState
 from ..core.limits import Motion, Vector
 from .driver import BusError, Clock, check_options
 
+BACKENDS = ("robot", "impedance")
+# The wider of the two arms' limits, from Franka's documentation of FR3 and Panda.
+HARDWARE = {
+    "low": (-2.8973, -1.7837, -2.9007, -3.0718, -2.8973, -0.0175, -3.0159),
+    "high": (2.8973, 1.7837, 2.9007, -0.0698, 2.8973, 4.5169, 3.0159),
+    "velocity": (2.62, 2.62, 2.62, 2.62, 5.26, 4.18, 5.26),
+    "acceleration": (15.0, 10.0, 10.0, 12.5, 15.0, 20.0, 20.0),
+    "jerk": (7500.0, 5000.0, 5000.0, 6250.0, 7500.0, 10000.0, 10000.0),
+}
+
 
 class FrankaDriver:
     """One arm of seven joints.
@@ -39,17 +49,19 @@ class FrankaDriver:
     ) -> None:
         options = config.options
         check_options(options, {"address": str, "fraction": float, "backend": str})
-        if "address" not in options:
+        if not options.get("address"):
             raise ValueError(
                 "driver franka needs the option address, e.g. robot.options.address=172.16.0.2"
             )
-        if config.control.limits.num_joints != 7:
-            raise ValueError(
-                f"a Franka arm has 7 joints, the limits are for {config.control.limits.num_joints}"
-            )
+        _check_limits(config)
         self._address: str = options["address"]
         self._fraction = float(options.get("fraction", 0.5))
         self._backend: str = options.get("backend", "robot")
+        if not 0 < self._fraction <= 1 or self._backend not in BACKENDS:
+            raise ValueError(
+                f"driver options fraction and backend must be in (0, 1] and one of {BACKENDS}, got "
+                f"{self._fraction:g} and {self._backend!r}"
+            )
         self._monotonic = monotonic
         self._franka: Any = require("franka", "franka")
         self._arm: Any = None
@@ -91,3 +103,17 @@ class FrankaDriver:
         # A motion that ended with a reflex raises it once more; `read` has reported it.
         with contextlib.suppress(self._franka.FrankaError):
             arm.stop()
+
+
+def _check_limits(config: RobotConfig) -> None:
+    """Raise ValueError for limits that are not those of a Franka arm."""
+    limits = config.control.limits
+    if limits.num_joints != 7:
+        raise ValueError(f"a Franka arm has 7 joints, the limits are for {limits.num_joints}")
+    for name, bounds in HARDWARE.items():
+        for joint, (value, bound) in enumerate(zip(getattr(limits, name), bounds, strict=True)):
+            if (value < bound) if name == "low" else (value > bound):
+                raise ValueError(
+                    f"control.limits.{name} of joint {joint} is {value:g}, a Franka arm has "
+                    f"{bound:g}"
+                )

@@ -5,13 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import numpy as np
-
 from ..config import RobotConfig
 from ..core.events import RobotState
 from ..core.limits import Motion
 from ..emulator.plant import Plant
-from .driver import Clock, check_options
+from .driver import Clock, check_options, numbers
 
 
 class MujocoDriver:
@@ -29,15 +27,11 @@ class MujocoDriver:
         self, config: RobotConfig, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         options = config.options
-        check_options(options, {"model": str, "position": (list, tuple), "scene": (list, tuple)})
+        check_options(options, {"model": str, "position": list, "scene": list})
         if "model" not in options:
             raise ValueError("driver mujoco needs the option model, e.g. options.model=table")
-        start = {name: options.get(name) for name in ("position", "scene")}
-        vectors = {
-            name: None if value is None else np.asarray(value, np.float64)
-            for name, value in start.items()
-        }
-        self._plant = Plant(options["model"], vectors["position"], vectors["scene"])
+        start = {name: numbers(options, name) for name in ("position", "scene") if name in options}
+        self._plant = Plant(options["model"], start.get("position"), start.get("scene"))
         if self._plant.num_joints != config.control.limits.num_joints:
             raise ValueError(
                 f"model {options['model']!r} has {self._plant.num_joints} driven joints, the "

@@ -18,6 +18,11 @@ class Tracker:
     """
 
     def __init__(self, port: int, size: int) -> None:
+        if not 0 <= port < 1 << 16 or size < 0:
+            raise ValueError(
+                f"tracker is a UDP port from 1 to 65535 or 0, and tracker_size 0 or more, got "
+                f"{port} and {size}"
+            )
         if (port > 0) != (size > 0):
             raise ValueError(
                 f"tracker and tracker_size belong together, got port {port} and size {size}"

@@ -1,1 +1,1 @@
-"""Logs of the control loop: written as MCAP, read back, replayed, exported and plotted."""
+"""Logs of the control loop: written as MCAP, read back, recomputed, exported and plotted."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,14 @@ from ...decoding.plumbing.extras import require
 from ..core.check import NAMES
 from ..core.events import EventKind, Mode
 from ..core.limits import Vector
-from .reader import RunLog
+from .container import MAGIC
+from .reader import ControlLog
 
 JOINT_COLUMNS = ("state.position", "state.velocity", "reference", "command")
 COLUMNS = ("now", "wake", "sent", "mode", "chunk", "age")
 
 
-def summary_lines(log: RunLog) -> Iterator[str]:
+def summary_lines(log: ControlLog) -> Iterator[str]:
     """What happened, for reading."""
     if not log.cycles:
         yield "the log holds no cycle"
@@ -46,7 +47,19 @@ def summary_lines(log: RunLog) -> Iterator[str]:
         yield f"{event['time']:12.3f}  {EventKind(event['kind']).name}  {event['text']}"
 
 
-def peak_shares(log: RunLog) -> list[float]:
+def check_target(path: Path, others: Sequence[Path]) -> None:
+    """Raise ValueError if writing to `path` would replace a log or one of the `others`."""
+    for other in others:
+        if path.absolute() == other.absolute() or (path.exists() and other.exists()
+                                                   and path.samefile(other)):  # fmt: skip
+            raise ValueError(f"{path} would be written over {other}; choose another name")
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(len(MAGIC)) == MAGIC:
+                raise ValueError(f"{path} is a log, which is never overwritten")
+
+
+def peak_shares(log: ControlLog) -> list[float]:
     """Largest commanded velocity, acceleration and jerk as shares of their limits."""
     sent = log.column("has_command").astype(bool)
     commands = log.column("command")[sent]
@@ -58,7 +71,7 @@ def peak_shares(log: RunLog) -> list[float]:
     return shares
 
 
-def write_csv(log: RunLog, path: Path) -> None:
+def write_csv(log: ControlLog, path: Path) -> None:
     """Write one row per cycle; the file appears when it is complete."""
     columns: dict[str, Vector] = {name: log.column(name) for name in COLUMNS}
     for name in JOINT_COLUMNS:
@@ -74,7 +87,7 @@ def write_csv(log: RunLog, path: Path) -> None:
     partial.replace(path)
 
 
-def plot_log(log: RunLog, path: Path) -> None:
+def plot_log(log: ControlLog, path: Path) -> None:
     """Draw each joint's measurement, reference and command, and the wake error below."""
     require("matplotlib", "plot").use("Agg")
     pyplot: Any = require("matplotlib.pyplot", "plot")

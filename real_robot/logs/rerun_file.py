@@ -11,7 +11,7 @@ import numpy as np
 
 from ...decoding.plumbing.extras import require
 from ..core.events import EventKind
-from .reader import RunLog
+from .reader import ControlLog
 
 TIMELINE = "robot_time"
 SERIES = {"measured": "state.position", "reference": "reference", "command": "command"}
@@ -19,7 +19,7 @@ WAKE = "/wake_error_us"
 GRAVE = ("STOPPED", "LIMIT_VIOLATION")
 
 
-def write_rerun(log: RunLog, path: Path) -> None:
+def write_rerun(log: ControlLog, path: Path) -> None:
     """Write a recording for Rerun's viewer; the file appears when it is complete.
 
     Joint i is ``joints/NAME/measured``, ``.../reference`` and ``.../command``, the lateness of each
@@ -51,7 +51,7 @@ def write_rerun(log: RunLog, path: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _send(rerun: Any, recording: Any, log: RunLog) -> None:
+def _send(rerun: Any, recording: Any, log: ControlLog) -> None:
     now, sent = log.column("now"), log.column("has_command").astype(bool)
 
     def scalars(entity: str, times: Any, values: Any) -> None:
@@ -76,7 +76,7 @@ def _send(rerun: Any, recording: Any, log: RunLog) -> None:
 
 
 def _send_joints(
-    log: RunLog, now: Any, sent: Any, scalars: Callable[[str, Any, Any], None]
+    log: ControlLog, now: Any, sent: Any, scalars: Callable[[str, Any, Any], None]
 ) -> None:
     num_joints = log.robot.control.limits.num_joints
     names = log.robot.joints or tuple(f"joint_{index}" for index in range(num_joints))

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import zlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
 from ...decoding.plumbing.extras import require
+from ..config import RobotConfig
+from ..runtime.channels import Sizes
 from ..runtime.shared import Record
 
 TOPICS = ("/cycle", "/chunk", "/event", "/end")
@@ -21,25 +26,35 @@ class LogWriter:
 
     Args:
         path: File to create.
-        metadata: What a replay needs to know.
+        robot: The robot that is logged.
+        sizes: Layout of the records.
 
     Raises:
+        FileExistsError: If there is such a file: a log is never overwritten.
         OSError: If the file cannot be written, also later.
+        ImportError: If mcap is not installed.
     """
 
-    def __init__(self, path: Path, metadata: Mapping[str, str]) -> None:
+    def __init__(self, path: Path, robot: RobotConfig, sizes: Sizes) -> None:
+        writer: Any = require("mcap.writer", "control")
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("wb")
-        self._writer: Any = require("mcap.writer", "control").Writer(
-            self._file, chunk_size=CHUNK_SIZE
-        )
+        self._file = path.open("xb")
+        self._writer: Any = writer.Writer(self._file, chunk_size=CHUNK_SIZE, enable_data_crcs=True)
         self._writer.start(profile="", library="hotloop")
-        self._writer.add_metadata("hotloop", dict(metadata))
+        plain_robot = json.dumps(asdict(robot))
+        checksum = str(zlib.crc32(plain_robot.encode()))
+        self._writer.add_metadata(
+            "hotloop",
+            {"robot": plain_robot, "checksum": checksum, "sizes": json.dumps(list(sizes))},
+        )
         self._channels: dict[str, int] = {}
         for topic in TOPICS:
             schema = self._writer.register_schema(topic.strip("/"), "jsonschema", SCHEMA)
             self._channels[topic] = self._writer.register_channel(topic, "json", schema)
         self._sequence = 0
+        # A full disk shows now, before the robot moves, and not later.
+        self._file.flush()
+        os.fsync(self._file.fileno())
 
     def __enter__(self) -> LogWriter:
         """The writer itself."""

@@ -16,8 +16,11 @@ RING_SECONDS = 4.0
 TEXT = "S160"
 
 REQUEST = np.dtype([("request", "i8")])
-# What became of building the policy; an empty failure means that it is ready.
-POLICY = np.dtype([("failure", "S600")])
+# What became of building the policy; an empty failure means that it is ready. Then whether it has
+# planned from a measurement, and which of its cameras give no pictures.
+POLICY = np.dtype([("failure", "S600"), ("planned", "i8"), ("lost", "S200")])
+# What became of the log; an empty failure means that it is being written.
+LOG = np.dtype([("failure", "S600")])
 EVENT = np.dtype([("time", "f8"), ("kind", "i8"), ("text", TEXT)])
 STATUS = np.dtype(
     [
@@ -153,11 +156,12 @@ class Channels:
     def __init__(self, sizes: Sizes, descriptors: list[int] | None = None) -> None:
         self.sizes = sizes
         rows = max(int(RING_SECONDS / sizes.dt), 256)
-        given = iter(descriptors or [None] * 9)
+        given = iter(descriptors or [None] * 10)
         self.state = Slot(state_dtype(sizes), next(given))
         self.chunk = Slot(chunk_dtype(sizes), next(given))
         self.request = Slot(REQUEST, next(given))
         self.policy = Slot(POLICY, next(given))
+        self.log = Slot(LOG, next(given))
         self.status = Slot(STATUS, next(given))
         self.log_cycles = Ring(cycle_dtype(sizes), rows, next(given))
         self.log_chunks = Ring(chunk_dtype(sizes), 256, next(given))
@@ -170,7 +174,7 @@ class Channels:
         return [
             channel.descriptor
             for channel in (
-                self.state, self.chunk, self.request, self.policy, self.status,
+                self.state, self.chunk, self.request, self.policy, self.log, self.status,
                 self.log_cycles, self.log_chunks, self.log_events, self.events,
             )
         ]  # fmt: skip

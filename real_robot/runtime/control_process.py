@@ -11,13 +11,13 @@ from .start import receive
 
 
 def main() -> int:
-    """Run the loop of this process's task; 1 if the robot could not be connected."""
-    task = receive()
-    driver = make_driver(task.robot)
-    loop = ControlLoop(task.robot, driver, task.channels())
+    """Run the loop of this process's robot; 1 if the robot could not be connected."""
+    assignment = receive()
+    driver = make_driver(assignment.robot)
+    loop = ControlLoop(assignment.robot, driver, assignment.channels())
     on_signals(loop.end)
     follow_parent()
-    loop.realtime = request_realtime() if task.robot.realtime else "not requested"
+    loop.realtime = request_realtime() if assignment.robot.realtime else "not requested"
     try:
         loop.run()
     except OSError:

@@ -32,5 +32,6 @@ def measure(rate: float, seconds: float) -> dict[str, float | int]:
 
 
 if __name__ == "__main__":
+    rate, seconds = map(float, sys.argv[1:])
     granted = request_realtime()
-    print(json.dumps({"realtime": granted, **measure(float(sys.argv[1]), float(sys.argv[2]))}))
+    print(json.dumps({"realtime": granted, **measure(rate, seconds)}))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from threading import Event
 
+import numpy as np
+
 from ..logs.writer import LogWriter
+from .channels import LOG, Channels
 from .realtime import follow_parent, on_signals
-from .start import Task, receive
+from .start import Assignment, receive
 
 PERIOD = 0.02  # [s]
 QUIET = 0.3  # [s]
@@ -20,23 +21,24 @@ QUIET = 0.3  # [s]
 
 def main() -> int:
     """Log until SIGTERM, then what is left; 1 if the file cannot be written."""
-    task, ending = receive(), Event()
+    assignment, ending = receive(), Event()
+    channels = assignment.channels()
     on_signals(ending.set)
     follow_parent()
     try:
-        record(task, ending.is_set)
-    except OSError as error:
-        # The robot goes on without a log.
-        print(f"hotloop: log stopped: {error.strerror or error}", file=sys.stderr, flush=True)
+        record(assignment, channels, ending.is_set)
+    except (OSError, ImportError) as error:
+        # A robot that moves goes on without a log; one that does not will not start.
+        reason = getattr(error, "strerror", None) or str(error)
+        _tell(channels, f"{assignment.extra['path']}: {reason}")
         return 1
     return 0
 
 
-def record(task: Task, ended: Callable[[], bool]) -> None:
+def record(assignment: Assignment, channels: Channels, ended: Callable[[], bool]) -> None:
     """Write records until `ended()` is true and the loop has nothing more to say."""
-    channels = task.channels()
-    metadata = {"robot": json.dumps(asdict(task.robot)), "sizes": json.dumps(list(task.sizes))}
-    with LogWriter(Path(task.extra["path"]), metadata) as writer:
+    with LogWriter(Path(assignment.extra["path"]), assignment.robot, assignment.sizes) as writer:
+        _tell(channels)
         heard = time.monotonic()
         while True:
             ending, status = ended(), channels.status.read()
@@ -52,6 +54,13 @@ def record(task: Task, ended: Callable[[], bool]) -> None:
                 writer.end(channels.log_cycles.num_dropped + channels.log_chunks.num_dropped)
                 return
             time.sleep(PERIOD)
+
+
+def _tell(channels: Channels, failure: str = "") -> None:
+    """Say that the log is being written, or why it is not."""
+    record = np.zeros((), LOG)
+    record["failure"] = failure.encode()[:600]
+    channels.log.write(record)
 
 
 if __name__ == "__main__":

@@ -6,69 +6,102 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
-from importlib import import_module
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
-from ..cameras import Camera, Picture, open_cameras
-from ..config import RobotConfig
+from ...decoding.plumbing.plugins import Registry
+from ...decoding.plumbing.schema import build
+from ..cameras import open_cameras
+from ..config import PolicyOptions
 from ..core.events import RobotState
-from ..core.trajectory import Chunk
-from ..inference import RobotPolicy, Snapshot
 from ..inject import inject
+from ..policies.protocol import RobotPolicy, RobotPolicyFactory, Snapshot
+from .camera_watch import CameraWatch
 from .channels import POLICY, Channels, chunk_dtype, pack_chunk, unpack_state
 from .realtime import follow_parent
 from .start import receive
 
-PolicyFactory = Callable[[RobotConfig, Mapping[str, Any]], RobotPolicy]
+NewestState = Callable[[], RobotState | None]
 
 
-def find_factory(name: str) -> PolicyFactory:
-    """Import ``module:function``, which builds a policy from a robot and options."""
-    module, _, function = name.partition(":")
-    return getattr(import_module(module), function)
+def find_factory(name: str) -> RobotPolicyFactory:
+    """Import ``module:Name``, which builds a policy from a robot and options.
+
+    Raises:
+        ImportError: If there is no such thing; the message says which half of the name is wrong.
+    """
+    registry: Registry[RobotPolicyFactory]
+    registry = Registry("hotloop.robot_policies", "robot policy", {}, __package__ or "")
+    return registry.get(name)
+
+
+class Report:
+    """What the policy tells the supervisor about itself.
+
+    Args:
+        channels: Of the run.
+    """
+
+    def __init__(self, channels: Channels) -> None:
+        self._channels, self._record = channels, np.zeros((), POLICY)
+
+    def ready(self) -> None:
+        """The policy is built and its cameras are open."""
+        self._channels.policy.write(self._record)
+
+    def planned(self) -> None:
+        """It planned from a measurement of the robot."""
+        if not self._record["planned"]:
+            self._record["planned"] = 1
+            self._channels.policy.write(self._record)
+
+    def lost(self, text: str) -> None:
+        """Cameras are lost, or with an empty text all are back."""
+        self._record["lost"] = text.encode()[:200]
+        self._channels.policy.write(self._record)
+
+    def failed(self, text: str) -> None:
+        """It cannot be built, or cannot go on."""
+        self._record["failure"] = text.encode()[:600]
+        self._channels.policy.write(self._record)
 
 
 def main() -> int:
     """Plan until SIGTERM; 1 if the policy cannot be built, or cannot go on."""
-    task = receive()
+    assignment = receive()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     follow_parent()
-    channels, extra = task.channels(), task.extra
+    channels, extra = assignment.channels(), assignment.extra
+    report, robot = Report(channels), assignment.robot
 
     def newest_state() -> RobotState | None:
         record = channels.state.read()
         return None if record is None else unpack_state(record)
 
     try:
-        policy = find_factory(extra["policy"])(task.robot, extra["options"])
-        with open_cameras(task.robot, policy.cameras, newest_state) as cameras:
+        options = build(PolicyOptions, extra["options"])
+        policy = find_factory(extra["policy"])(robot, options)
+        with open_cameras(robot, policy.cameras, newest_state) as cameras:
             policy.reset(extra["seed"])
-            _tell(channels)
-            serve(policy, cameras, channels, extra["inject"], newest_state)
+            report.ready()
+            watch = CameraWatch(cameras, robot.control.rules.max_age, report.lost)
+            serve(policy, watch, channels, extra["inject"], newest_state, report)
     except (ValueError, OSError, ImportError) as error:
         if os.environ.get("HOTLOOP_DEBUG"):
             raise
-        _tell(channels, str(error))
+        report.failed(str(error))
         return 1
     return 0
 
 
-def _tell(channels: Channels, failure: str = "") -> None:
-    """Say that the policy is ready, or what is wrong with it."""
-    record = np.zeros((), POLICY)
-    record["failure"] = failure.encode()[:600]
-    channels.policy.write(record)
-
-
 def serve(
     policy: RobotPolicy,
-    cameras: Mapping[str, Camera],
+    watch: CameraWatch,
     channels: Channels,
     fault: str,
-    newest_state: Callable[[], RobotState | None],
+    newest_state: NewestState,
+    report: Report,
 ) -> None:
     """Plan at the policy's period, for ever.
 
@@ -77,40 +110,28 @@ def serve(
     dtype = chunk_dtype(channels.sizes)
     sequence, deadline = 0, time.monotonic()
     while True:
-        chunk = _plan(policy, cameras, newest_state, sequence)
-        if chunk is not None:
-            channels.chunk.write(pack_chunk(inject(fault, chunk), dtype))
-            sequence += 1
+        snapshot = look(watch, newest_state, sequence)
+        if snapshot is not None:
+            chunk = policy.plan(snapshot)
+            report.planned()
+            if chunk is not None:
+                channels.chunk.write(pack_chunk(inject(fault, chunk), dtype))
+                sequence += 1
         missed = max(int((time.monotonic() - deadline) / policy.period), 0)
         deadline += (missed + 1) * policy.period
         time.sleep(max(deadline - time.monotonic(), 0.0))
 
 
-def _plan(
-    policy: RobotPolicy,
-    cameras: Mapping[str, Camera],
-    newest_state: Callable[[], RobotState | None],
-    sequence: int,
-) -> Chunk | None:
-    """A chunk from what is known now; None if that is not enough or nothing is to be sent."""
-    pictures: dict[str, Picture] = {}
-    for name, camera in cameras.items():
-        picture = camera.read()
-        if picture is None:
-            return None
-        pictures[name] = picture
+def look(watch: CameraWatch, newest_state: NewestState, sequence: int) -> Snapshot | None:
+    """What is known now; None while the robot was not measured or a picture is not fresh."""
+    pictures = watch.read()
     state = newest_state()
     if state is None:
         return None
-    plan = policy.plan(
-        Snapshot(state.time, state.position, state.velocity, state.sensors, pictures)
-    )
-    if plan is None:
+    fresh = watch.fresh(pictures, state.time)
+    if len(fresh) < len(pictures):
         return None
-    # A chunk is as old as the oldest thing that it was computed from: the loop refuses a chunk
-    # from a stale picture as it refuses one from a stale measurement.
-    observed_at = min([state.time, *(picture.time for picture in pictures.values())])
-    return Chunk(sequence, observed_at, state.time + plan.times, plan.waypoints)
+    return Snapshot(state.time, state.position, state.velocity, state.sensors, fresh, sequence)
 
 
 if __name__ == "__main__":

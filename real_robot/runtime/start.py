@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..config import RobotConfig, from_plain
+from ...decoding.plumbing.processes import module_command
+from ...decoding.plumbing.schema import build
+from ..config import RobotConfig
 from .channels import Channels, Sizes
 
 
 @dataclass(frozen=True)
-class Task:
+class Assignment:
     """What a process of a run works on.
 
     Attributes:
@@ -43,25 +45,25 @@ def start(
     control process stays free of torch whatever the caller has loaded. Ctrl-C reaches the caller
     alone, who then stops the others in order.
     """
-    task = {
+    assignment = {
         "robot": asdict(robot),
         "sizes": list(channels.sizes),
         "descriptors": channels.descriptors,
         "extra": dict(extra or {}),
     }
     return subprocess.Popen(
-        [sys.executable, "-m", f"{__package__}.{module}", json.dumps(task)],
+        module_command(f"{__package__}.{module}", json.dumps(assignment)),
         pass_fds=channels.descriptors,
         start_new_session=True,
     )
 
 
-def receive() -> Task:
+def receive() -> Assignment:
     """In the new process: what it was told."""
-    task = json.loads(sys.argv[1])
-    return Task(
-        from_plain(RobotConfig, task["robot"]),
-        Sizes(*task["sizes"]),
-        task["descriptors"],
-        task["extra"],
+    assignment = json.loads(sys.argv[1])
+    return Assignment(
+        build(RobotConfig, assignment["robot"]),
+        Sizes(*assignment["sizes"]),
+        assignment["descriptors"],
+        assignment["extra"],
     )

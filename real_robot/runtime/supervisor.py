@@ -5,17 +5,15 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 from ..config import RobotConfig
 from ..core.events import EventKind, Mode, Request
-from ..drivers import make_driver
-from ..inject import check_fault
-from .channels import Channels, Sizes, read_text, unpack_event
+from .channels import Channels, read_text, unpack_event
+from .job import RunConfig, check_run
 from .keyboard import Keyboard
 from .shared import Record
 from .start import start
@@ -26,33 +24,6 @@ POLL = 0.02  # [s]
 START_TIMEOUT = 30.0  # [s]
 END_TIMEOUT = 15.0  # [s]
 KEYS = {" ": Request.STOP, "r": Request.RESET, "a": Request.ARM}
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """What to run on a robot.
-
-    Attributes:
-        policy: Function that builds the policy, ``module:function``.
-        options: Its options; JSON-able.
-        duration: How long to run after the first motion [s].
-        seed: Seed of the policy.
-        inject: Fault to inject into the policy's chunks, empty for none.
-        log: File to log to, None for no log.
-    """
-
-    policy: str
-    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    duration: float = 10.0
-    seed: int = 0
-    inject: str = ""
-    log: Path | None = None
-
-    def __post_init__(self) -> None:
-        """Reject an unknown fault and a run without end."""
-        check_fault(self.inject)
-        if not 0 < self.duration < float("inf"):
-            raise ValueError(f"duration must be a positive time in s, got {self.duration}")
 
 
 class Interrupted(Exception):
@@ -74,10 +45,12 @@ def supervise(
         keyboard: The operator's keys, see `KEYS`; without it a stop ends the run.
 
     Raises:
-        ValueError: If the policy could not be built; the robot is not touched then.
-        ConnectionError: If the robot could not be connected or may not start.
+        ValueError: If something does not fit, or the policy could not be built; the robot is not
+            touched then.
+        OSError: If the log cannot be written, the robot is not touched then; a ConnectionError if
+            the robot could not be connected or may not start.
     """
-    sizes = Sizes(robot.control.limits.num_joints, make_driver(robot).num_sensors, robot.control.dt)
+    sizes = check_run(robot, job)
     with _signals_as_interrupts(), closing(Channels(sizes)) as channels:
         return Run(robot, job, channels, say, keyboard or Keyboard()).execute()
 
@@ -114,7 +87,7 @@ class Run:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._ended_by = "duration"
         self._reported: set[str] = set()
-        self._refused = ""
+        self._refused = self._lost = ""
 
     def execute(self) -> dict[str, Any]:
         """Start, arm, watch until the end, stop."""
@@ -131,55 +104,71 @@ class Run:
         return self._summary()
 
     def _start(self) -> None:
-        """Log, policy, control: the robot is touched when everything else is ready."""
+        """Log, policy, control: the robot is touched when everything else is ready.
+
+        It is armed when all of them are at work: the log is being written, and the policy has
+        planned from what the robot measures.
+        """
         job = self.job
         if job.log is not None:
-            extra = {"path": str(job.log)}
+            extra = {"path": str(job.log.absolute())}
             self.processes["log"] = start("log_process", self.robot, self.channels, extra)
+            self._wait("log", lambda: self.channels.log.read() is not None)
         extra = {
             "policy": job.policy,
-            "options": dict(job.options),
+            "options": asdict(job.options),
             "seed": job.seed,
             "inject": job.inject,
         }
         self.processes["policy"] = start("policy_process", self.robot, self.channels, extra)
-        self._wait_for_policy()
+        # Loading a large model may take as long as it likes.
+        self._wait("policy", lambda: self.channels.policy.read() is not None, float("inf"))
         self.processes["control"] = start("control_process", self.robot, self.channels)
-        self._wait_for_robot()
+        self._wait("control", lambda: self.channels.state.read() is not None)
+        self._wait("policy", self._has_planned)
+        for name in self.processes:
+            self._wait(name, lambda: True)
         self.channels.ask(Request.ARM)
 
-    def _wait_for_policy(self) -> None:
-        """Return when it is ready; loading a large model may take as long as it likes."""
-        process = self.processes["policy"]
+    def _wait(self, name: str, ready: Callable[[], bool], timeout: float = START_TIMEOUT) -> None:
+        """Return when a process is ready; raise if it fails, has ended or takes too long."""
+        deadline = time.monotonic() + timeout
         while True:
-            ended = process.poll() is not None
-            record = self.channels.policy.read()
-            if record is not None:
-                if failure := read_text(record, "failure"):
-                    raise ValueError(f"policy: {failure}")
-                return
+            ended = self.processes[name].poll() is not None
+            if failure := self._failure(name):
+                raise _start_error(name, self.robot.name, failure)
             if ended:
-                raise ValueError("the policy cannot be built, see the messages of its process")
+                raise _start_error(
+                    name, self.robot.name, f"the {name} process ended, see its messages"
+                )
+            if ready():
+                return
+            if time.monotonic() > deadline:
+                raise _start_error(
+                    name, self.robot.name, f"the {name} process is not ready after {timeout:g} s"
+                )
             time.sleep(POLL)
 
-    def _wait_for_robot(self) -> None:
-        """Return when it has measured something."""
-        control = self.processes["control"]
-        deadline = time.monotonic() + START_TIMEOUT
-        while self.channels.state.read() is None:
-            if control.poll() is not None:
-                status = self._status()
-                reason = read_text(status, "failure") if status is not None else ""
-                raise ConnectionError(f"{self.robot.name}: {reason or 'the control loop failed'}")
-            if time.monotonic() > deadline:
-                raise ConnectionError(f"{self.robot.name}: no measurement within {START_TIMEOUT} s")
-            time.sleep(POLL)
+    def _has_planned(self) -> bool:
+        record = self.channels.policy.read()
+        return record is not None and bool(record["planned"])
+
+    def _failure(self, name: str) -> str:
+        """What a process reported as its end, empty if nothing."""
+        slots = {
+            "log": self.channels.log,
+            "policy": self.channels.policy,
+            "control": self.channels.status,
+        }
+        record = slots[name].read()
+        return "" if record is None else read_text(record, "failure")
 
     def _watch(self) -> None:
         """Pass on what happens until the time is over, the robot stops or the policy dies."""
         ends_at, next_status = float("inf"), 0.0
         while (now := time.monotonic()) < ends_at:
             self._pass_on_events()
+            self._pass_on_losses()
             key = self.keyboard.key()
             if key == "q":
                 self._ended_by = "operator"
@@ -210,9 +199,7 @@ class Run:
                 continue
             self._reported.add(name)
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            if name == "policy" and (record := self.channels.policy.read()) is not None:
-                how += f" {read_text(record, 'failure')}".rstrip()
-            self.say(f"the {name} process ended: {how}")
+            self.say(f"the {name} process ended: {how} {self._failure(name)}".rstrip())
             if name == "control":
                 self._ended_by = f"{name} died"
                 return True
@@ -231,6 +218,14 @@ class Run:
             if event.kind is EventKind.REFUSED and event.text.startswith("arm"):
                 self._refused = event.text
 
+    def _pass_on_losses(self) -> None:
+        """Tell once which cameras give no pictures any more, and once that they do again."""
+        record = self.channels.policy.read()
+        lost = self._lost if record is None else read_text(record, "lost")
+        if lost != self._lost:
+            self._lost = lost
+            self.say(lost or "all cameras give pictures again")
+
     def _status(self) -> Record | None:
         return self.channels.status.read()
 
@@ -248,9 +243,36 @@ class Run:
                 process.kill()
                 process.wait()
         self._pass_on_events()
+        self._remove_empty_log()
+
+    def _remove_empty_log(self) -> None:
+        """A run that never reached its robot leaves no log that would stand in the next one's way.
+
+        The log process created the file, or it would have reported a failure.
+        """
+        mine = self.channels.log.read() is not None and not self._failure("log")
+        if mine and self.job.log is not None and self.channels.state.read() is None:
+            self.job.log.unlink(missing_ok=True)
 
     def _summary(self) -> dict[str, Any]:
         status = self._status()
         if status is None:
             raise ConnectionError(f"{self.robot.name}: the control loop reported nothing")
-        return {"robot": self.robot.name, "ended_by": self._ended_by, **counts(status)}
+        return {
+            "robot": self.robot.name,
+            "ended_by": self._ended_by,
+            **counts(status),
+            "log_failure": self._failure("log"),
+            "lost_cameras": self._lost,
+        }
+
+
+def _start_error(name: str, robot: str, reason: str) -> Exception:
+    """What to raise for a process that did not get ready."""
+    if name == "policy":
+        return ValueError(f"policy: {reason}")
+    return (
+        ConnectionError(f"{robot}: {reason}")
+        if name == "control"
+        else OSError(f"the log cannot be written, so the robot was not armed: {reason}")
+    )

@@ -3,7 +3,7 @@
     python tests/benchmarks/benchmark_control.py --seconds 60
 
 Three parts: a Push-T checkpoint that drives emulated Dynamixel servos at 500 Hz through the maker's
-SDK, and its log replayed, whose commands have to come out bit for bit; a 1 kHz loop in its own
+SDK, and its log recomputed, whose commands have to come out bit for bit; a 1 kHz loop in its own
 process while torch computes in another one; the same loop as a thread of the process that computes.
 """
 
@@ -25,7 +25,7 @@ from hotloop.real_robot.config import ControlConfig, RobotConfig
 from hotloop.real_robot.core.events import Mode
 from hotloop.real_robot.drivers import make_driver
 from hotloop.real_robot.logs.reader import read_log
-from hotloop.real_robot.logs.replay import replay
+from hotloop.real_robot.logs.recompute import recompute
 from hotloop.real_robot.runtime.channels import Channels, Sizes
 from hotloop.real_robot.runtime.loop import ControlLoop
 from hotloop.real_robot.runtime.realtime import request_realtime
@@ -34,7 +34,7 @@ from hotloop.train.config.compose import compose
 from hotloop.train.measure.provenance import measurement_header
 
 RESULTS = Path(__file__).parent / "results" / "control.json"
-REACH = "hotloop.real_robot.inference:make_reach_policy"
+REACH = "hotloop.real_robot.policies.reach:make_reach_policy"
 HOTLOOP = [sys.executable, "-m", "hotloop.train.cli"]
 # A policy of many small operations: worse for a loop in the same process than one large product.
 BURN = """
@@ -70,8 +70,8 @@ def end_to_end(seconds: float, realtime: bool) -> dict[str, Any]:
         finally:
             emulator.terminate()
             emulator.wait()
-        replayed = asdict(replay(read_log(Path(folder) / "log.mcap")))
-        return json.loads((Path(folder) / "summary.json").read_text()) | {"replay": replayed}
+        found = asdict(recompute(read_log(Path(folder) / "log.mcap")))
+        return json.loads((Path(folder) / "summary.json").read_text()) | {"recomputed": found}
 
 
 def thousand_hertz() -> RobotConfig:
@@ -140,7 +140,7 @@ def main() -> None:
             f"{name:40} wake p50 {wake['p50']:5} p99 {wake['p99']:6} max {wake['max']:6} us  late "
             f"{found['late_cycles']} skipped {found['skipped_cycles']} of {found['cycles']}  "
             f"violations {found['limit_violations']}  bus failures {found['bus_failures']}  "
-            f"ended by {found.get('ended_by', 'duration')}  replay {found.get('replay')}",
+            f"ended by {found.get('ended_by', 'duration')}  recomputed {found.get('recomputed')}",
             flush=True,
         )
         write_text(args.output, json.dumps(result, indent=1) + "\n")

@@ -21,13 +21,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from synchronous import SynchronousPolicy
 
 from hotloop.decoding import Executor, Policy
 from hotloop.decoding.plumbing.files import write_text
 from hotloop.envs.registry import make_task
 from hotloop.envs.statistics import bootstrap_interval
 from hotloop.policies.checkpoint import WEIGHTS_FILE, find_checkpoint, load_checkpoint
-from hotloop.real_robot.strategies import SynchronousPolicy
 from hotloop.train.measure.provenance import measurement_header
 
 RESULTS = Path(__file__).parent / "results"

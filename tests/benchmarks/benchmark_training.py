@@ -27,7 +27,8 @@ from torch.nn.functional import mse_loss
 from hotloop.decoding.plumbing.files import write_text
 from hotloop.policies.diffusion.model import DiffusionModel
 from hotloop.train.config.compose import compose
-from hotloop.train.config.training import DenoisingConfig, TrainConfig
+from hotloop.train.config.policies import DenoisingConfig
+from hotloop.train.config.training import TrainConfig
 from hotloop.train.data.episodes import Episodes
 from hotloop.train.families.diffusion import initial_model, level_mixture, make_windows
 from hotloop.train.loop import Trainer

@@ -92,15 +92,16 @@ def ours(windows: Windows) -> Loop:
     return loop
 
 
-def measure(path: Path, num_rounds: int, batches_per_round: int) -> dict[str, Any]:
+def timed_read(path: Path) -> tuple[Episodes, float]:
+    """Episodes, and how long they took to read [s]."""
+    began = time.perf_counter()
+    return read_episodes(path), time.perf_counter() - began
+
+
+def rates_of(
+    path: Path, episodes: Episodes, num_rounds: int, batches_per_round: int
+) -> dict[str, list[float]]:
     """Windows per second of every loop, after checking that they give the same batches."""
-    began = time.perf_counter()
-    episodes: Episodes = read_episodes(path)
-    first_read = time.perf_counter() - began
-    began = time.perf_counter()
-    read_episodes(path)
-    second_read = time.perf_counter() - began
-    mapped = isinstance(episodes.actions, np.memmap)
     rng = np.random.default_rng(1)
     with h5py.File(path) as file:
         observations, actions = file["observations"][:], file["actions"][:]
@@ -127,11 +128,19 @@ def measure(path: Path, num_rounds: int, batches_per_round: int) -> dict[str, An
                 for order in orders:
                     loop(order)
                 rates[name].append(batches_per_round * BATCH / (time.perf_counter() - began))
+    return rates
+
+
+def measure(path: Path, num_rounds: int, batches_per_round: int) -> dict[str, Any]:
+    """What is written of one file."""
+    episodes, first_read = timed_read(path)
+    _, second_read = timed_read(path)
+    rates = rates_of(path, episodes, num_rounds, batches_per_round)
     medians = {name: float(np.median(values)) for name, values in rates.items()}
     return {
         "megabytes": path.stat().st_size / 2**20,
         "num_steps": episodes.num_steps,
-        "memory_mapped": mapped,
+        "memory_mapped": isinstance(episodes.actions, np.memmap),
         "first_read_s": first_read,
         "second_read_s": second_read,
         "windows_per_second": medians,

@@ -3,14 +3,21 @@
 Each module offers ``add_parser(subparsers) -> ArgumentParser``, which ends in
 ``parser.set_defaults(run=run)``, and ``run(args) -> int``, which returns an `ExitCode`. It is
 light to import: torch, Hydra and simulators are imported inside `run`, so that
-``hotloop --help`` answers at once.
+``hotloop --help`` answers at once. What would make the parser itself heavy is added by a function
+``complete(parser)``, named in its defaults, once the command is chosen. A plugin names such an
+``add_parser`` in the entry-point group ``hotloop.commands``.
 """
 
+import argparse
+from collections.abc import Callable
 from enum import IntEnum
+
+from ...decoding.plumbing.plugins import Registry
 
 __all__ = ["COMMANDS", "ExitCode"]
 
-COMMANDS = (
+Subparsers = argparse._SubParsersAction
+_INCLUDED = (
     "demo",
     "train",
     "eval",
@@ -21,6 +28,12 @@ COMMANDS = (
     "emulate",
     "log",
     "doctor",
+)
+COMMANDS: Registry[Callable[[Subparsers], argparse.ArgumentParser]] = Registry(
+    "hotloop.commands",
+    "command",
+    {name: f"{name}:add_parser" for name in _INCLUDED},
+    str(__package__),
 )
 
 

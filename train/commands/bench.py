@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     if not names:
         raise ValueError("bench needs at least one checkpoint, e.g. hotloop bench pusht-sdp")
     from ...decoding.plumbing.files import write_text
-    from ..config.training import BenchConfig
+    from ..config.evaluation import BenchConfig
     from ..measure.bench import bench, format_rows
 
     config = compose("bench", overrides, BenchConfig)

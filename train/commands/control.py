@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..config.compose import compose, describe_choices
@@ -11,8 +11,10 @@ from . import ExitCode
 
 if TYPE_CHECKING:
     from ...real_robot.config import ControlConfig, RobotConfig
+    from ...real_robot.policies.protocol import PolicyKind
     from ...real_robot.runtime.supervisor import RunConfig
 
+SUMMARY = "summary.json"
 EPILOG = """\
 choices:
 {choices}
@@ -61,10 +63,10 @@ def run(args: argparse.Namespace) -> int:
     from ...real_robot.runtime.supervisor import supervise
 
     config: ControlConfig = compose("control", args.overrides, ControlConfig)
-    robot, job = prepare(config, args.dry_run)
+    kind, robot, job = prepare(config, args.dry_run)
     with Keyboard() as keyboard:
         summary = supervise(robot, job, say, keyboard)
-    summary["score"] = table_score(job.log) if config.policy == "table" else None
+    summary["score"] = score(kind, job)
     if config.output_dir:
         import json
 
@@ -72,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         from ..measure.provenance import measurement_header
 
         header = measurement_header(" ".join(["hotloop control", *args.overrides]))
-        path = Path(config.output_dir) / "summary.json"
+        path = Path(config.output_dir) / SUMMARY
         write_text(path, json.dumps({**header, **summary}, indent=1) + "\n")
         say(f"written: {path}")
     say(last_line(summary))
@@ -80,8 +82,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def exit_code(summary: dict[str, Any]) -> ExitCode:
-    """Success is a run that ended as it was meant to, with every limit kept."""
+    """Success is a run that ended as it was meant to, every limit kept and all of it logged."""
     if not summary["clean_end"] or summary["limit_violations"]:
+        return ExitCode.FAILED
+    if summary["log_failure"] or summary["lost_cameras"]:
         return ExitCode.FAILED
     if summary["ended_by"] in ("duration", "operator"):
         return ExitCode.SUCCESS
@@ -89,86 +93,65 @@ def exit_code(summary: dict[str, Any]) -> ExitCode:
     return ExitCode.INTERRUPTED if interrupted else ExitCode.FAILED
 
 
-def prepare(config: ControlConfig, dry_run: bool) -> tuple[RobotConfig, RunConfig]:
-    """Turn the configuration into what the runtime takes.
+def prepare(config: ControlConfig, dry_run: bool) -> tuple[PolicyKind, RobotConfig, RunConfig]:
+    """Turn the configuration into the policy's kind and what the runtime takes.
 
     Raises:
-        ValueError: If the policy is unknown or its checkpoint is not given.
+        ValueError: If the policy is unknown or its settings do not fit it, or if the output folder
+            holds an earlier run.
     """
+    import os
     from pathlib import Path
 
     from ...real_robot.runtime.supervisor import RunConfig
+    from .robot_policies import policy_kind
 
-    robot, (factory, options) = config.robot, policy_of(config)
-    if factory.endswith(":make_table_policy") and (dry_run or robot.driver == "mujoco"):
-        from ..table import random_scene
-
-        robot = replace(robot, options={"scene": random_scene(config.seed), **robot.options})
+    kind, robot = policy_kind(config), config.robot
     if dry_run:
-        kept = {
-            name: robot.options[name] for name in ("position", "scene") if name in robot.options
-        }
-        robot = replace(robot, driver="dry-run", options=kept)
+        robot = without_device(robot)
+    if kind.prepare is not None:
+        robot = kind.prepare(robot, config.seed)
     if robot.cameras:
         from ...envs.rendering import choose_backend
 
         choose_backend()
+    folder = Path(config.output_dir)
+    if config.output_dir and os.path.lexists(folder / SUMMARY):
+        raise ValueError(
+            f"{folder} holds an earlier run, which is never overwritten; choose another output_dir"
+        )
     job = RunConfig(
-        policy=factory,
-        options=options,
+        policy=kind.path,
+        options=config.policy_options,
         duration=config.duration,
         seed=config.seed,
         inject=str(config.inject),
-        log=Path(config.output_dir) / "log.mcap" if config.output_dir else None,
+        log=folder / "log.mcap" if config.output_dir else None,
     )
-    return robot, job
+    return kind, robot, job
 
 
-def policy_of(config: ControlConfig) -> tuple[str, dict[str, Any]]:
-    """Function that builds the policy, ``module:function``, and its options.
+def without_device(robot: RobotConfig) -> RobotConfig:
+    """The same robot for a dry run; what its servos could not do is refused all the same."""
+    from ...real_robot.drivers.servo_options import FAMILIES, servo_options
 
-    Raises:
-        ValueError: If the policy is unknown or its checkpoint is not given.
-    """
-    root = str(__package__).removesuffix(".train.commands")
-    factories = {
-        "joints": f"{root}.train.joint_policy:make_joint_policy",
-        "reach": f"{root}.real_robot.inference:make_reach_policy",
-        "table": f"{root}.train.table_policy:make_table_policy",
-    }
-    name = config.policy or ("joints" if config.checkpoint else "reach")
-    if name not in factories:
-        raise ValueError(f"policy must be one of {sorted(factories)}, got {name!r}")
-    if (name == "reach") == bool(config.checkpoint):
-        raise ValueError(
-            "policy reach runs no checkpoint; leave policy=reach out"
-            if config.checkpoint
-            else f"the {name} policy needs a checkpoint, e.g. checkpoint=outputs/run"
-        )
-    if name == "reach":
-        return factories[name], {}
-    latency = (name == "joints") if config.latency is None else config.latency
-    options = {
-        "checkpoint": config.checkpoint,
-        "sampling": config.sampling,
-        "latency": int(latency),
-    }
-    if name == "joints":
-        options |= {"instruction": config.instruction, "given": config.given}
-        options["units"] = asdict(config.units)
-    return factories[name], options
+    if robot.driver in FAMILIES:
+        servo_options(replace(robot, options={"port": "none", **robot.options}))
+    kept = {name: robot.options[name] for name in ("position", "scene") if name in robot.options}
+    return replace(robot, driver="dry-run", options=kept)
 
 
-def table_score(log: Any) -> float | None:
-    """Largest share of Push-T's mark that the block covered, over 0.95; None without a log."""
-    if log is None:
-        return None
+def score(kind: PolicyKind, job: RunConfig) -> float | None:
+    """How good the run was, None if nobody can tell."""
     from ...real_robot.logs.reader import read_log
-    from ..table import block_poses, coverage
 
-    sensors = read_log(log).column("state.sensors")
-    covered = coverage(block_poses(sensors[::25])).max() if len(sensors) else 0.0
-    return min(float(covered) / 0.95, 1.0)
+    if kind.score is None or job.log is None:
+        return None
+    try:
+        return kind.score(read_log(job.log))
+    except (ValueError, OSError) as error:
+        say(f"no score: {error}")
+        return None
 
 
 def say(text: str) -> None:
@@ -178,7 +161,7 @@ def say(text: str) -> None:
 
 def last_line(summary: dict[str, Any]) -> str:
     """The run in one line."""
-    score = "" if summary["score"] is None else f", Push-T score {summary['score']:.2f}"
+    score = "" if summary["score"] is None else f", score {summary['score']:.2f}"
     return (
         f"{summary['robot']}: {summary['cycles']} cycles, {summary['skipped_cycles']} skipped, "
         f"{summary['late_cycles']} late, chunks {summary['accepted_chunks']} accepted and "

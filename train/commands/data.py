@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import ExitCode
 
 if TYPE_CHECKING:
+    from ..data.formats.format import Format, Option
     from ..data.inspect import DatasetReport
-    from ..data.source import ReadOptions
 
-SOURCE_HELP = (
-    ".zarr folder, .zarr.zip, .npz, .hdf5 of D4RL or robomimic, folder of a LeRobotDataset or of a "
-    "Minari dataset, or a D4RL or Minari id"
-)
+_LONGEST_VALUE = 200  # characters of one entry of the metadata
 
 GENERATE_EPILOG = """\
 examples:
@@ -30,6 +28,12 @@ def add_parser(
 ) -> argparse.ArgumentParser:
     """Add the ``data`` command to the ``hotloop`` parser."""
     parser = subparsers.add_parser("data", help="inspect, convert or generate demonstrations")
+    parser.set_defaults(run=run, complete=complete)
+    return parser
+
+
+def complete(parser: argparse.ArgumentParser) -> None:
+    """Add what only this command's own help needs: it asks every format of datasets."""
     actions = parser.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
 
     inspect = actions.add_parser(
@@ -38,10 +42,32 @@ def add_parser(
         description="Print episodes, columns, ranges and NaNs of a dataset, and everything that is "
         "wrong with it. The exit code is 1 if there are problems.",
     )
-    inspect.add_argument("source", help=SOURCE_HELP)
+    inspect.add_argument("source", help=_source_help())
     inspect.add_argument("--json", action="store_true", help="print the report as JSON")
+    inspect.add_argument(
+        "--task", default="", help="task to hold it against; default: what the dataset says"
+    )
     _add_read_options(inspect)
     _add_convert(actions)
+    _add_generate(actions)
+    replay = actions.add_parser(
+        "replay",
+        help="repeat demonstrations in the simulator",
+        description="Repeat the recorded actions from the recorded first states. The exit code is "
+        "1 if they do not do again what they did.",
+    )
+    replay.add_argument("source", help=_source_help() + "; or demonstrations of robosuite")
+    replay.add_argument("--task", default="", help="default: what the dataset says")
+    replay.add_argument("--num-episodes", type=int, default=0, help="from the first; default: all")
+
+
+def _source_help() -> str:
+    from ..data.formats.registry import all_formats
+
+    return "; ".join(kind.description for kind in all_formats().values())
+
+
+def _add_generate(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
     generate = actions.add_parser(
         "generate",
@@ -75,17 +101,6 @@ def add_parser(
         "range; default: the level's own, 0 without one",
     )
     generate.add_argument("--overwrite", action="store_true", help="replace an existing file")
-    replay = actions.add_parser(
-        "replay",
-        help="repeat demonstrations in the simulator",
-        description="Repeat the recorded actions from the recorded first states. The exit code is "
-        "1 if they do not do again what they did.",
-    )
-    replay.add_argument("source", help=SOURCE_HELP + ", or demonstrations of robosuite")
-    replay.add_argument("--task", default="", help="default: what the dataset says")
-    replay.add_argument("--num-episodes", type=int, default=0, help="from the first; default: all")
-    parser.set_defaults(run=run)
-    return parser
 
 
 def _add_convert(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -94,41 +109,60 @@ def _add_convert(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="write a dataset in another format",
         description="Write a dataset in another format, completely or not at all.",
     )
-    convert.add_argument("source", help=SOURCE_HELP)
+    from ..data.write import writable_formats
+
+    formats = writable_formats()
+    suffixes = (
+        f"{' and '.join(kind.suffixes)} are {name}"
+        for name, kind in formats.items()
+        if kind.suffixes and name != "robomimic"
+    )
+    convert.add_argument("source", help=_source_help())
     convert.add_argument("target", type=Path, help="file or folder to create, or a Minari id")
     convert.add_argument(
         "--to",
         default="",
-        choices=("d4rl", "robomimic", "replay", "lerobot", "minari"),
-        help="format; by default .hdf5 is d4rl, and .zarr and .zarr.zip are replay",
+        metavar="FORMAT",
+        help=f"{', '.join(formats)}, or module:Name of your own; by default {', '.join(suffixes)}",
     )
     convert.add_argument(
         "--keys",
         nargs="+",
         default=[],
         metavar="KEY=COLUMN",
-        help="columns to keep, e.g. action=actions observation.state=obs/object; default: all",
+        help="columns to keep, or some of their numbers, e.g. 'action=actions[0:3,5]' "
+        "observation.state=obs/object; default: all",
     )
-    convert.add_argument("--fps", type=float, default=0.0, help="lerobot: control frequency in Hz")
-    convert.add_argument("--task", default="", help="lerobot: what the robot was asked to do")
+    convert.add_argument(
+        "--fps",
+        type=float,
+        default=0.0,
+        help="control frequency in Hz, which the source does not say or says wrong",
+    )
+    convert.add_argument("--task", default="", help="what the robot was asked to do")
     convert.add_argument("--overwrite", action="store_true", help="replace an existing dataset")
     _add_read_options(convert)
 
 
 def _add_read_options(parser: argparse.ArgumentParser) -> None:
+    from ..data.formats.registry import all_formats
+
     group = parser.add_argument_group("what the source does not say itself")
-    group.add_argument(
-        "--max-episode-steps", type=int, default=0, help="D4RL files without timeouts: time limit"
-    )
-    group.add_argument(
-        "--shift-rewards",
-        action="store_true",
-        help="maze2d: rewards one step earlier, see the README",
-    )
-    group.add_argument("--subset", default="", help="robomimic: demonstrations of mask/SUBSET only")
-    group.add_argument(
-        "--absolute-actions", action="store_true", help="robomimic: actions_abs as actions"
-    )
+    for name, (option, formats) in _read_options_by_name(all_formats()).items():
+        flag, text = f"--{name.replace('_', '-')}", f"{', '.join(formats)}: {option.help}"
+        if isinstance(option.default, bool):
+            group.add_argument(flag, action="store_true", help=text)
+        else:
+            group.add_argument(flag, type=type(option.default), default=option.default, help=text)
+
+
+def _read_options_by_name(formats: Mapping[str, Format]) -> dict[str, tuple[Option, list[str]]]:
+    """Options of all formats, and which formats take them."""
+    found: dict[str, tuple[Option, list[str]]] = {}
+    for kind in formats.values():
+        for option in kind.options:
+            found.setdefault(option.name, (option, []))[1].append(kind.name)
+    return found
 
 
 def run(args: argparse.Namespace) -> int:
@@ -157,15 +191,13 @@ def _replay(args: argparse.Namespace) -> int:
     return ExitCode.SUCCESS if replay.reproduced else ExitCode.FAILED
 
 
-def _read_options(args: argparse.Namespace) -> ReadOptions:
-    from ..data.source import ReadOptions
+def _read_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Options that were given."""
+    from ..data.formats.registry import all_formats
 
-    return ReadOptions(
-        max_episode_steps=args.max_episode_steps,
-        shift_rewards=args.shift_rewards,
-        subset=args.subset,
-        absolute_actions=args.absolute_actions,
-    )
+    options = _read_options_by_name(all_formats())
+    given = {name: (getattr(args, name), option.default) for name, (option, _) in options.items()}
+    return {name: value for name, (value, default) in given.items() if value != default}
 
 
 def _convert(args: argparse.Namespace) -> int:
@@ -185,8 +217,10 @@ def _convert(args: argparse.Namespace) -> int:
     print(
         f"{result.path} ({result.layout}): {result.num_episodes} episodes, {result.num_steps} steps"
     )
-    if result.dropped:
-        print(f"not kept, {result.layout} has no place for it: {', '.join(result.dropped)}")
+    for text in result.dropped:
+        print(f"not kept: {text}")
+    for text in result.notes:
+        print(f"note: {text}")
     return ExitCode.SUCCESS
 
 
@@ -196,7 +230,9 @@ def _inspect(args: argparse.Namespace) -> int:
 
     from ..data.inspect import inspect_dataset
 
-    report = inspect_dataset(args.source, _read_options(args), progress=sys.stderr.isatty())
+    report = inspect_dataset(
+        args.source, _read_options(args), task=args.task, progress=sys.stderr.isatty()
+    )
     print(json.dumps(asdict(report), indent=2) if args.json else _format(report))
     return ExitCode.FAILED if report.problems else ExitCode.SUCCESS
 
@@ -224,7 +260,8 @@ def _format(report: DatasetReport) -> str:
         for row in rows:
             cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
             lines.append("  ".join(cells).rstrip())
-    lines += [f"{key}: {value}" for key, value in report.metadata.items()]
+    lines += [f"{key}: {_short(value)}" for key, value in report.metadata.items()]
+    lines += [f"note: {note}" for note in report.notes]
     lines.append("")
     if report.problems:
         lines.append(f"{len(report.problems)} problem(s):")
@@ -232,6 +269,12 @@ def _format(report: DatasetReport) -> str:
     else:
         lines.append("no problems found")
     return "\n".join(lines)
+
+
+def _short(value: object) -> str:
+    """A value in one line; `--json` has all of it."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}... (see --json)"
 
 
 def _generate(args: argparse.Namespace) -> int:

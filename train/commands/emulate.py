@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from typing import NamedTuple
 
+from ..config.compose import compose
 from . import ExitCode
 
 PRIORITY = 40  # below a control loop on the same machine
@@ -13,6 +15,7 @@ examples:
   hotloop emulate servo-bus
   hotloop emulate servo-bus --protocol feetech --drop 0.01
   hotloop control robot=dynamixel robot.options.port=/dev/pts/N   in another terminal
+  hotloop emulate servo-bus robot=my_arm.yaml       protocol, IDs, baud and tracker of that robot
 
 The bus is a pseudo-terminal: LeRobot, the makers' SDKs and any other client can open it. Ctrl-C
 ends it."""
@@ -31,16 +34,19 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("device", choices=["servo-bus"])
-    parser.add_argument("--protocol", choices=["dynamixel", "feetech"], default="dynamixel")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="robot whose servos to emulate"
+    )
+    parser.add_argument("--protocol", choices=["dynamixel", "feetech"], help="default dynamixel")
     parser.add_argument("--model", default="arm6", help="MuJoCo model: arm6, table or a file")
     parser.add_argument("--position", type=float, nargs="+", help="where the joints start [rad]")
     parser.add_argument("--seed", type=int, default=0, help="of the scene and of the faults")
-    parser.add_argument("--baud", type=int, default=1_000_000)
+    parser.add_argument("--baud", type=int, help="default 1000000")
     parser.add_argument("--latency", type=float, default=0.0, help="of the USB adapter [s]")
     parser.add_argument("--drop", type=float, default=0.0, help="share of answers that get lost")
     parser.add_argument("--corrupt", type=float, default=0.0, help="share with a flipped bit")
     parser.add_argument("--delay", type=float, default=0.0, help="before each answer [s]")
-    parser.add_argument("--tracker", type=int, default=0, help="UDP port to send the scene to")
+    parser.add_argument("--tracker", type=int, help="UDP port to send the scene to")
     parser.add_argument("--duration", type=float, default=float("inf"), help="[s]")
     parser.add_argument(
         "--realtime", action="store_true", help="ask for real-time scheduling: servos are punctual"
@@ -60,20 +66,21 @@ def run(args: argparse.Namespace) -> int:
     from ...real_robot.emulator.plant import Plant
     from ...real_robot.emulator.scene import SceneSender
     from ...real_robot.runtime.realtime import request_realtime
-    from ..table import random_scene
+    from .table import random_scene
 
     ended: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *received: ended.append(received[0]))
+    wanted = settings(args)
     scene = np.asarray(random_scene(args.seed)) if args.model == "table" else None
     position = None if args.position is None else np.asarray(args.position)
     plant = Plant(args.model, position, scene)
-    servos = PROTOCOLS[args.protocol](plant, range(1, plant.num_joints + 1))
+    servos = PROTOCOLS[wanted.protocol](plant, wanted.ids or range(1, plant.num_joints + 1))
     faults = Faults(args.drop, args.corrupt, args.delay)
     ends_at = time.monotonic() + args.duration
     with (
-        ServoBus(servos, Wire(args.baud, args.latency), faults, args.seed) as bus,
-        SceneSender(plant, args.tracker) as sender,
+        ServoBus(servos, Wire(wanted.baud, args.latency), faults, args.seed) as bus,
+        SceneSender(plant, wanted.tracker) as sender,
     ):
         if args.realtime:
             print(request_realtime(PRIORITY))
@@ -83,3 +90,52 @@ def run(args: argparse.Namespace) -> int:
             sender.send(time.monotonic())
         print(f"{bus.num_packets} packets answered", flush=True)
     return ExitCode.SUCCESS
+
+
+class Settings(NamedTuple):
+    """What a robot's configuration and the flags say about the servos.
+
+    Attributes:
+        protocol: Name of the servo family.
+        ids: ID of each joint's servo; empty for 1, 2, 3 and so on.
+        baud: Bits per second.
+        tracker: UDP port to send the scene to, 0 for none.
+    """
+
+    protocol: str
+    ids: tuple[int, ...]
+    baud: int
+    tracker: int
+
+
+def settings(args: argparse.Namespace) -> Settings:
+    """Read them; a flag counts more than the robot.
+
+    Raises:
+        ValueError: If the robot is none of servos, or its options cannot be true of them.
+    """
+    found = Settings("dynamixel", (), 1_000_000, 0)
+    if args.overrides:
+        from dataclasses import replace
+
+        from ...real_robot.config import ControlConfig
+        from ...real_robot.drivers.servo_options import FAMILIES, servo_options
+
+        robot = compose("control", args.overrides, ControlConfig).robot
+        if robot.driver not in FAMILIES:
+            raise ValueError(
+                f"robot {robot.name} has the driver {robot.driver!r}; a servo bus is emulated for "
+                f"{' and '.join(FAMILIES)}"
+            )
+        # The port is what this command is about to make.
+        options = servo_options(replace(robot, options={**robot.options, "port": "emulated"}))
+        found = Settings(robot.driver, options.ids, options.baud, options.tracker)
+    given = {name: getattr(args, name) for name in ("protocol", "baud", "tracker")}
+    found = found._replace(**{name: value for name, value in given.items() if value is not None})
+    shares = (args.drop, args.corrupt)
+    if found.baud <= 0 or not all(0 <= share <= 1 for share in shares):
+        raise ValueError(
+            f"baud must be positive, drop and corrupt shares from 0 to 1, got {found.baud} and "
+            f"{shares}"
+        )
+    return found

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config.compose import compose
+from . import ExitCode
 
 if TYPE_CHECKING:
     from ...envs.rollout import Evaluation
-    from ..config.training import EvalConfig
+    from ..config.evaluation import EvalConfig
 
 EPILOG = """\
 examples:
-  hotloop eval pusht-sdp calls_per_step=1
+  hotloop eval pusht-sdp sampling.calls_per_step=1
   hotloop eval outputs/train eval.n_episodes=20 eval.videos=2 output_dir=outputs/eval
   hotloop eval pusht-sdp compare=pusht-dp   paired comparison on the same episodes
   hotloop eval pusht-dp eval.latency=3      actions arrive three control steps late
@@ -40,18 +41,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 def run(args: argparse.Namespace) -> int:
     """Compose the configuration, evaluate, print and write the result."""
-    import torch
-
-    from ..config.training import EvalConfig
+    from ..config.evaluation import EvalConfig
+    from ..evaluation import evaluate
 
     config: EvalConfig = compose("eval", args.overrides, EvalConfig)
-    torch.set_num_threads(config.num_threads)
-    evaluation = evaluate_checkpoint(args.checkpoint, config)
+    evaluation = evaluate(args.checkpoint, config)
     report(args.checkpoint, evaluation, config, "eval_info.json")
     if config.compare:
         from ...envs.statistics import compare
 
-        other = evaluate_checkpoint(config.compare, config)
+        other = evaluate(config.compare, config)
         report(config.compare, other, config, "eval_info_compare.json")
         result = compare(evaluation, other)
         low, high = result.ci95
@@ -61,39 +60,7 @@ def run(args: argparse.Namespace) -> int:
             f"{result.num_worse} of {result.num_episodes} episodes, sign test p = "
             f"{result.sign_p:.3f})"
         )
-    return 0
-
-
-def evaluate_checkpoint(name_or_path: str, config: EvalConfig) -> Evaluation:
-    """Load a checkpoint and run the episodes that `config` asks for."""
-    from ...envs.registry import make_task
-    from ...envs.rollout import evaluate
-    from ...envs.video import Video
-    from ...policies.checkpoint import load_checkpoint
-    from ..families.diffusion import RECORDED
-
-    checkpoint = load_checkpoint(name_or_path)
-    name = config.task or str(checkpoint.provenance["task"])
-    if name == RECORDED:
-        raise ValueError(
-            f"{name_or_path} was trained on recordings of a robot, to which no simulator "
-            "belongs; run it with `hotloop control checkpoint=…`, or name one with task=NAME"
-        )
-    task = make_task(name)
-    policy = checkpoint.policy(config.sampling_choices(), config.engine)
-    options = config.eval
-    video = None
-    if options.videos:
-        video = Video(Path(config.output_dir or ".") / "video.mp4", options.videos)
-    return evaluate(
-        policy,
-        task,
-        range(options.seed, options.seed + options.n_episodes),
-        options.batch_size,
-        latency=options.latency,
-        progress=Path(name_or_path).name,
-        video=video,
-    )
+    return ExitCode.SUCCESS
 
 
 def report(name: str, evaluation: Evaluation, config: EvalConfig, file: str) -> None:
@@ -114,10 +81,11 @@ def report(name: str, evaluation: Evaluation, config: EvalConfig, file: str) -> 
 
 def _score(result: Mapping[str, Any]) -> str:
     """The mean score with its uncertainty; a normalised return as D4RL prints it, times 100."""
-    from ...envs.registry import make_task
+    from ...envs.registry import TASKS, make_task
 
     mean, (low, high) = result["mean_score"], result["ci95"]
-    if make_task(result["task"]).reference is None:
+    task = result["task"]
+    if task not in TASKS.names or make_task(task).reference is None:
         return f"{mean:.3f} (95 % interval {low:.3f} to {high:.3f})"
     error = result["standard_error"]
     spread = "" if error is None else f" ± {100 * error:.1f} (standard error)"

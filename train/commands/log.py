@@ -1,4 +1,4 @@
-"""`hotloop log`: look at a run of the control loop, replay it, export it."""
+"""`hotloop log`: look at a run of the control loop, recompute it, export it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     """Add the `log` command."""
     parser = subparsers.add_parser(
         "log",
-        help="look at a run of the control loop, replay it, export it",
+        help="look at a run of the control loop, recompute it, export it",
         description="Summarise the log of a run; with --replay, prove it bit by bit.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", type=Path)
-    parser.add_argument("--replay", action="store_true", help="run it again and compare commands")
+    parser.add_argument(
+        "--replay", action="store_true", help="compute all commands again, and compare"
+    )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write one row per cycle")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw joints and timing (PNG)")
     parser.add_argument("--rerun", type=Path, metavar="FILE", help="export to Rerun's viewer (RRD)")
@@ -37,10 +39,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 def run(args: argparse.Namespace) -> int:
     """Read the log and do what is asked for."""
-    from ...real_robot.logs.export import plot_log, summary_lines, write_csv
+    from ...real_robot.logs.export import check_target, plot_log, summary_lines, write_csv
     from ...real_robot.logs.reader import read_log
-    from ...real_robot.logs.replay import replay
+    from ...real_robot.logs.recompute import recompute
 
+    targets = [path for path in (args.csv, args.plot, args.rerun) if path]
+    for index, path in enumerate(targets):
+        check_target(path, [args.file, *targets[:index]])
     log = read_log(args.file)
     for line in summary_lines(log):
         print(line)
@@ -56,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         write_rerun(log, args.rerun)
         print(f"written: {args.rerun}")
     if args.replay:
-        result = replay(log)
+        result = recompute(log)
         same = result.cycles - result.different
         print(f"replay: {same} of {result.cycles} commands are the same, bit for bit")
         return ExitCode.FAILED if result.different else ExitCode.SUCCESS

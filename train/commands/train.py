@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from ..config.compose import compose, describe_choices
-
-if TYPE_CHECKING:
-    from ..config.training import TrainConfig
+from ..config.compose import describe_choices
+from . import ExitCode
 
 EPILOG = """\
 examples:
   hotloop train policy=sdp task=pusht task.dataset=pusht_lowdim.npz
   hotloop train policy=dp task=pointmaze-umaze task.dataset=umaze.hdf5 steps=10000 seed=1
+  hotloop train policy=my_policy.yaml task=my_task.yaml   files of one's own
   hotloop train resume=true output_dir=outputs/train ...   go on after an interruption
   hotloop train policy=sdp distill.teacher=outputs/train   distil to one call per control step
-  torchrun --nproc-per-node 4 -m hotloop.train.cli train policy=sdp ...   four processes
+  torchrun --nproc-per-node 4 $(which hotloop) train policy=sdp ...       four processes
 
 choices:
 """
@@ -38,11 +37,20 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 def run(args: argparse.Namespace) -> int:
     """Compose the configuration and train."""
-    from ..config.training import TrainConfig
-    from ..families.diffusion import train
+    from .. import compose_training
+    from ..training import RECORDED, train
 
-    config: TrainConfig = compose("train", args.overrides, TrainConfig)
+    config = compose_training(args.overrides)
     folder = train(config)
     print(f"checkpoint: {folder}")
-    print(f"next: hotloop eval {folder}")
-    return 0
+    print(f"next: {next_command(folder, config.task.name == RECORDED, config.policy.kind)}")
+    return ExitCode.SUCCESS
+
+
+def next_command(folder: Path, recorded: bool, kind: str) -> str:
+    """What can be done with a new checkpoint; where no simulator belongs to it, time it."""
+    if not recorded:
+        return f"hotloop eval {folder}"
+    if kind == "vla":  # timed on frames of a simulator
+        return f"hotloop control robot=MY_ROBOT.yaml checkpoint={folder}"
+    return f"hotloop bench {folder} engines=[eager] steps=100"

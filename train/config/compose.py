@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from ...decoding.plumbing.schema import build, key_types, takes_any_key, unknown_key
-from . import yaml
+from . import yaml as yaml_files
+from .groups import Choice, Group, OwnFile, merged
 
 T = TypeVar("T")
 
-CONFIG_DIR = Path(str(resources.files(yaml)))
+CONFIG_DIR = Path(str(resources.files(yaml_files)))
 
 
 def compose(
@@ -22,11 +22,17 @@ def compose(
     """Build the configuration `name` with the user's `overrides` applied.
 
     Hydra composes the YAML files that the defaults list and the chosen group members name; the
-    result and the other overrides must fit `schema`. No OmegaConf type leaves this function.
+    result, the user's own files and the other overrides must fit `schema`. No OmegaConf type leaves
+    this function.
+
+    A schema may offer three methods, see `TrainConfig`: ``specialised(values)``, the dataclass to
+    use for these values; ``explain(key)``, what to say about a key that it does not have; and
+    ``check_given(keys)`` of the result, called with all keys that the user gave.
 
     Args:
         name: File of `config_dir` without its suffix, e.g. ``"train"``.
-        overrides: ``group=choice`` and ``dotted.key=value`` in Hydra's grammar; the last wins.
+        overrides: ``group=choice``, a choice being a name or the path of a file of one's own, and
+            ``dotted.key=value`` in Hydra's grammar; the last wins.
         schema: Dataclass, may be frozen and nested; its defaults hold where YAML is silent.
         config_dir: Folder of the YAML files.
 
@@ -35,46 +41,47 @@ def compose(
 
     Raises:
         ValueError: For a malformed override, an unknown key or choice, a value of the wrong
-            type, or a required key without value; the message names what would be right.
+            type, or a required key without value; the message names what would be right, and the
+            file if one of the user's own is wrong.
     """
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    groups = _groups(name, config_dir)
-    chosen: dict[str, str] = {}
-    assigned: dict[str, Any] = {}
-    for override in overrides:
-        key, value = _parse(override)
-        if key in groups:
-            _check_choice(key, str(value), config_dir)
-            chosen[key] = str(value)
-        else:
-            _check_key(key, key_types(schema), groups)
-            assigned[key] = value
-    selections = [f"{group}={choice}" for group, choice in chosen.items()]
-    with initialize_config_dir(version_base="1.3", config_dir=str(config_dir.absolute())):
-        config = hydra_compose(config_name=name, overrides=selections)
-    for key, value in assigned.items():
-        # YAML need not mention a key that the schema has, so it may have to be added.
-        OmegaConf.update(config, key, value, force_add=True)
+    groups = {group: Group(group, config_dir / group) for group in _groups(name, config_dir)}
+    chosen, assigned = _sorted_out(overrides, groups)
+    values = _shipped(name, chosen, config_dir)
+    origin: dict[str, Path] = {}
+    for group, choice in chosen.items():
+        values = merged(values, {group: choice.values} if choice.values else {})
+        for file in choice.files:
+            placed = _placed(file, group, schema)
+            values = merged(values, placed)
+            origin |= dict.fromkeys(_dotted(placed), file.path)
+    if specialised := getattr(schema, "specialised", None):
+        schema = specialised(merged(values, _nested(assigned)))
+    types = key_types(schema)
+    for key in [*origin, *assigned]:
+        if not _is_known(key, types):
+            _refuse(key, schema, [*types, *groups], None if key in assigned else origin[key])
     try:
-        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        raise ValueError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
-    assert isinstance(plain, dict)
-    return build(schema, {str(key): value for key, value in plain.items()})
+        config = build(schema, _assigned(values, assigned))
+    except ValueError as error:
+        named = [key for key in origin if str(error).startswith(key) and key not in assigned]
+        prefix = f"{origin[max(named, key=len)]}: " if named else ""
+        raise ValueError(f"{prefix}{error}") from None
+    if check := getattr(config, "check_given", None):
+        check([*origin, *assigned])
+    return config
 
 
 def choices(group: str, config_dir: Path = CONFIG_DIR) -> list[str]:
     """Return the members of a configuration group, e.g. of ``"policy"``, sorted."""
-    return sorted(path.stem for path in (config_dir / group).glob("*.yaml"))
+    return Group(group, config_dir / group).members
 
 
 def describe_choices(groups: Sequence[str], config_dir: Path = CONFIG_DIR) -> str:
     """Return one line per group for a command's ``--help``, light enough for that."""
-    return "\n".join(f"  {group}=…  {', '.join(choices(group, config_dir))}" for group in groups)
+    return "\n".join(
+        f"  {group}=…  {', '.join(choices(group, config_dir))}, or a file PATH.yaml"
+        for group in groups
+    )
 
 
 def _groups(name: str, config_dir: Path) -> set[str]:
@@ -83,6 +90,39 @@ def _groups(name: str, config_dir: Path) -> set[str]:
 
     defaults = OmegaConf.select(OmegaConf.load(config_dir / f"{name}.yaml"), "defaults") or []
     return {str(group) for entry in defaults if not isinstance(entry, str) for group in entry}
+
+
+def _sorted_out(
+    overrides: Sequence[str], groups: Mapping[str, Group]
+) -> tuple[dict[str, Choice], dict[str, Any]]:
+    """Split overrides into choices of groups and values of keys; the last of each wins."""
+    chosen: dict[str, Choice] = {}
+    assigned: dict[str, Any] = {}
+    for override in overrides:
+        group, _, choice = override.partition("=")
+        if group in groups and choice:
+            # Not by Hydra's grammar: a path may hold what it gives a meaning to.
+            chosen[group] = groups[group].choose(choice.strip("\"'"))
+        else:
+            key, value = _parse(override)
+            assigned.pop(key, None)
+            assigned[key] = value
+    return chosen, assigned
+
+
+def _shipped(name: str, chosen: Mapping[str, Choice], config_dir: Path) -> dict[str, Any]:
+    """What the shipped YAML files say, as plain data with unresolved interpolations."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from omegaconf import OmegaConf
+
+    selections = [
+        f"{group}={choice.shipped}" if choice.shipped else f"~{group}"
+        for group, choice in chosen.items()
+    ]
+    with initialize_config_dir(version_base="1.3", config_dir=str(config_dir.absolute())):
+        config = hydra_compose(config_name=name, overrides=selections)
+    return cast("dict[str, Any]", OmegaConf.to_container(config, resolve=False))
 
 
 def _parse(override: str) -> tuple[str, Any]:
@@ -106,21 +146,59 @@ def _parse(override: str) -> tuple[str, Any]:
     return parsed.key_or_group, parsed.value()
 
 
-def _check_choice(group: str, choice: str, config_dir: Path) -> None:
-    """Raise ValueError unless `choice` is a member of `group`."""
-    valid = choices(group, config_dir)
-    if choice not in valid:
-        near = get_close_matches(choice, valid, n=1)
-        question = f" (did you mean {near[0]}?)" if near else ""
-        raise ValueError(
-            f"{group}={choice}: there is no {group} of that name{question}; "
-            f"choose from {', '.join(valid)}"
-        )
+def _placed(file: OwnFile, group: str, schema: type[Any]) -> dict[str, Any]:
+    """A file's values where they belong: keys of the whole configuration, else of the group."""
+    types = key_types(schema)
+    placed: dict[str, Any] = {}
+    for key, value in file.values.items():
+        everywhere = key in types and f"{group}.{key}" not in types
+        placed = merged(placed, {key: value} if everywhere else {group: {key: value}})
+    return placed
 
 
-def _check_key(key: str, types: dict[str, Any], groups: Collection[str]) -> None:
-    """Raise ValueError unless the schema has `key`, or a field above it that takes any key."""
+def _dotted(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Dotted keys of all values that are no mappings, or empty ones."""
+    keys: list[str] = []
+    for key, value in values.items():
+        inner = isinstance(value, Mapping) and bool(value)
+        keys += _dotted(value, f"{prefix}{key}.") if inner else [f"{prefix}{key}"]
+    return keys
+
+
+def _nested(assigned: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings of dotted keys."""
+    result: dict[str, Any] = {}
+    for key, value in assigned.items():
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        result = merged(result, value)
+    return result
+
+
+def _is_known(key: str, types: Mapping[str, Any]) -> bool:
+    """Whether the schema has `key`, or a field above it that takes any key."""
     parents = [key[:index] for index, letter in enumerate(key) if letter == "."]
-    open_ended = any(takes_any_key(types[parent]) for parent in parents if parent in types)
-    if key not in types and not open_ended:
-        raise ValueError(unknown_key(key, [*types, *groups]))
+    return key in types or any(takes_any_key(types[one]) for one in parents if one in types)
+
+
+def _refuse(key: str, schema: type[Any], valid: Sequence[str], path: Path | None) -> None:
+    """Raise ValueError for a key that the schema does not have."""
+    explain = getattr(schema, "explain", None)
+    text = (explain(key) if explain else "") or unknown_key(key, valid)
+    raise ValueError(text if path is None else f"{path}: {text}")
+
+
+def _assigned(values: Mapping[str, Any], assigned: Mapping[str, Any]) -> dict[str, Any]:
+    """The user's values in place, and interpolations resolved, as plain data."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    config = OmegaConf.create(dict(values))
+    for key, value in assigned.items():
+        # YAML need not mention a key that the schema has, so it may have to be added.
+        OmegaConf.update(config, key, value, force_add=True)
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
+    return {str(key): value for key, value in cast("dict[Any, Any]", plain).items()}

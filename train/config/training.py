@@ -1,85 +1,29 @@
-"""Training configuration; Hydra fills it, and past that point it is plain data."""
+"""Training configuration; YAML fills it, and past that point it is plain data."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, make_dataclass
+from typing import Any, Protocol
 
-from ...policies.diffusion.config import DiffusionSampling, ModelConfig, StreamingSampling
-from ...policies.planners.config import PlannerConfig, PlannerSampling
 from ..data.source import ReadOptions
-from .vla import VlaPolicyConfig
+from .checks import above_zero, at_least, shares
+from .distill import DistillConfig
+from .policies import PolicyConfig
 
 
-@dataclass(frozen=True)
-class DenoisingConfig:
-    """What the training of all diffusion policies has in common.
+class TrainablePolicy(Protocol):
+    """What every family's settings of a policy have."""
 
-    Attributes:
-        model: Network, window and noise levels.
-        chunkwise: Share of samples on one of the model's ladders; the rest of the samples has a
-            constant level.
-        independent: Share of samples with independent levels.
-        observation_noise: Standard deviation of the noise on normalised observations, against
-            over-fitting to the exact states of few demonstrations.
-        action_normalization: min_max, z_score or identity.
-        observation_normalization: min_max, z_score or identity.
-    """
+    @property
+    def kind(self) -> str:
+        """What is trained."""
+        ...
 
-    model: ModelConfig = field(default_factory=ModelConfig)
-    chunkwise: float = 0.0
-    independent: float = 0.0
-    observation_noise: float = 0.0
-    action_normalization: str = "min_max"
-    observation_normalization: str = "min_max"
-
-
-@dataclass(frozen=True)
-class PolicyConfig(DenoisingConfig):
-    """A Streaming Diffusion Policy to train.
-
-    Attributes:
-        kind: ``"sdp"``.
-        sampling: What the checkpoint does unless it is told otherwise.
-    """
-
-    kind: Literal["sdp"] = "sdp"
-    sampling: StreamingSampling = field(default_factory=StreamingSampling)
-
-
-@dataclass(frozen=True)
-class DiffusionPolicyConfig(DenoisingConfig):
-    """A Diffusion Policy to train.
-
-    Attributes:
-        kind: ``"dp"``.
-        sampling: What the checkpoint does unless it is told otherwise.
-    """
-
-    kind: Literal["dp"] = "dp"
-    sampling: DiffusionSampling = field(default_factory=DiffusionSampling)
-
-
-@dataclass(frozen=True)
-class PlannerPolicyConfig:
-    """A trajectory planner to train.
-
-    Attributes:
-        kind: Diffuser, Decision Diffuser or Trajectory Diffuser.
-        model: Parts, networks and horizon.
-        condition_dropout: Share of samples whose return is hidden from the denoiser.
-        drafter_share: Share of each batch that the drafter is trained on.
-        drafter_noise: Standard deviation of the noise on the states that the drafter reads, in
-            units of their usual change in one step.
-        sampling: What the checkpoint does unless it is told otherwise.
-    """
-
-    kind: Literal["diffuser", "decision_diffuser", "trajectory_diffuser"]
-    model: PlannerConfig = field(default_factory=PlannerConfig)
-    condition_dropout: float = 0.25
-    drafter_share: float = 0.25
-    drafter_noise: float = 0.3
-    sampling: PlannerSampling = field(default_factory=PlannerSampling)
+    @property
+    def sampling(self) -> Any:
+        """What the checkpoint does unless it is told otherwise."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -92,12 +36,15 @@ class TaskConfig:
         dataset: Path or id of the demonstrations, see `read_episodes`.
         keys: hotloop's key for each source column, ``"action"`` included.
         options: What the dataset does not say itself.
+        check: Whether demonstrations are refused that were recorded in another task, or whose
+            actions lie beyond what the task takes.
     """
 
     name: str = ""
     dataset: str = ""
     keys: dict[str, str] = field(default_factory=dict)
     options: ReadOptions = field(default_factory=ReadOptions)
+    check: bool = True
 
 
 @dataclass(frozen=True)
@@ -120,34 +67,14 @@ class OptimConfig:
     ema_power: float = 0.75
     ema_max: float = 0.9995
 
-
-@dataclass(frozen=True)
-class DistillConfig:
-    """Distillation; read when a teacher is given.
-
-    Of a planner's teacher the guidance is distilled, for which only `teacher` is read.
-
-    Attributes:
-        teacher: Checkpoint to distil, by name or path; empty trains from demonstrations alone.
-            The student takes over the teacher's network, `policy.model` is not read.
-        calls_per_step: Numbers of network calls that the student learns.
-        teacher_steps: Steps of the teacher's integration of one jump.
-        denoising: Share of samples that train ordinary denoising.
-        start: Share of samples that train the start buffer's jumps.
-        visited: Share of samples from buffers that the student itself produced.
-        num_visits: Rollouts per ladder whose buffers are kept at each refresh; the latencies that
-            the model knows share them.
-        refresh_every: Steps between two refreshes.
-    """
-
-    teacher: str = ""
-    calls_per_step: tuple[int, ...] = (1, 2)
-    teacher_steps: int = 5
-    denoising: float = 0.2
-    start: float = 0.15
-    visited: float = 0.4
-    num_visits: int = 1024
-    refresh_every: int = 500
+    def __post_init__(self) -> None:
+        """Reject numbers that are none."""
+        above_zero(optim__lr=self.lr)
+        at_least(0, optim__weight_decay=self.weight_decay, optim__warmup_steps=self.warmup_steps)
+        at_least(0, optim__ema_power=self.ema_power)
+        shares(optim__ema_max=self.ema_max)
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"optim.betas must be at least 0 and below 1, got {list(self.betas)}")
 
 
 @dataclass(frozen=True)
@@ -155,19 +82,22 @@ class TrainConfig:
     """One training run.
 
     Attributes:
+        policy: What is trained, e.g. a `PolicyConfig`.
+        task: On which demonstrations.
+        optim: Optimiser.
+        distill: From which teacher, if from one.
         output_dir: Run folder; created, never overwritten unless `resume` is set.
-        resume: Continue the run in `output_dir` from its last checkpoint.
+        resume: Continue the run in `output_dir` from its last checkpoint, or from its beginning if
+            it was ended before its first one.
         seed: Seed of initialisation, batch order and noise.
         steps: Optimisation steps.
         batch_size: Samples per step over all processes.
-        log_every: Steps between two log lines.
-        save_every: Steps between two checkpoints.
+        log_every: Steps between two log lines; 0 logs only where a checkpoint is saved.
+        save_every: Steps between two checkpoints; 0 saves only the last one.
         num_threads: CPU threads per process.
     """
 
-    policy: PolicyConfig | DiffusionPolicyConfig | PlannerPolicyConfig | VlaPolicyConfig = field(
-        default_factory=PolicyConfig
-    )
+    policy: TrainablePolicy = field(default_factory=PolicyConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
@@ -180,90 +110,58 @@ class TrainConfig:
     save_every: int = 5_000
     num_threads: int = 1
 
+    def __post_init__(self) -> None:
+        """Reject numbers that are none."""
+        at_least(1, steps=self.steps, batch_size=self.batch_size, num_threads=self.num_threads)
+        at_least(0, log_every=self.log_every, save_every=self.save_every, seed=self.seed)
 
-@dataclass(frozen=True)
-class EvalOptions:
-    """Which episodes an evaluation runs.
+    def logs_at(self, step: int) -> bool:
+        """Whether a log line is written after `step` steps, saving or not."""
+        return self.log_every > 0 and step % self.log_every == 0
 
-    Attributes:
-        n_episodes: Number of episodes.
-        seed: Seed of the first episode; episode i uses seed + i.
-        batch_size: Environments side by side.
-        latency: Injected control steps between an observation and its first action.
-        videos: Episodes recorded to ``video.mp4``.
-    """
+    def saves_at(self, step: int) -> bool:
+        """Whether a checkpoint is written after `step` steps."""
+        return step == self.steps or (self.save_every > 0 and step % self.save_every == 0)
 
-    n_episodes: int = 50
-    seed: int = 100_000
-    batch_size: int = 50
-    latency: int = 0
-    videos: int = 0
+    @classmethod
+    def specialised(cls, values: Mapping[str, Any]) -> type[TrainConfig]:
+        """This dataclass with the policy and distillation settings of the family in `values`.
 
+        Raises:
+            ValueError: If no family trains the kind of policy that is asked for.
+        """
+        from ..families import family_of
 
-@dataclass(frozen=True)
-class EvalConfig:
-    """One evaluation; what is null stays as the checkpoint has it.
+        kind = (values.get("policy") or {}).get("kind", PolicyConfig.kind)
+        family = family_of(kind)
+        return make_dataclass(
+            cls.__name__,
+            [
+                ("policy", family.config, field(default_factory=family.config)),
+                ("distill", family.distill, field(default_factory=family.distill)),
+            ],
+            bases=(cls,),
+            frozen=True,
+            namespace={"explain": staticmethod(lambda key: _explain(key, kind))},
+        )
 
-    Attributes:
-        checkpoint: Name or path.
-        task: Environment; the one that the checkpoint was trained for by default.
-        num_execute: Actions executed per plan, Ta.
-        calls_per_step: Network calls per plan.
-        update: ddpm or ddim.
-        start: Start buffer of a streaming policy: denoise, zero or constant.
-        start_calls: Network calls of the start buffer.
-        start_key: Observation that holds the current position, for start=constant.
-        sampling: Any other sampling choice of the checkpoint's kind, e.g. ``sampling.guidance=1.2``
-            of a planner.
-        engine: eager, compile, onnx, openvino or cuda-graph.
-        eval: Episodes.
-        compare: Another checkpoint, evaluated on the same episodes and compared pair by pair.
-        num_threads: CPU threads.
-        output_dir: Folder of ``eval_info.json``; printed only when empty.
-    """
+    def check_given(self, keys: Iterable[str]) -> None:
+        """Raise ValueError if a setting that the user gave has no effect in this run."""
+        from ..families import family_of
 
-    checkpoint: str = ""
-    task: str | None = None
-    num_execute: int | None = None
-    calls_per_step: int | None = None
-    update: str | None = None
-    start: str | None = None
-    start_calls: int | None = None
-    start_key: str | None = None
-    sampling: dict[str, Any] = field(default_factory=dict)
-    engine: str = "eager"
-    eval: EvalOptions = field(default_factory=EvalOptions)
-    compare: str | None = None
-    num_threads: int = 1
-    output_dir: str = ""
-
-    def sampling_choices(self) -> dict[str, Any]:
-        """The sampling choices that were given."""
-        names = ("num_execute", "calls_per_step", "update", "start", "start_calls", "start_key")
-        given = {name: value for name in names if (value := getattr(self, name)) is not None}
-        return given | self.sampling
+        unread = dict(family_of(self.policy.kind).unread(self))
+        for key in keys:
+            for prefix, reason in unread.items():
+                if key == prefix or key.startswith(f"{prefix}."):
+                    raise ValueError(f"{key} has no effect here: {reason}; leave it out")
 
 
-@dataclass(frozen=True)
-class BenchConfig:
-    """One latency measurement.
+def _explain(key: str, kind: str) -> str:
+    """Say that other kinds of policy have a setting `key`, if that is so; else nothing."""
+    from ..families import kinds_with
 
-    Attributes:
-        engines: Engines to time; all that this machine can run by default.
-        threads: CPU threads; each number is measured in a process of its own.
-        steps: Planning control steps per row, fewer for slow policies.
-        calls: Network calls per plan of the rows; 0 means every level (N for DP, N / h for SDP).
-            By default 100 (DDPM), 10, 4, 2 and 1 for DP, and 0, 2 and 1 for SDP. Early exits of
-            VLA, by default 4, 2 and 1 beside the other decoders.
-        num_execute: Actions executed per plan; the checkpoint's number by default.
-        sampling: Other sampling choices for all rows, e.g. ``sampling.reuse=100`` of a planner.
-        output: JSON file to write; printed only when empty.
-    """
-
-    engines: tuple[str, ...] = ()
-    threads: tuple[int, ...] = (1,)
-    steps: int = 400
-    calls: tuple[int, ...] = ()
-    num_execute: int | None = None
-    sampling: dict[str, Any] = field(default_factory=dict)
-    output: str = ""
+    group, _, name = key.partition(".")
+    kinds = kinds_with(group, name.split(".")) if name else []
+    if not kinds:
+        return ""
+    return f"{key} is no setting of policy kind {kind!r}, only of {', '.join(kinds)}; leave it out"

@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 
 from ...decoding.plumbing.files import replacing
+from .decode import Allocate
 from .episodes import Episodes
 
-VERSION = 1
-Allocate = Callable[[str, tuple[int, ...], np.dtype[Any]], np.ndarray]
+VERSION = 2
+_FACTS = ("texts", "metadata", "faults", "notes")
 
 
 def cache_root() -> Path:
@@ -54,10 +55,11 @@ class EpisodeCache:
                 key: np.load(self.folder / name, mmap_mode="c", allow_pickle=False)
                 for key, name in index["arrays"].items()
             }
+            facts = {name: index[name] for name in _FACTS}
         # A folder that was tampered with, or whose disk was full, is made anew.
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return _assemble(arrays, index["metadata"])
+        return _assemble(arrays, facts)
 
     def build(self, decode: Callable[[Allocate], Episodes]) -> Episodes:
         """Fill the folder with what `decode` returns and map it.
@@ -109,12 +111,12 @@ def _write(folder: Path, decode: Callable[[Allocate], Episodes], fingerprint: st
         "version": VERSION,
         "source": fingerprint,
         "arrays": names,
-        "metadata": dict(episodes.metadata),
+        **{name: getattr(episodes, name) for name in _FACTS},
     }
     (folder / "index.json").write_text(json.dumps(index, indent=1) + "\n")
 
 
-def _assemble(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> Episodes:
+def _assemble(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> Episodes:
     def named(prefix: str, new: str = "") -> dict[str, np.ndarray]:
         return {
             new + key.removeprefix(prefix): array
@@ -130,5 +132,8 @@ def _assemble(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> 
         terminated=np.array(arrays["terminated"]),
         final_observations=named("final.") or None,
         infos=named("info."),
-        metadata=metadata,
+        texts=facts["texts"],
+        metadata=facts["metadata"],
+        faults=tuple(facts["faults"]),
+        notes=tuple(facts["notes"]),
     )

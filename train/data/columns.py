@@ -3,20 +3,69 @@
 from __future__ import annotations
 
 import difflib
+import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from ...decoding.plumbing.lfs import find_pointer, pointer_message
 from .episodes import blocks
+from .pictures import is_map, picture_axes
 
 # What the decoders raise on damaged bytes: HDF5 OSError, Blosc and Zstandard RuntimeError,
 # zip members BadZipFile, EOFError or zlib.error, a wrong number of bytes or bad JSON ValueError.
-DECODE_ERRORS = (OSError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+# The others come from metadata that has the right syntax and means nothing.
+DECODE_ERRORS = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    MemoryError,
+    SyntaxError,
+)
+
+
+@contextmanager
+def naming(path: Path, what: str) -> Generator[None, None, None]:
+    """Context in which whatever decoders raise becomes one ValueError that names the file.
+
+    Args:
+        path: The dataset.
+        what: What cannot be done, e.g. ``"cannot be opened"``.
+
+    Raises:
+        ValueError: Instead of any of `DECODE_ERRORS`.
+    """
+    try:
+        yield
+    except DECODE_ERRORS as error:
+        text = str(error)
+        if isinstance(error, ValueError) and text.startswith(str(path)):
+            raise
+        if (pointer := find_pointer(path)) is not None:
+            raise ValueError(pointer_message(pointer)) from error
+        raise ValueError(f"{path}: {what}: {describe(error)}") from error
+
+
+def describe(error: BaseException) -> str:
+    """An exception's text in one line, with its type where the text alone says nothing."""
+    text = " ".join(str(error).split())
+    if isinstance(error, (OSError, ValueError, zipfile.BadZipFile)) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 class StoredArray(Protocol):
@@ -71,7 +120,7 @@ class ConcatenatedArray:
             try:
                 piece = self._parts[index][slice(start - begin, until - begin)]
             except DECODE_ERRORS as error:
-                raise ValueError(f"{self._names[index]!r}: {error}") from error
+                raise ValueError(f"{self._names[index]!r}: {describe(error)}") from error
             out[start - rows.start : until - rows.start] = piece
             start, index = until, index + 1
         return out
@@ -107,9 +156,19 @@ class Column:
         return int(np.prod(self.shape))
 
     @property
-    def is_image(self) -> bool:
-        """Whether a step is a picture of shape (height, width, channels)."""
-        return len(self.shape) == 3 and self.shape[2] in (1, 3, 4)
+    def picture_axes(self) -> tuple[int, ...] | None:
+        """Order in which a step's axes are height, width, channels; None if it is no picture."""
+        return picture_axes(self.shape, self.array.dtype)
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether a step is a picture, or a map such as depth: not what a state is made of."""
+        return self.picture_axes is not None or is_map(self.shape, self.array.dtype)
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Why the column cannot be read, known without decoding it: videos that are absent."""
+        return tuple(getattr(self.array, "faults", ()))
 
     @property
     def row_bytes(self) -> int:
@@ -129,14 +188,22 @@ class Column:
     def read(self, rows: slice | None = None) -> np.ndarray:
         """Decode `rows`, or everything; raise ValueError naming the first damaged chunk."""
         rows = slice(0, self.num_steps) if rows is None else rows
+        if self.faults:
+            raise ValueError(f"{self.path}: {self.faults[0]}")
         try:
-            return np.asarray(self.array[rows])
+            block = np.asarray(self.array[rows])
+            expected = (rows.stop - rows.start, *self.shape)
+            if block.shape != expected:
+                raise ValueError(f"found values of shape {block.shape}, expected {expected}")
+            return block
         except DECODE_ERRORS as error:
+            if (pointer := find_pointer(self.path)) is not None:
+                raise ValueError(pointer_message(pointer)) from error
             start, stop = self._first_damaged_chunk(rows)
             raise ValueError(
                 f"{self.path}: column {self.name!r} cannot be decoded at steps {start} to "
-                f"{stop - 1} of {self.num_steps}; the file is damaged or incomplete, copy it "
-                f"again ({error})"
+                f"{stop - 1} of {self.num_steps}: {describe(error)}; the file is damaged or "
+                "incomplete, copy it again"
             ) from error
 
     def _first_damaged_chunk(self, rows: slice) -> tuple[int, int]:

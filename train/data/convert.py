@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .decode import Allocate, Decoding
-from .formats.registry import MAX_MEMORY, open_dataset
-from .source import ReadOptions
+from .episodes import Episodes
+from .formats.format import Format
+from .formats.registry import MAX_MEMORY, find_dataset, open_dataset
+from .source import DatasetFile, Wanted
 from .write import WriteOptions, check_target, write_episodes
-
-# What a format has no place for; everything else is kept.
-NOT_KEPT = {"replay": ("final_observations",), "lerobot": ("final_observations",)}
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Conversion:
         layout: Its format.
         num_episodes: Number of episodes E.
         num_steps: Number of steps T.
-        dropped: Parts of the source that the format has no place for.
+        dropped: Parts of the source that the new dataset does not have.
+        notes: What else the user should know of the source.
     """
 
     path: Path
@@ -38,6 +39,7 @@ class Conversion:
     num_episodes: int
     num_steps: int
     dropped: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ class Target:
 
     Attributes:
         path: File or folder, or Minari id.
-        layout: One of `write.WRITABLE`; by default what the suffix of `path` says.
-        options: What the format needs to know besides.
+        layout: Name of a format; by default what the suffix of `path` says.
+        options: What the dataset should say besides.
         overwrite: Replace an existing dataset.
     """
 
@@ -61,15 +63,15 @@ def convert_dataset(
     source: Path | str,
     target: Target,
     keys: Mapping[str, str] | None = None,
-    options: ReadOptions | None = None,
+    options: Mapping[str, Any] | None = None,
     *,
     max_memory: int = MAX_MEMORY,
     progress: bool = False,
 ) -> Conversion:
     """Read a dataset and write it in another format.
 
-    Observations, images, actions, rewards, infos, episode borders, how each episode ended and the
-    provenance are kept; float64 observations become float32.
+    Observations, pictures, actions, rewards, infos, episode borders, how each episode ended, what
+    the robot was asked to do and the provenance are kept; what is not is in the result.
 
     Args:
         source: As in `read_episodes`.
@@ -81,36 +83,61 @@ def convert_dataset(
         progress: Show a progress bar on stderr.
 
     Raises:
-        FileExistsError: If the target exists and is not to be overwritten.
+        FileExistsError: If the target exists and is not to be overwritten, or is no dataset.
         FileNotFoundError: If the source does not exist.
-        ValueError: If the source is damaged, or the target's format has no place for its data.
+        ValueError: If the source is damaged or in the target's way, or the target's format has no
+            place for its data.
     """
     from tqdm import tqdm
 
-    path, layout = check_target(target.path, target.layout, overwrite=target.overwrite)
-    with open_dataset(source, options) as file:
-        decoding = Decoding(file, file.select(keys, everything=True))
-        facts = {
-            "converted_from": {"name": file.path.name, "layout": file.layout},
-            "converted_by": f"hotloop {version('hotloop')}",
-        }
-        if keys:
-            facts["columns"] = dict(keys)
-        bar = tqdm(total=2 * decoding.num_steps, unit="step", disable=not progress)
-        with bar, _scratch(path, decoding.num_bytes > max_memory) as allocate:
+    found = find_dataset(source)
+    path, kind = check_target(target.path, target.layout, overwrite=target.overwrite, source=found)
+    with ExitStack() as resources:
+        with open_dataset(found, options) as file:
+            decoding = Decoding(file, file.select(keys, Wanted(everything=True)))
+            total = 2 * decoding.num_steps
+            bar = resources.enter_context(tqdm(total=total, unit="step", disable=not progress))
+            allocate = resources.enter_context(_scratch(path, decoding.num_bytes > max_memory))
             bar.set_description("read")
-            episodes = decoding.run(facts, allocate, bar.update)
-            bar.set_description("write")
-            write_episodes(
-                path,
-                episodes,
-                layout,
-                target.options,
-                overwrite=target.overwrite,
-                advance=bar.update,
-            )
-            dropped = tuple(name for name in NOT_KEPT.get(layout, ()) if getattr(episodes, name))
-            return Conversion(path, layout, episodes.num_episodes, episodes.num_steps, dropped)
+            episodes = decoding.run(_provenance(file, keys), allocate, bar.update)
+            dropped = tuple(_dropped(file, decoding, episodes, kind, is_all=not keys))
+            notes = tuple([*episodes.faults, *file.absences(), *file.notes()])
+        bar.set_description("write")
+        write_episodes(
+            target.path,
+            episodes,
+            target.layout,
+            target.options,
+            overwrite=target.overwrite,
+            advance=bar.update,
+        )
+    return Conversion(path, kind.name, episodes.num_episodes, episodes.num_steps, dropped, notes)
+
+
+def _provenance(file: DatasetFile, keys: Mapping[str, str] | None) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "converted_from": {"name": file.path.name, "layout": file.layout},
+        "converted_by": f"hotloop {version('hotloop')}",
+    }
+    return facts | ({"columns": dict(keys)} if keys else {})
+
+
+def _dropped(
+    file: DatasetFile, decoding: Decoding, episodes: Episodes, kind: Format, *, is_all: bool
+) -> Iterator[str]:
+    """What the source has and the new dataset has not."""
+    if is_all:
+        told = {*decoding.columns, *file.bookkeeping, file.task_column}
+        unread = [name for name in file.names if name not in told]
+        yield from dict.fromkeys([*file.losses(), *unread])
+    if episodes.final_observations is not None and "final_observations" not in kind.keeps:
+        yield "final_observations, what was seen after the last action of each episode"
+    if "terminated" not in kind.keeps and episodes.terminated.any():
+        yield "terminated, how episodes ended"
+    if "texts" not in kind.keeps:
+        yield from (f"{name} of each episode" for name in episodes.texts)
+    if rounded := decoding.rounded:
+        yield f"digits beyond single precision of {', '.join(rounded)}"
 
 
 @contextmanager

@@ -7,9 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from ...decoding.instruction import INSTRUCTION_KEY
 from .columns import Column
 from .episodes import Episodes, blocks, check_lengths
-from .source import Cuts, DatasetFile, Selection
+from .pictures import as_pixels
+from .selection import Selection
+from .source import Cuts, DatasetFile
+from .timing import rate_faults
 
 Allocate = Callable[[str, tuple[int, ...], np.dtype[Any]], np.ndarray]
 
@@ -26,7 +30,9 @@ class Decoding:
     """
 
     def __init__(self, file: DatasetFile, selections: Mapping[str, Selection]) -> None:
-        self.file = file
+        self.file, self._selections = file, selections
+        if "action" not in selections:
+            raise ValueError(f"{file.path}: no actions are read")
         self._targets = {
             key: _Target(key, file.column(selection.column), selection)
             for key, selection in selections.items()
@@ -45,7 +51,21 @@ class Decoding:
     def num_bytes(self) -> int:
         """Size of the result [bytes]."""
         targets = self._targets.values()
-        return sum(t.dtype.itemsize * int(np.prod(t.shape)) for t in targets)
+        return sum(t.dtype.itemsize * int(np.prod(t.shape, dtype=np.int64)) for t in targets)
+
+    @property
+    def columns(self) -> set[str]:
+        """Columns that are read."""
+        return {target.column.name for target in self._targets.values()}
+
+    @property
+    def rounded(self) -> list[str]:
+        """Columns whose numbers have more digits than the result keeps."""
+        return [
+            target.column.name
+            for target in self._targets.values()
+            if target.dtype == np.float32 and not np.can_cast(target.column.array.dtype, np.float32)
+        ]
 
     def run(
         self,
@@ -71,11 +91,6 @@ class Decoding:
                 arrays[key][rows] = target.convert(target.column.read(rows))
             advance(rows.stop - rows.start)
         final_observations = self._final_observations(cuts)
-        facts = {
-            "source": self.file.path.name,
-            "num_terminated": int(cuts.terminated.sum()),
-            "num_unfinished": cuts.num_unfinished,
-        }
         try:
             return Episodes(
                 observations=_named(arrays, "observation.", keep=True),
@@ -85,10 +100,47 @@ class Decoding:
                 terminated=cuts.terminated,
                 final_observations=final_observations,
                 infos=_named(arrays, "info.", keep=False),
-                metadata={**self.file.metadata(), **facts, **metadata},
+                texts=self.file.texts(),
+                metadata={**self._metadata(cuts), **metadata},
+                faults=tuple([*rate_faults(self.file, cuts), *self.file.faults(cuts)]),
             )
         except ValueError as error:
             raise ValueError(f"{self.file.path}: {error}") from error
+
+    def _metadata(self, cuts: Cuts) -> dict[str, Any]:
+        """The file's own, names of features by hotloop's keys, and what is known of the ends."""
+        facts = self.file.metadata()
+        stored = facts.pop("feature_names", None)
+        stored = dict(stored) if isinstance(stored, Mapping) else {}
+        if (actions := facts.pop("action_names", None)) is not None:
+            stored["action"] = actions
+        names = {
+            key: found
+            for key, selection in self._selections.items()
+            if (found := self._feature_names(selection, stored.get(key))) is not None
+        }
+        if "action" in names:
+            facts["action_names"] = names.pop("action")
+        if names:
+            facts["feature_names"] = names
+        return {
+            **facts,
+            "source": self.file.path.name,
+            "num_terminated": int(cuts.terminated.sum()),
+            "num_unfinished": cuts.num_unfinished,
+        }
+
+    def _feature_names(self, selection: Selection, stored: Any) -> list[str] | None:
+        """Names of the features that are read, if the file says one for each."""
+        names = self.file.feature_names(selection.column)
+        if names is None and isinstance(stored, list):
+            names = [str(name) for name in stored]
+            if selection.features is not None and len(names) == len(selection.features):
+                return names  # of the file's own key for these features
+        size = self.file.column(selection.column).num_features
+        if names is None or len(names) != size:
+            return None
+        return [names[index] for index in selection.features or range(size)]
 
     def _final_observations(self, cuts: Cuts) -> dict[str, np.ndarray] | None:
         final = {}
@@ -108,12 +160,11 @@ class _Target:
 
     def __init__(self, key: str, column: Column, selection: Selection) -> None:
         self.key, self.column = key, column
-        self._features = slice(selection.start, selection.stop)
-        num_features = len(range(column.num_features)[self._features])
-        whole = num_features == column.num_features
-        # Single floats per pixel are depths [m], and not brightnesses.
-        pixels = column.is_image and (column.array.dtype.kind in "iu" or column.shape[2] > 1)
-        self._is_image = key.startswith("observation.") and pixels and whole
+        self._features = selection.features
+        num_features = column.num_features if self._features is None else len(self._features)
+        self._axes = column.picture_axes if key.startswith("observation.") else None
+        if self._features is not None:
+            self._axes = None
         self.dtype = np.dtype(np.float32)
         step: tuple[int, ...] = (num_features,)
         if selection.shape is not None:
@@ -125,36 +176,51 @@ class _Target:
                     f"{column.name!r}"
                 )
             step = ()
-        elif self._is_image:
-            step, self.dtype = column.shape, np.dtype(np.uint8)
+        elif self._axes is not None:
+            step, self.dtype = self._picture_shape(self._axes), np.dtype(np.uint8)
+        elif key == INSTRUCTION_KEY:
+            self.dtype = np.dtype(np.uint8)
         elif key.startswith("info."):
             self.dtype = column.array.dtype
-            if whole and selection.shape is None:
+            if self._features is None and selection.shape is None:
                 step = column.shape
+        elif column.is_picture and self._features is None:
+            step = column.shape
         self.shape = (column.num_steps, *step)
 
     def convert(self, block: np.ndarray) -> np.ndarray:
-        """Rows as the file has them to rows of the result."""
-        if self._is_image:
-            return self._as_image(block)
-        features = block.reshape(len(block), self.column.num_features)[:, self._features]
+        """Rows as the file has them to rows of the result.
+
+        Raises:
+            ValueError: If pictures or texts are not bytes, naming the file and the column.
+        """
+        if self._axes is not None:
+            try:
+                return as_pixels(block, self._axes)
+            except ValueError as error:
+                raise ValueError(
+                    f"{self.column.path}: column {self.column.name!r} has the shape of pictures, "
+                    f"{self.column.shape}; {error}; choose other columns with keys"
+                ) from error
+        features = block.reshape(len(block), self.column.num_features)
+        if self._features is not None:
+            features = features[:, list(self._features)]
+        if self.key == INSTRUCTION_KEY and features.dtype != np.uint8:
+            self._check_bytes(features)
         # A float64 beyond float32 becomes infinite, which Episodes then reports by step.
         with np.errstate(over="ignore"):
             return features.astype(self.dtype).reshape(len(block), *self.shape[1:])
 
-    def _as_image(self, block: np.ndarray) -> np.ndarray:
-        """Float images, as diffusion_policy stores them, must be whole numbers of 0 to 255."""
-        if block.dtype == np.uint8:
-            return block
-        valid = (block >= 0) & (block <= 255)
-        pixels = np.where(valid, block, 0).astype(np.uint8)
-        if not valid.all() or not np.array_equal(pixels, block):
+    def _picture_shape(self, axes: tuple[int, ...]) -> tuple[int, ...]:
+        shape = tuple(self.column.shape[axis] for axis in axes)
+        return (*shape, 1) if len(shape) == 2 else shape
+
+    def _check_bytes(self, values: np.ndarray) -> None:
+        if not ((values >= 0) & (values <= 255) & (values == np.floor(values))).all():
             raise ValueError(
-                f"{self.column.path}: column {self.column.name!r} has the shape of images, "
-                f"{self.column.shape}; pixels must be whole numbers from 0 to 255, found "
-                f"{block.min():.6g} to {block.max():.6g}"
+                f"{self.column.path}: {self.key!r} must be text as bytes, or the column 'task' of "
+                f"a dataset with tasks; {self.column.name!r} holds other numbers"
             )
-        return pixels
 
 
 def _named(arrays: Mapping[str, np.ndarray], prefix: str, keep: bool) -> dict[str, np.ndarray]:

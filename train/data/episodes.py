@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +29,10 @@ class Episodes:
         final_observations: What was seen after each episode's last action, per key of
             `observations` an array of shape (E, *shape); None where the source does not know.
         infos: Other arrays of the source with one row per step, e.g. simulator states.
+        texts: Per name a text for each episode, e.g. the ``model_file`` of its simulator.
         metadata: Provenance, serialisable as JSON.
+        faults: What cannot be right about the recording, such as gaps in its time.
+        notes: What the reader left out, or did not find, and nobody asked it to.
     """
 
     observations: Mapping[str, np.ndarray]
@@ -39,7 +42,10 @@ class Episodes:
     terminated: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     final_observations: Mapping[str, np.ndarray] | None = None
     infos: Mapping[str, np.ndarray] = field(default_factory=dict)
+    texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    faults: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise ValueError if lengths disagree, ends do not increase, or a value is not finite."""
@@ -63,6 +69,12 @@ class Episodes:
             _check_finite(key, array)
         if self.final_observations is not None:
             self._check_final_observations(self.final_observations)
+        for name, texts in self.texts.items():
+            if len(texts) != self.num_episodes:
+                raise ValueError(
+                    f"'texts' must have one {name!r} for each of {self.num_episodes} episodes, "
+                    f"got {len(texts)}"
+                )
 
     def _check_final_observations(self, final: Mapping[str, np.ndarray]) -> None:
         expected = {key: (self.num_episodes, *a.shape[1:]) for key, a in self.observations.items()}

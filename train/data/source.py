@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,32 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from .columns import DECODE_ERRORS, Column, StoredArray
+from ...decoding.instruction import INSTRUCTION_KEY
+from .columns import Column, StoredArray, naming
+from .selection import Selection, parse_selector
+from .tasks import TASK_COLUMN, TaskTexts, known_texts
 
-_SELECTOR = re.compile(r"(?P<name>[^\[\]]+)(\[(?P<start>\d*):(?P<stop>\d*)\])?")
-
-
-@dataclass(frozen=True)
-class ReadOptions:
-    """What a file itself does not say. Each format takes only the options that it needs.
-
-    Attributes:
-        max_episode_steps: D4RL: cut episodes after this many steps, for files without ``timeouts``
-            (the first kitchen and Adroit releases); 0 uses ``timeouts``.
-        shift_rewards: D4RL's maze2d: the file stores at step t the reward of state t, while an
-            action's reward is that of the state it leads to; this moves all rewards one step
-            earlier.
-        subset: robomimic: read the demonstrations of ``mask/SUBSET`` only, e.g. ``train``.
-        absolute_actions: robomimic: read ``actions_abs`` where an action is needed.
-        accept_robosuite: robomimic: train on a file of this robosuite version although another one
-            is installed.
-    """
-
-    max_episode_steps: int = 0
-    shift_rewards: bool = False
-    subset: str = ""
-    absolute_actions: bool = False
-    accept_robosuite: str = ""
+# What a file itself does not say, by name; every format declares which options it takes.
+ReadOptions = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -56,50 +36,49 @@ class Cuts:
 
 
 @dataclass(frozen=True)
-class Selection:
-    """A column, or some of its features, under the name that hotloop gives it.
+class Wanted:
+    """What is read where no columns are named: the state, actions and rewards, and these.
 
     Attributes:
-        column: Name in the file.
-        start: First feature.
-        stop: Exclusive last feature, None for all.
-        shape: Shape of a step; None flattens what is not an image.
+        pictures: Pictures and maps.
+        instruction: What the robot was asked to do, ``observation.instruction``, also where the
+            file has it as tasks.
+        everything: All that the file has.
     """
 
-    column: str
-    start: int = 0
-    stop: int | None = None
-    shape: tuple[int, ...] | None = None
+    pictures: bool = False
+    instruction: bool = False
+    everything: bool = False
 
 
 class DatasetFile(ABC):
     """An open dataset; nothing is decoded before it is asked for.
 
-    Every method may raise ValueError naming the file and what is wrong with it.
+    Methods may raise ValueError naming the file and what is wrong with it. Whatever else the
+    decoders of strangers raise becomes such a ValueError in `open_as`.
 
     Args:
         path: File or folder.
-        options: Only fields that `takes` names may differ from the default.
+        options: Value of every option that the format takes.
         resources: Closes at its end what the file keeps open.
+
+    Attributes:
+        layout: Name of the format.
+        action_column: Column of the actions.
+        task_column: Column that says which of ``metadata()["tasks"]`` each step belongs to.
+        required: Columns that every file has, besides the actions.
+        bookkeeping: Columns that say no more than `cuts`, `final_rows` and the order of rows do.
     """
 
     layout = ""
     action_column = "actions"
-    takes: tuple[str, ...] = ()
+    task_column = ""
+    required: tuple[str, ...] = ()
+    bookkeeping: tuple[str, ...] = ()
 
-    def __init__(self, path: Path, options: ReadOptions, resources: ExitStack) -> None:
+    def __init__(self, path: Path, options: Mapping[str, Any], resources: ExitStack) -> None:
         del resources
         self.path, self.options = path, options
-        refused = [
-            name
-            for name in vars(ReadOptions())
-            if getattr(options, name) != getattr(ReadOptions(), name) and name not in self.takes
-        ]
-        if refused:
-            raise ValueError(
-                f"{self.layout} files have no option {refused[0]!r}; they take "
-                f"{', '.join(self.takes) or 'none'}"
-            )
 
     @property
     @abstractmethod
@@ -130,64 +109,98 @@ class DatasetFile(ABC):
         del name, cuts
         return None
 
+    def texts(self) -> dict[str, list[str]]:
+        """A text for each episode by name, see `Episodes.texts`."""
+        return {}
+
+    def feature_names(self, name: str) -> list[str] | None:
+        """Names of the features of a column, where the file says them beside the column."""
+        del name
+        return None
+
+    def rate(self) -> float | None:
+        """Control frequency [Hz] that the file declares, if it does."""
+        return stated_rate(self.metadata())
+
+    def timestamps(self) -> np.ndarray | None:
+        """When each step was recorded [s], shape (T,), where the file says it."""
+        return None
+
+    def faults(self, cuts: Cuts) -> Iterable[str]:
+        """What cannot be right about time and order, beyond `timestamps`."""
+        del cuts
+        return ()
+
+    def absences(self) -> Iterable[str]:
+        """What the file declares and does not hold, such as episodes that were not copied."""
+        return ()
+
     def problems(self) -> Iterable[str]:
         """What else is wrong in the file, beyond columns and episode borders."""
         return ()
 
+    def notes(self) -> Iterable[str]:
+        """What is not wrong, but worth to be told."""
+        return ()
+
+    def inspection_facts(self) -> dict[str, Any]:
+        """What an inspection tells besides the metadata."""
+        return {}
+
+    def losses(self) -> Iterable[str]:
+        """What the file holds and `Episodes` has no place for."""
+        return ()
+
+    def tasks(self) -> list[str]:
+        """What the robot was asked to do, by task index; empty texts belong to no task."""
+        stated = self.metadata().get("tasks")
+        return [str(text or "") for text in stated] if isinstance(stated, Sequence) else []
+
     def column(self, name: str) -> Column:
         """Open column `name`; raise ValueError if it is absent, not numeric or incomplete."""
+        if name == TASK_COLUMN and name not in self.names and (texts := self._texts()) is not None:
+            return Column(self.path, name, texts)
         if name not in self.names:
             raise ValueError(
                 f"{self.path}: no column {name!r}; the file has {', '.join(self.names) or 'none'}"
             )
-        try:
+        with naming(self.path, f"column {name!r} cannot be opened"):
             array = self.open_array(name)
             shape, dtype = tuple(array.shape), array.dtype
-        # zarr takes array metadata as keyword arguments: damaged names are TypeErrors or KeyErrors.
-        except (*DECODE_ERRORS, KeyError, TypeError) as error:
-            raise ValueError(f"{self.path}: column {name!r} cannot be opened: {error}") from error
-        if dtype.kind not in "biuf" or not shape:
+        if dtype.kind not in "biuf" or not shape or min(shape[1:], default=1) < 1:
             raise ValueError(
                 f"{self.path}: column {name!r} must hold numbers, one row per step; found "
                 f"{dtype} of shape {shape}"
             )
         return Column(self.path, name, array)
 
-    def parse(self, selector: str) -> Selection:
-        """Read a selector: ``"state"`` is a column, ``"state[:2]"`` some of its features.
-
-        Raises:
-            ValueError: If the column or the range does not exist.
-        """
-        match = _SELECTOR.fullmatch(selector)
-        if match is None:
-            raise ValueError(
-                f"{self.path}: column selector must look like 'state' or 'state[0:2]', "
-                f"got {selector!r}"
-            )
-        num_features = self.column(match["name"]).num_features
-        start = int(match["start"] or 0)
-        stop = int(match["stop"] or num_features)
-        if not 0 <= start < stop <= num_features:
-            raise ValueError(
-                f"{self.path}: {selector!r} is out of range, column {match['name']!r} has "
-                f"{num_features} features"
-            )
-        whole = (start, stop) == (0, num_features)
-        return Selection(match["name"]) if whole else Selection(match["name"], start, stop)
-
-    def select(self, keys: Mapping[str, str] | None, *, everything: bool) -> dict[str, Selection]:
-        """What to read: `keys`, or all but images and infos unless `everything` is wanted.
+    def select(
+        self, keys: Mapping[str, str] | None = None, wanted: Wanted = Wanted()
+    ) -> dict[str, Selection]:
+        """What to read: `keys`, or what is `wanted` of all that there is.
 
         Raises:
             ValueError: If `keys` is not usable, naming the file and the key.
         """
         if not keys:
-            return {
-                key: selection
-                for key, selection in self.default_keys().items()
-                if everything or not (key.startswith("info.") or self._is_image(selection))
-            }
+            selections = self.default_keys()
+            chosen = {key: s for key, s in selections.items() if self._is_wanted(key, s, wanted)}
+        else:
+            chosen = self._parse(keys)
+        has_texts = INSTRUCTION_KEY in chosen or not known_texts(self.tasks())
+        if wanted.instruction and not has_texts:
+            chosen[INSTRUCTION_KEY] = Selection(TASK_COLUMN)
+        return chosen
+
+    def left_out(self, wanted: Wanted) -> list[str]:
+        """Columns of observations that are not read by default."""
+        return [
+            selection.column
+            for key, selection in self.default_keys().items()
+            if key.startswith("observation.") and not self._is_wanted(key, selection, wanted)
+        ]
+
+    def _parse(self, keys: Mapping[str, str]) -> dict[str, Selection]:
         observations = [key for key in keys if key.startswith("observation.")]
         infos = [key for key in keys if key.startswith("info.")]
         unknown = set(keys) - {"action", "reward", *observations, *infos}
@@ -196,22 +209,60 @@ class DatasetFile(ABC):
                 f"{self.path}: keys must be 'action', at least one 'observation.NAME' and "
                 f"optionally 'reward' and 'info.NAME', got {sorted(keys)}"
             )
-        return {key: self.parse(selector) for key, selector in keys.items()}
+        selections = {}
+        for key, selector in keys.items():
+            if key == INSTRUCTION_KEY and selector == self.task_column and self.tasks():
+                selections[key] = Selection(TASK_COLUMN)
+            else:
+                selections[key] = parse_selector(selector, self.path, self.column)
+        return selections
 
-    def _is_image(self, selection: Selection) -> bool:
-        return self.column(selection.column).is_image
+    def _is_wanted(self, key: str, selection: Selection, wanted: Wanted) -> bool:
+        if wanted.everything:
+            return True
+        if key == INSTRUCTION_KEY:
+            return wanted.instruction
+        if key.startswith("info."):
+            return False
+        return wanted.pictures or not self.column(selection.column).is_picture
+
+    def _texts(self) -> TaskTexts | None:
+        """The tasks as a column of texts, None if the file has none."""
+        texts = self.tasks()
+        if not known_texts(texts):
+            return None
+        index = self.column(self.task_column).array if self.task_column in self.names else None
+        num_steps = self.column(self.action_column).num_steps if index is None else 0
+        if index is None and len(known_texts(texts)) > 1:
+            raise ValueError(
+                f"{self.path}: there are {len(texts)} tasks, but no column that says which one "
+                "each step belongs to"
+            )
+        return TaskTexts(texts, index, num_steps)
+
+
+def stated_rate(facts: Mapping[str, Any]) -> float | None:
+    """Control frequency [Hz] that metadata state: ``fps``, ``dt`` or robomimic's control_freq."""
+    found = _number(facts.get("fps"))
+    if found is None and (period := _number(facts.get("dt"))):
+        found = 1 / period
+    for name in ("env_args", "env_kwargs"):
+        inner = facts.get(name)
+        facts = inner if isinstance(inner, Mapping) else {}
+    return found or _number(facts.get("control_freq"))
+
+
+def _number(value: Any) -> float | None:
+    usable = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if usable and np.isfinite(value) and value > 0 else None
 
 
 @contextmanager
-def open_as(kind: type[DatasetFile], path: Path, options: ReadOptions) -> Iterator[DatasetFile]:
-    """Open a dataset of a known format, and close it after use; decode nothing.
+def opened(file: DatasetFile, resources: ExitStack) -> Iterator[DatasetFile]:
+    """Context of an open dataset, closed after use; damage is told in one sentence.
 
     Raises:
-        ValueError: If it is damaged or of another format, naming `path`.
+        ValueError: If the file turns out to be damaged while it is used, naming it.
     """
-    with ExitStack() as resources:
-        try:
-            file = kind(path, options, resources)
-        except DECODE_ERRORS as error:
-            raise ValueError(f"{path}: cannot be opened: {error}") from error
+    with resources, naming(file.path, "cannot be read"):
         yield file

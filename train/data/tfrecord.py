@@ -12,6 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ...decoding.plumbing.extras import require
+
 _LENGTH = struct.Struct("<Q")
 _CHECKSUM = struct.Struct("<I")
 
@@ -65,7 +67,7 @@ def read_record(record: Record) -> bytes:
 
 def masked_checksum(data: bytes) -> int:
     """Checksum of a record's part as TensorFlow stores it."""
-    checksum = int(_import_crc32c().value(data))
+    checksum = int(require("google_crc32c", "vla").value(data))
     rotated = (checksum >> 15 | checksum << 17) & 0xFFFFFFFF
     return (rotated + 0xA282EAD8) & 0xFFFFFFFF
 
@@ -93,12 +95,9 @@ def parse_example(payload: bytes) -> dict[str, list[bytes] | list[float] | list[
 @lru_cache(maxsize=1)
 def example_class() -> Any:
     """The class of `tf.train.Example` messages, from their published definition."""
-    try:
-        from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-    except ImportError as error:
-        raise ImportError(
-            "reading TFRecord files needs protobuf: pip install 'hotloop[vla]'"
-        ) from error
+    require("google.protobuf", "vla")
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
     field_type = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(
         name="hotloop/example.proto", package="hotloop.example", syntax="proto3"
@@ -135,13 +134,3 @@ def example_class() -> Any:
 def _check(data: bytes, stored: bytes, where: str) -> None:
     if len(stored) < _CHECKSUM.size or _CHECKSUM.unpack(stored)[0] != masked_checksum(data):
         raise ValueError(f"{where} has a wrong checksum; the file is damaged, copy it again")
-
-
-def _import_crc32c() -> Any:
-    try:
-        import google_crc32c
-    except ImportError as error:
-        raise ImportError(
-            "reading TFRecord files needs google-crc32c: pip install 'hotloop[vla]'"
-        ) from error
-    return google_crc32c

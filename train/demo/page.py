@@ -29,6 +29,14 @@ svg text:not(.label) { fill: currentColor; }
 svg text.label { font-weight: 600; }
 svg .major { stroke: #8886; } svg .minor { stroke: #8882; }
 svg .median { stroke: currentColor; stroke-width: 2; }
+svg .goal { fill: #90dc96; } svg .pillar { fill: #545460; } svg .ring { fill: #5454604d; }
+svg .decision { stroke: currentColor; stroke-opacity: 0.5; stroke-dasharray: 3 4; }
+svg .tick { font-size: 12.5px; fill-opacity: 0.75; }
+.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); }
+.grid { gap: 1.6rem 2rem; margin-top: 1.2rem; align-items: end; }
+.grid.top { align-items: start; }
+.grid figcaption { color: inherit; margin-bottom: 0.3rem; }
+.grid figcaption span { color: var(--dim); display: block; font-size: 0.9rem; }
 figure { margin: 0; } video, img { max-width: 100%; border-radius: 8px; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.3rem 1.2rem; }
 dd { margin: 0; overflow-wrap: anywhere; }
@@ -62,9 +70,11 @@ ol { padding-left: 1.2rem; }
 </table>
 <p class="dim">Latency is the time from an observation to the next action in a control step that
 plans. The control rate is its inverse at the median: what a robot can be driven at when every
-control step has to wait for a plan.</p>
+control step has to wait for a plan. $note</p>
+$explanation
 <h2>Latency distribution</h2>
 $plot
+$pareto
 $animation
 <h2>How it was measured</h2>
 <dl>$facts</dl>

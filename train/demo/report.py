@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,10 @@ import numpy as np
 
 from ...decoding.plumbing.files import write_text
 from ..measure.latency_plot import latency_plot
+from ..measure.pareto_plot import ParetoPoint, pareto_plot
 from .page import PAGE
+from .rollouts import Rollouts
+from .scene_plot import scene_plot
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,38 @@ class PolicyRow:
         }
 
 
+@dataclass(frozen=True)
+class Panel:
+    """Paths of one policy, or of the demonstrations, from one start.
+
+    Attributes:
+        title: Whose paths they are.
+        comment: What is to be seen.
+        rollouts: The paths.
+    """
+
+    title: str
+    comment: str
+    rollouts: Rollouts
+
+
+@dataclass(frozen=True)
+class Pareto:
+    """Scores against latencies on one task.
+
+    Attributes:
+        title: Task and score.
+        shown: Lowest and highest score of the axis.
+        points: Ways of running policies on it.
+        source: What was measured, how and where.
+    """
+
+    title: str
+    shown: tuple[float, float]
+    points: tuple[ParetoPoint, ...]
+    source: str
+
+
 @dataclass(frozen=True, eq=False)
 class DemoReport:
     """Everything on the page.
@@ -100,8 +135,13 @@ class DemoReport:
         headline: The result in one sentence.
         summary: A few sentences on what was done.
         rows: Compared policies.
+        note: What else is to be known of the table.
+        explanation: Why the rows differ, one text per paragraph.
+        panels: Pictures beside it.
+        pareto: Scores against latencies, this run's and others'.
         facts: Environment, training and hardware, a short text per name.
         commands: How to go on: shell command and what it does.
+        seconds: How long stages took [s].
         animation: A rollout of the best policy, if one was recorded.
     """
 
@@ -110,6 +150,11 @@ class DemoReport:
     rows: Sequence[PolicyRow]
     facts: Mapping[str, str]
     commands: Mapping[str, str]
+    note: str = ""
+    explanation: Sequence[str] = ()
+    panels: Sequence[Panel] = ()
+    pareto: Sequence[Pareto] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
     animation: Animation | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -120,6 +165,8 @@ class DemoReport:
             "rows": [row.numbers() for row in self.rows],
             "facts": dict(self.facts),
             "commands": dict(self.commands),
+            "seconds": {name: round(value, 1) for name, value in self.seconds.items()},
+            "panels": {panel.title: panel.rollouts.to_json() for panel in self.panels},
         }
 
 
@@ -144,7 +191,10 @@ def render(report: DemoReport) -> str:
         headline=escape(report.headline),
         summary=escape(report.summary),
         rows="".join(_table_row(row.numbers()) for row in report.rows),
+        note=escape(report.note),
+        explanation=_explanation(report),
         plot=plot,
+        pareto=_pareto(report.pareto),
         animation=_figure(report.animation) if report.animation else "",
         facts="".join(
             f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in report.facts.items()
@@ -154,6 +204,31 @@ def render(report: DemoReport) -> str:
             for command, purpose in report.commands.items()
         ),
     )
+
+
+def _explanation(report: DemoReport) -> str:
+    """Paragraphs, then the pictures of the paths."""
+    if not report.explanation:
+        return ""
+    texts = "".join(f"<p>{escape(text)}</p>" for text in report.explanation)
+    figures = "".join(
+        f"<figure><figcaption><b>{escape(panel.title)}</b><span>{escape(panel.comment)}</span>"
+        f"</figcaption>{scene_plot(panel.rollouts, escape(panel.title))}</figure>"
+        for panel in report.panels
+    )
+    return f'<h2>Why they differ</h2>{texts}<div class="grid">{figures}</div>'
+
+
+def _pareto(pareto: Sequence[Pareto]) -> str:
+    """One picture per task."""
+    if not pareto:
+        return ""
+    figures = "".join(
+        f"<figure>{pareto_plot(one.title, one.points, one.shown)}"
+        f"<figcaption><span>{escape(one.source)}</span></figcaption></figure>"
+        for one in pareto
+    )
+    return f'<h2>Score against latency</h2><div class="grid top">{figures}</div>'
 
 
 def _table_row(row: Mapping[str, Any]) -> str:

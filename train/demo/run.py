@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-import platform
+import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from ...decoding import Policy
+from ...envs.expert import SCRIPTED_EXPERTS
 from ...envs.registry import make_task
-from ...envs.rollout import Evaluation, evaluate
+from ...envs.rollout import evaluate
 from ...envs.statistics import summary
 from ...envs.video import Video
 from ...policies.checkpoint import load_checkpoint
-from ..config.compose import compose
-from ..config.training import TrainConfig
 from ..demonstrations.generate import Collection, generate_demonstrations
-from ..families.diffusion import train_on
-from ..measure.latency import time_control_steps
-from ..measure.provenance import processor_name
-from .report import Animation, DemoReport, PolicyRow, write_report
+from ..measure.latency import ControlStepTimer, time_interleaved
+from .report import Animation, DemoReport, Panel, PolicyRow, write_report
+from .rollouts import Rollouts, demonstrate, middle_start, roll_out
+from .side_by_side import Training, train_side_by_side
+from .texts import COMMENTS, EXPLANATION, NOTE, facts, headline, next_commands, pareto, summarise
 
-TASK = "pointmaze-umaze"
-NUM_DEMONSTRATIONS = 200
-TRAIN_STEPS = 4000
+TASK = "pillars"
+NUM_DEMONSTRATIONS = 300
+NUM_EXECUTE = 4
+STEPS = 7000  # of each policy; the streaming one spends the last of them on distillation
+DISTILLATION_STEPS = 3000
+NUM_PATHS = 24
+NUM_LATENCIES = 200
+# Demonstrations begin with seeds that no evaluation uses.
+FIRST_DEMONSTRATION, FIRST_EPISODE = 1_000_000, 100_000
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class Contender:
     """A row of the report: a trained policy and how it is sampled."""
 
     name: str
-    kind: str
+    run: str
     sampling: Mapping[str, Any]
 
 
@@ -43,8 +49,41 @@ CONTENDERS = (
     Contender("Diffusion Policy, 100 calls", "dp", {"calls_per_step": 100, "update": "ddpm"}),
     Contender("Diffusion Policy, 10 calls", "dp", {"calls_per_step": 10}),
     Contender("Diffusion Policy, 1 call", "dp", {"calls_per_step": 1}),
-    Contender("Streaming Diffusion Policy, 1 call", "sdp", {"calls_per_step": 1}),
+    Contender("Streaming, 1 call, not distilled", "sdp", {"calls_per_step": 1}),
+    Contender("Streaming, 1 call, distilled", "student", {"calls_per_step": 1}),
 )
+
+
+def trainings(seed: int) -> list[list[Training]]:
+    """The two chains of trainings that run side by side.
+
+    Both policies have the same network, data, horizon and number of optimisation steps.
+    """
+    common = (
+        f"task={TASK}",
+        "task.dataset=demonstrations.hdf5",
+        f"seed={seed}",
+        f"policy.sampling.num_execute={NUM_EXECUTE}",
+    )
+    network = "policy.model.network.width=256"  # the student takes its teacher's
+    ladder = f"policy.model.ladders=[{NUM_EXECUTE}x4]"
+    distillation = (
+        "distill.teacher=sdp",
+        "distill.calls_per_step=[1]",
+        "distill.num_visits=512",
+        "distill.visited=0.6",
+        "distill.denoising=0.1",
+        "distill.start=0.1",
+        "policy.sampling.calls_per_step=1",
+        "save_every=500",
+    )
+    return [
+        [Training("dp", STEPS, ("policy=dp", *common, network))],
+        [
+            Training("sdp", STEPS - DISTILLATION_STEPS, ("policy=sdp", *common, network, ladder)),
+            Training("student", DISTILLATION_STEPS, ("policy=sdp", *common, *distillation)),
+        ],
+    ]
 
 
 def run_demo(output_dir: Path, seed: int, num_episodes: int) -> DemoReport:
@@ -52,38 +91,51 @@ def run_demo(output_dir: Path, seed: int, num_episodes: int) -> DemoReport:
 
     Args:
         output_dir: New or empty folder.
-        seed: Seed of the demonstrations and of both trainings.
+        seed: Seed of the demonstrations and of all trainings.
         num_episodes: Evaluation episodes per row of the table.
+
+    Raises:
+        FileExistsError: If the folder is not empty.
+        RuntimeError: If a training fails.
+        ValueError: If a number is out of range.
     """
+    if seed < 0 or num_episodes < 1:
+        raise ValueError(
+            f"seed must be at least 0 and num_episodes at least 1, got {seed} and {num_episodes}"
+        )
     if output_dir.exists() and any(output_dir.iterdir()):
         raise FileExistsError(f"{output_dir} is not empty; choose another output_dir")
     output_dir.mkdir(parents=True, exist_ok=True)
-    data = output_dir / "demonstrations.hdf5"
-    stage(1, f"{NUM_DEMONSTRATIONS} demonstrations of a scripted controller in {TASK}")
-    collection = Collection(TASK, NUM_DEMONSTRATIONS, seed=seed, action_noise=0.3)
-    episodes = generate_demonstrations(data, collection, progress=True)
-    spec = make_task(TASK).action_spec
-    for number, kind in enumerate(("dp", "sdp"), start=2):
-        stage(number, f"train {kind} for {TRAIN_STEPS} steps")
-        overrides = [f"policy={kind}", f"task={TASK}", f"steps={TRAIN_STEPS}", f"seed={seed}"]
-        config = compose("train", [*overrides, "policy.model.network.width=256"], TrainConfig)
-        config = replace(config, output_dir=str(output_dir / kind))
-        config = replace(config, task=replace(config.task, dataset=str(data)))
-        train_on(config, episodes, spec)
-    stage(4, "evaluate and time")
-    seeds = range(100_000, 100_000 + num_episodes)
-    rows = tuple(measure(contender, output_dir, seeds) for contender in CONTENDERS)
+    began = time.perf_counter()
+    stage(1, f"{NUM_DEMONSTRATIONS} demonstrations of a scripted driver in {TASK}")
+    first = FIRST_DEMONSTRATION + NUM_DEMONSTRATIONS * seed
+    collection = Collection(TASK, NUM_DEMONSTRATIONS, seed=first)
+    generate_demonstrations(output_dir / "demonstrations.hdf5", collection, progress=True)
+    stage(2, "train Diffusion Policy and, beside it, Streaming Diffusion Policy and its student")
+    training_began = time.perf_counter()
+    train_side_by_side(output_dir, trainings(seed))
+    training_s = time.perf_counter() - training_began
+    stage(3, f"evaluate in {num_episodes} episodes and time")
+    seeds = range(FIRST_EPISODE, FIRST_EPISODE + num_episodes)
+    policies = [load_policy(output_dir, contender) for contender in CONTENDERS]
+    rows = measure(policies, seeds)
+    stage(4, "pictures and report")
+    panels, film = paths(policies, seeds), record(policies[-1], seeds)
+    everything_s = time.perf_counter() - began
+    processor_s = sum(os.times()[:4])
+    seconds = {"training": training_s, "everything": everything_s, "processor": processor_s}
     report = DemoReport(
         headline=headline(rows),
-        summary=(
-            f"{NUM_DEMONSTRATIONS} demonstrations of a scripted controller in {TASK}, two policies "
-            f"with the same network trained for {TRAIN_STEPS} steps each, {num_episodes} episodes "
-            "per row, all on this machine."
-        ),
+        summary=summarise(NUM_DEMONSTRATIONS, STEPS, num_episodes),
         rows=rows,
-        facts=facts(output_dir, seed),
-        commands=next_commands(output_dir),
-        animation=film(output_dir, seeds),
+        facts=facts(TASK, seed, seconds, output_dir),
+        commands=next_commands(output_dir, TASK),
+        note=NOTE,
+        explanation=EXPLANATION,
+        panels=panels,
+        pareto=pareto(rows),
+        seconds=seconds,
+        animation=film,
     )
     write_report(output_dir / "report.html", report)
     return report
@@ -94,62 +146,52 @@ def stage(number: int, text: str) -> None:
     print(f"[{number}/4] {text}", file=sys.stderr)
 
 
-def measure(contender: Contender, output_dir: Path, seeds: range) -> PolicyRow:
-    """Evaluate and time one contender."""
-    policy = load_checkpoint(output_dir / contender.kind).policy(contender.sampling)
-    evaluation: Evaluation = evaluate(
-        policy, make_task(TASK), seeds, num_envs=len(seeds), progress=contender.name
-    )
-    result = summary(evaluation)
-    low, high = result["pc_success_ci95"]
-    return PolicyRow(
-        name=contender.name,
-        calls_per_step=contender.sampling["calls_per_step"],
-        num_execute=policy.num_execute,
-        success=result["pc_success"] / 100,
-        ci95=(low / 100, high / 100),
-        seeds=list(seeds),
-        latency_ms=time_control_steps(policy),
+def load_policy(output_dir: Path, contender: Contender) -> Policy:
+    """A contender, ready to act."""
+    return load_checkpoint(output_dir / contender.run).policy(contender.sampling)
+
+
+def measure(policies: list[Policy], seeds: range) -> tuple[PolicyRow, ...]:
+    """Evaluate every contender, and time them in turns."""
+    results = [
+        summary(evaluate(policy, make_task(TASK), seeds, len(seeds), progress=contender.name))
+        for contender, policy in zip(CONTENDERS, policies, strict=True)
+    ]
+    timers = [ControlStepTimer(policy) for policy in policies]
+    time_interleaved(timers, NUM_LATENCIES, "latency")
+    return tuple(
+        PolicyRow(
+            name=contender.name,
+            calls_per_step=contender.sampling["calls_per_step"],
+            num_execute=NUM_EXECUTE,
+            success=result["pc_success"] / 100,
+            ci95=(result["pc_success_ci95"][0] / 100, result["pc_success_ci95"][1] / 100),
+            seeds=list(seeds),
+            latency_ms=timer.plan_ms,
+        )
+        for contender, result, timer in zip(CONTENDERS, results, timers, strict=True)
     )
 
 
-def film(output_dir: Path, seeds: range) -> Animation:
-    """Record a few episodes of the streaming policy."""
-    policy = load_checkpoint(output_dir / "sdp").policy({"calls_per_step": 1})
+def paths(policies: list[Policy], seeds: range) -> list[Panel]:
+    """Paths of the driver and of every contender, from one start that is nearly in the middle."""
+    task = make_task(TASK)
+    start = middle_start(task, seeds)
+    drawn: dict[str, Rollouts] = {
+        "Demonstrations": demonstrate(SCRIPTED_EXPERTS[TASK].make, task, start, NUM_PATHS)
+    }
+    for contender, policy in zip(CONTENDERS, policies, strict=True):
+        drawn[contender.name] = roll_out(policy, task, start, NUM_PATHS)
+    return [
+        Panel(name, f"{sum(one.reached)} of {NUM_PATHS} arrive. {comment}", one)
+        for (name, one), comment in zip(drawn.items(), COMMENTS, strict=True)
+    ]
+
+
+def record(policy: Policy, seeds: range) -> Animation:
+    """Record a few episodes."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "video.mp4"
         evaluate(policy, make_task(TASK), seeds[:3], num_envs=1, video=Video(path, 3))
         data = path.read_bytes()
-    return Animation(data, "video/mp4", "Streaming Diffusion Policy, one network call per plan")
-
-
-def headline(rows: Sequence[PolicyRow]) -> str:
-    """The last row against the first, in one sentence."""
-    first, last = (row.numbers() for row in (rows[0], rows[-1]))
-    return (
-        f"{last['name']}: {last['success']:.0%} success at {last['median_ms']:.2f} ms per plan, "
-        f"{first['median_ms'] / last['median_ms']:.0f} times faster than {first['name']}"
-    )
-
-
-def facts(output_dir: Path, seed: int) -> dict[str, str]:
-    """What the numbers were measured on."""
-    return {
-        "Environment": TASK,
-        "Training seed": str(seed),
-        "Processor": processor_name(),
-        "Threads": str(torch.get_num_threads()),
-        "PyTorch": torch.__version__,
-        "Python": platform.python_version(),
-        "Folder": str(output_dir),
-    }
-
-
-def next_commands(output_dir: Path) -> dict[str, str]:
-    """What a newcomer may type next."""
-    return {
-        f"hotloop eval {output_dir}/sdp calls_per_step=1": "Evaluate the streaming policy again",
-        f"hotloop bench {output_dir}/dp {output_dir}/sdp": "Time both on every engine",
-        f"hotloop data inspect {output_dir}/demonstrations.hdf5": "Look at the demonstrations",
-        "hotloop eval pusht-sdp calls_per_step=1": "Score the policy that comes with hotloop",
-    }
+    return Animation(data, "video/mp4", f"{CONTENDERS[-1].name}: three episodes in real time")

@@ -95,7 +95,7 @@ def generate_demonstrations(
     """
     task = make_task(collection.task)
     pictures = any(len(shape) == 3 for shape in task.observation_shapes.values())
-    path, layout = check_target(path, "robomimic" if pictures else "d4rl", overwrite=overwrite)
+    path, kind = check_target(path, "robomimic" if pictures else "d4rl", overwrite=overwrite)
     parts = _parts(collection)
     unit, total = "episode", collection.num_episodes
     if collection.num_steps:
@@ -109,7 +109,7 @@ def generate_demonstrations(
             recorded += episodes
             facts.append(_part_facts(part, first_seed, len(episodes)))
     dataset = _joined(task, recorded, {**_facts(task, collection), "experts": facts})
-    write_episodes(path, dataset, layout, overwrite=overwrite)
+    write_episodes(path, dataset, kind.name, overwrite=overwrite)
     return dataset
 
 

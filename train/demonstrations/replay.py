@@ -15,8 +15,7 @@ from ...envs.pusht import PushT
 from ...envs.recording import HasInfos
 from ...envs.registry import make_task
 from ..data.episodes import Episodes
-from ..data.formats.diffusion_policy import ReplayFile
-from ..data.formats.registry import find_dataset, kind_of, read_episodes
+from ..data.formats.registry import find_dataset, format_of, read_episodes
 from .replay_robosuite import replay_robosuite
 from .replayed import Replay, ReplayedEpisode, check_actions, deviation
 
@@ -41,7 +40,7 @@ def replay_dataset(source: str | Path, task_name: str = "", num_episodes: int = 
     path = find_dataset(source)
     if path.suffix == ".hdf5" and (found := replay_robosuite(path, task_name, num_episodes)):
         return found
-    if kind_of(path) is ReplayFile:
+    if format_of(path).name == "zarr":
         keys = {"action": "action", "observation.state": "state"}
         episodes = read_episodes(path, keys)
         return _replay_episodes(episodes, task_name or "pusht", num_episodes)

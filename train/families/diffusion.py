@@ -1,145 +1,131 @@
-"""From configuration to a checkpoint: what is trained, on what, and towards what."""
+"""Training and timing of Diffusion Policy and Streaming Diffusion Policy."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import asdict, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
-from torch import nn
 
-from ...decoding import ActionSpec
 from ...decoding.rolling import LevelMixture
-from ...envs.registry import make_task
 from ...policies.checkpoint import Checkpoint, load_checkpoint
 from ...policies.diffusion.model import DiffusionModel, ModelConfig
+from ...policies.diffusion.real_time_chunking import RealTimeChunkingPolicy
+from ...policies.diffusion.reverse import bare_forward
 from ...policies.normalizer import Normalizer
-from ..config.training import DenoisingConfig, PlannerPolicyConfig, TrainConfig
-from ..config.vla import VlaPolicyConfig
+from ...policies.programs.engines.engine import make_engine
+from ..config.distill import JumpDistillConfig
+from ..config.policies import DenoisingConfig, DiffusionPolicyConfig, PolicyConfig
 from ..data.episodes import Episodes
-from ..data.formats.registry import read_episodes
-from ..data.matching import check_matches_task
-from ..data.plan_windows import PlanWindows
-from ..data.recorded_spec import recorded_action_spec
 from ..data.windows import Windows
-from ..loop import Trainer
+from ..measure.latency import ControlStepTimer, Frames
 from ..objectives.denoising import DenoisingObjective
-from ..objectives.guidance import GuidanceObjective, prepare_guidance
 from ..objectives.segment import JumpObjective
-from .planners import PlannerObjective, prepare_planner
-from .vla import prepare_vla, stored_model
+from .family import BenchRow, Costs, Family, Training, observation_scale
+
+if TYPE_CHECKING:
+    from ..config.training import TrainConfig
 
 _LOG = logging.getLogger(__name__)
-RECORDED = "recorded"
 
 
-def train(config: TrainConfig) -> Path:
-    """Run one training; return the folder of its last checkpoint.
+class DiffusionFamily(Family):
+    """Diffusion Policy and Streaming Diffusion Policy."""
+
+    distill = JumpDistillConfig
+
+    def __init__(self, config: type[DenoisingConfig]) -> None:
+        self.config = config
+
+    def prepare(self, config: TrainConfig, episodes: Episodes) -> Training:
+        """Denoising of demonstrations, or jumps that a teacher makes in many steps."""
+        policy, distill = config.policy, config.distill
+        assert isinstance(policy, DenoisingConfig) and isinstance(distill, JumpDistillConfig)
+        teacher = diffusion_teacher(distill.teacher) if distill.teacher else None
+        if teacher is None:
+            model = initial_model(policy, episodes, config.seed)
+        else:
+            model = student_of(teacher, config.seed)
+        windows = make_windows(model.config, episodes)
+        mixture = level_mixture(policy, model)
+        objective = DenoisingObjective(model, mixture, policy.observation_noise)
+        if teacher is None:
+            return Training(objective, windows)
+        if config.save_every % distill.refresh_every:
+            raise ValueError(
+                f"save_every {config.save_every} must be a multiple of distill.refresh_every "
+                f"{distill.refresh_every}: buffers between refreshes are not saved"
+            )
+        student = JumpObjective(model, teacher, objective, windows, distill, config.seed)
+        return Training(student, windows)
+
+    def unread(self, config: TrainConfig) -> Iterable[tuple[str, str]]:
+        """A student takes over its teacher's network; without a teacher there is no student."""
+        if config.distill.teacher:
+            names = ("model", "action_normalization", "observation_normalization")
+            reason = "the student takes over its teacher's network and normalisation"
+            return [(f"policy.{name}", reason) for name in names]
+        names = [field.name for field in fields(JumpDistillConfig) if field.name != "teacher"]
+        return [(f"distill.{name}", "distill.teacher names no teacher") for name in names]
+
+    def rows(self, checkpoint: Checkpoint, calls: Sequence[int]) -> list[BenchRow]:
+        """Streaming by all levels and few calls; DP by DDPM's hundred calls and DDIM's few."""
+        if checkpoint.kind == "sdp":
+            return [
+                BenchRow("sdp-*", {"calls_per_step": num or None, "update": "ddim"})
+                for num in calls or (0, 2, 1)
+            ]
+        rows = [] if calls else [BenchRow("dp-ddpm-*", {"calls_per_step": 100, "update": "ddpm"})]
+        rows += [
+            BenchRow("dp-ddim-*", {"calls_per_step": num or None, "update": "ddim"})
+            for num in calls or (10, 4, 2, 1)
+        ]
+        num_levels = checkpoint.model.config.num_levels
+        return [row for row in rows if (row.sampling["calls_per_step"] or 0) <= num_levels]
+
+    def timer(self, policy: Any, engine: str, episodes: Sequence[Frames]) -> ControlStepTimer:
+        """Plans, and calls of the network alone."""
+        del episodes
+        if isinstance(policy, RealTimeChunkingPolicy):
+            raise ValueError(
+                "plans are compared with forwards of the network, and real-time chunking needs its "
+                "gradient too; leave sampling.prefix_guidance out"
+            )
+        scale = observation_scale(policy.model)
+        return ControlStepTimer(policy, forward_call(policy, engine), scale)
+
+    def costs(self, policy: Any, timer: ControlStepTimer) -> Costs:
+        """As many calls in every plan."""
+        del timer
+        num_calls = policy.program.num_calls
+        return Costs(num_calls, num_calls, parity=policy.parity)
+
+
+DIFFUSION, STREAMING = DiffusionFamily(DiffusionPolicyConfig), DiffusionFamily(PolicyConfig)
+
+
+def diffusion_teacher(name_or_path: str) -> DiffusionModel:
+    """The model of a teacher.
 
     Raises:
-        ValueError: If configuration and data do not fit each other.
-        FileExistsError: If the run folder holds a run that is not to be resumed.
+        ValueError: If it is of another family.
     """
-    run_dir = Path(config.output_dir)
-    if (run_dir / "checkpoints").exists() and not config.resume:
-        raise FileExistsError(
-            f"{run_dir} already holds a run; continue it with resume=true, or choose another "
-            "output_dir"
-        )
-    if not config.task.dataset:
-        raise ValueError("task.dataset is not set; name the demonstrations with task.dataset=PATH")
-    torch.set_num_threads(config.num_threads)
-    task = None if config.task.name == RECORDED else make_task(config.task.name)
-    episodes = read_episodes(config.task.dataset, config.task.keys or None, config.task.options)
-    if task is None:
-        return train_on(config, episodes, recorded_action_spec(episodes))
-    check_matches_task(episodes, task)
-    return train_on(config, episodes, task.action_spec)
-
-
-def train_on(config: TrainConfig, episodes: Episodes, action_spec: ActionSpec) -> Path:
-    """Run one training on demonstrations in memory; return the folder of its last checkpoint."""
-    facts: dict[str, Any] = {}
-    if isinstance(config.policy, VlaPolicyConfig):
-        objective, windows, facts = prepare_vla(
-            config.policy, config.distill.teacher, episodes, config.seed
-        )
-    elif isinstance(config.policy, PlannerPolicyConfig):
-        objective, windows = _planner_objective(config, config.policy, episodes)
-    else:
-        objective, windows = _diffusion_objective(config, config.policy, episodes)
-
-    def wrap(averaged: nn.Module, provenance: Mapping[str, Any]) -> Checkpoint:
-        stored = averaged
-        if isinstance(config.policy, VlaPolicyConfig):
-            stored = stored_model(config.policy, averaged)
-        common = {
-            "task": config.task.name,
-            "dataset": Path(config.task.dataset).name,
-            "num_episodes": episodes.num_episodes,
-            "seed": config.seed,
-            "batch_size": config.batch_size,
-            "optim": asdict(config.optim),
-            "distill": _distillation(config),
-        }
-        sampling = config.policy.sampling
-        return Checkpoint(
-            config.policy.kind, stored, action_spec, sampling, {**common, **facts, **provenance}
-        )
-
-    return Trainer(config, objective, windows, wrap).run()
-
-
-def _distillation(config: TrainConfig) -> dict[str, Any] | None:
-    """What a checkpoint tells about its distillation; most settings are of streaming policies."""
-    if not config.distill.teacher:
-        return None
-    settings = asdict(config.distill) if isinstance(config.policy, DenoisingConfig) else {}
-    return {**settings, "teacher": Path(config.distill.teacher).name}
-
-
-def _planner_objective(
-    config: TrainConfig, policy: PlannerPolicyConfig, episodes: Episodes
-) -> tuple[PlannerObjective | GuidanceObjective, PlanWindows]:
-    """What a planner or its student is trained towards, and on."""
-    if config.distill.teacher:
-        return prepare_guidance(policy, config.distill.teacher, episodes)
-    if policy.model.distilled_guidance is not None:
+    checkpoint = load_checkpoint(name_or_path)
+    if not isinstance(checkpoint.model, DiffusionModel):
         raise ValueError(
-            "policy.model.distilled_guidance is set by distillation; name a trained planner with "
-            "distill.teacher, and the weight with policy.sampling.guidance"
+            f"distill.teacher={name_or_path} is a {checkpoint.kind}, so its student is no "
+            f"diffusion policy; choose policy={checkpoint.kind}"
         )
-    model, windows = prepare_planner(policy.model, episodes, config.seed)
-    objective = PlannerObjective(
-        model, policy.condition_dropout, policy.drafter_share, policy.drafter_noise
-    )
-    return objective, windows
+    return checkpoint.model
 
 
-def _diffusion_objective(
-    config: TrainConfig, policy: DenoisingConfig, episodes: Episodes
-) -> tuple[DenoisingObjective | JumpObjective, Windows]:
-    """What a diffusion policy or its student is trained towards, and on."""
-    teacher = load_checkpoint(config.distill.teacher).model if config.distill.teacher else None
-    if teacher is None:
-        model = initial_model(policy, episodes, config.seed)
-    else:
-        model = student_of(teacher, config.seed)
-    windows = make_windows(model.config, episodes)
-    mixture = level_mixture(policy, model)
-    objective = DenoisingObjective(model, mixture, policy.observation_noise)
-    if teacher is None:
-        return objective, windows
-    if config.save_every % config.distill.refresh_every:
-        raise ValueError(
-            f"save_every {config.save_every} must be a multiple of distill.refresh_every "
-            f"{config.distill.refresh_every}: buffers between refreshes are not saved"
-        )
-    student = JumpObjective(model, teacher, objective, windows, config.distill, config.seed)
-    return student, windows
+def forward_call(policy: Any, engine: str) -> Callable[[], object]:
+    """One call of the network alone, by the same engine, on fixed input."""
+    level = np.full(policy.model.config.horizon, policy.model.config.num_levels)
+    return make_engine(engine, bare_forward(policy.model, level)).memory(1).run
 
 
 def initial_model(config: DenoisingConfig, episodes: Episodes, seed: int) -> DiffusionModel:

@@ -1,24 +1,80 @@
-"""Training of planners: all parts of a planner at once, each by its own loss."""
+"""Training and timing of planners."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
-from ...decoding.samplers import prediction_target
+from ...policies.checkpoint import Checkpoint, load_checkpoint
 from ...policies.normalizer import Normalizer
 from ...policies.planners.config import PlannerConfig
-from ...policies.planners.model import REWARD_KEY, Drafter, PlanBatch, PlannerModel
+from ...policies.planners.model import REWARD_KEY, Drafter, PlannerModel
+from ..config.policies import PlannerLosses, PlannerPolicyConfig
 from ..data.episodes import Episodes
 from ..data.plan_windows import PlanWindows
+from ..measure.latency import ControlStepTimer, Frames
+from ..objectives.guidance import GuidanceObjective, guidance_student
+from ..objectives.planning import PlannerObjective
+from .family import BenchRow, Costs, Family, Training, observation_scale
+
+if TYPE_CHECKING:
+    from ..config.training import TrainConfig
 
 logger = logging.getLogger(__name__)
 
-LARGE_NOISE = 0.1  # of the states' standard deviation
+
+class PlannerFamily(Family):
+    """Diffuser, Decision Diffuser and Trajectory Diffuser."""
+
+    config = PlannerPolicyConfig
+
+    def prepare(self, config: TrainConfig, episodes: Episodes) -> Training:
+        """All parts of a planner, or a student of its guidance."""
+        policy, teacher = config.policy, config.distill.teacher
+        assert isinstance(policy, PlannerPolicyConfig)
+        if teacher:
+            return prepare_guidance(policy, teacher, episodes)
+        if policy.model.distilled_guidance is not None:
+            raise ValueError(
+                "policy.model.distilled_guidance is set by distillation; name a trained planner "
+                "with distill.teacher, and the weight with policy.sampling.guidance"
+            )
+        model, windows = prepare_planner(policy.model, episodes, config.seed)
+        return Training(PlannerObjective(model, policy), windows)
+
+    def unread(self, config: TrainConfig) -> Iterable[tuple[str, str]]:
+        """A student takes over its teacher's parts and trains the denoiser alone."""
+        names = ("model", *PlannerLosses.__dataclass_fields__) if config.distill.teacher else ()
+        return [(f"policy.{name}", "the student is a copy of its teacher") for name in names]
+
+    def rows(self, checkpoint: Checkpoint, calls: Sequence[int]) -> list[BenchRow]:
+        """The checkpoint's own choices, or each number of calls."""
+        name = checkpoint.kind.replace("_", "-") + "-*"
+        return [BenchRow(name, {"calls_per_step": num}) for num in calls] or [BenchRow(name)]
+
+    def timer(self, policy: Any, engine: str, episodes: Sequence[Frames]) -> ControlStepTimer:
+        """Plans alone: planners have no single network that makes a plan."""
+        del engine, episodes
+        return ControlStepTimer(policy, scale=observation_scale(policy.model))
+
+    def costs(self, policy: Any, timer: ControlStepTimer) -> Costs:
+        """As many calls in every plan: of the drafter, then of the denoiser."""
+        del timer
+        sampling = policy.sampling
+        num_drafts = 0
+        if sampling.reuse:
+            num_drafts = sampling.sweeps
+        elif sampling.draft == "rollout":
+            num_drafts = policy.model.config.horizon - 1
+        num_calls = num_drafts + policy.program.num_calls
+        return Costs(num_calls, num_calls, parity=policy.parity)
+
+
+FAMILY = PlannerFamily()
 
 
 def prepare_planner(
@@ -75,147 +131,36 @@ def fit_drafter(
         drafter.drift[-1] = -float(rewards.mean())
 
 
-def warn_of_large_noise(drafter_noise: float, gain: Tensor) -> None:
-    """Log a warning if noise in units of a step's change, `gain` per state feature, is large."""
-    share = drafter_noise * float(gain.median())
-    if share > LARGE_NOISE:
-        logger.warning(
-            "one step changes these states by much: drafter_noise=%g is %.2f of their spread, and "
-            "drafts will hardly depend on the state; try %.2g",
-            drafter_noise,
-            share,
-            drafter_noise * LARGE_NOISE / (2 * share),
-        )
-
-
-def hindsight_goals(
-    model: PlannerModel, batch: PlanBatch, arrival: Tensor
-) -> tuple[PlanBatch, Tensor]:
-    """Make a state of each window its goal, at which it stays from then on.
-
-    Every state that was reached shows how to reach it (hindsight, Andrychowicz et al. 2017), and
-    staying is what a plan does that has time left.
+def prepare_guidance(policy: PlannerPolicyConfig, teacher: str, episodes: Episodes) -> Training:
+    """What trains a student that needs no second pass.
 
     Args:
-        model: Says which features are a goal, and what rest is.
-        batch: Windows.
-        arrival: Position of the goal in each window's plan, shape (B,).
+        policy: The student; its ``sampling.guidance`` is what its network learns.
+        teacher: Checkpoint of a planner of the same kind.
+        episodes: Demonstrations that resemble the teacher's.
 
-    Returns:
-        Windows that are valid everywhere, and their goals (B, G).
+    Raises:
+        ValueError: If the teacher has no guidance to distil, or data and teacher do not fit.
     """
-    position = torch.arange(1 - model.config.context, model.config.horizon, device=arrival.device)
-    row = torch.arange(len(arrival), device=arrival.device)
-    goal = batch.states[row, arrival + model.config.context - 1, : model.goal_dim]
-    stays = position > arrival[:, None]
-    stays[:, -1] = True
-    states = torch.where(stays.unsqueeze(-1), model.at_goal(goal).unsqueeze(1), batch.states)
-    rests = (position >= arrival[:, None]).unsqueeze(-1)
-    idle = model.action_normalizer.inverse(torch.zeros_like(batch.actions[:1, :1]))
-    actions = torch.where(rests, idle, batch.actions)
-    return PlanBatch(states, actions, batch.returns, torch.ones_like(batch.valid)), goal
-
-
-class PlannerObjective(nn.Module):
-    """Sum of the losses of a planner's parts.
-
-    No parameter belongs to two parts and AdamW scales every parameter's step by itself, so this
-    is training each part with an optimiser of its own.
-
-    Args:
-        model: Planner to train.
-        condition_dropout: Share of samples whose return is hidden from the denoiser.
-        drafter_share: Share of the batch that the drafter sees; it learns from every token.
-        drafter_noise: Standard deviation of the noise on the states that the drafter reads, in
-            units of their usual change in one step; it learns to come back from there.
-    """
-
-    def __init__(
-        self,
-        model: PlannerModel,
-        condition_dropout: float = 0.25,
-        drafter_share: float = 0.25,
-        drafter_noise: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.model = model
-        self.condition_dropout, self.drafter_share = condition_dropout, drafter_share
-        self.drafter_noise = drafter_noise
-        if model.drafter is not None and not model.goal_dim:
-            warn_of_large_noise(drafter_noise, model.drafter.gain[: model.state_dim])
-
-    def prepare(self, step: int) -> None:
-        """Nothing to prepare."""
-
-    def draw(self, batch: PlanBatch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Draw noise level, noise, and whose condition is dropped, for each sample."""
-        config, device = self.model.config, batch.states.device
-        num, past = len(batch.states), config.context - 1
-        moves, goal = batch.valid[:, past + 1], None
-        if self.model.goal_dim:
-            reachable = batch.valid[:, past:].sum(dim=1).cpu()
-            arrival = (torch.rand(num, generator=generator) * reachable).long().to(device)
-            batch, goal = hindsight_goals(self.model, batch, arrival)
-            moves = arrival > 0
-        level = torch.randint(1, config.num_levels + 1, (num,), generator=generator)
-        levels = level[:, None].repeat(1, config.horizon)
-        levels[:, list(self.model.pinned)] = 0
-        shape = (num, config.horizon, self.model.plan_dim)
-        keep = torch.rand(num, generator=generator) >= self.condition_dropout
-        inputs = {
-            "states": batch.states,
-            "actions": batch.actions,
-            "returns": batch.returns,
-            "valid": batch.valid.float(),
-            "moves": moves.float(),
-            "level": levels.to(device),
-            "noise": torch.randn(shape, generator=generator).to(device),
-            "keep": keep.float().to(device),
-        }
-        if goal is not None:
-            inputs["goal"] = goal
-        if self.model.drafter is not None:
-            jitter = torch.randn(batch.states.shape, generator=generator)
-            inputs["jitter"] = self.drafter_noise * jitter.to(device)
-        return inputs
-
-    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Mean loss of the batch; a goal needs no return, so its condition is always dropped."""
-        model, past = self.model, self.model.config.context - 1
-        states, actions = inputs["states"][:, past:], inputs["actions"][:, past:]
-        valid, returns = inputs["valid"][:, past:], inputs["returns"][:, past]
-        clean = model.encode_plan(states, actions)
-        x = model.schedule.add_noise(clean, inputs["noise"], inputs["level"])
-        keep = torch.zeros_like(inputs["keep"]) if model.goal_dim else inputs["keep"]
-        level = inputs["level"] / model.config.num_levels
-        output = model.denoiser(x, level, model.condition(returns, keep))
-        prediction = model.config.prediction
-        target = prediction_target(
-            model.schedule, prediction, clean, inputs["noise"], inputs["level"]
+    checkpoint = load_checkpoint(teacher)
+    if checkpoint.kind != policy.kind:
+        raise ValueError(
+            f"distill.teacher={teacher} is a {checkpoint.kind}, so its student is none of "
+            f"policy={policy.kind}; choose policy={checkpoint.kind}"
         )
-        # Pinned positions are known, and what lies behind the end of an episode is not.
-        counts = (valid * (inputs["level"] > 0)).unsqueeze(-1)
-        loss = (counts * (output - target) ** 2).mean()
-        if model.inverse is not None:
-            found = model.inverse(model.coordinates.step(states[:, 0], states[:, 1]))
-            error = (found - model.action_normalizer(actions[:, 0])) ** 2
-            loss = loss + (inputs["moves"][:, None] * error).mean()
-        if model.critic is not None:
-            state = model.coordinates.normalizer(states[:, 0])
-            action = model.action_normalizer(actions[:, 0])
-            loss = loss + ((model.critic(state, action)[:, 0] - returns) ** 2).mean()
-        if model.value is not None:
-            found = model.value(x, model.value.embed_level(level.amax(dim=1)))
-            loss = loss + ((found - returns) ** 2).mean()
-        return loss + self._draft_loss(inputs) if model.drafter is not None else loss
-
-    def _draft_loss(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Teacher-forced error of what follows every token but the last."""
-        assert self.model.drafter is not None
-        num = max(1, round(self.drafter_share * len(inputs["states"])))
-        drafter, valid = self.model.drafter, inputs["valid"][:num, 1:, None]
-        goal = inputs["goal"][:num] if self.model.goal_dim else None
-        targets = self.model.targets(inputs["returns"][:num], goal)
-        tokens = self.model.encode_tokens(inputs["states"][:num], targets)
-        predicted, actual = drafter.change(tokens, inputs["jitter"][:num])
-        return (valid * (predicted - actual) ** 2).mean()
+    model = checkpoint.model
+    assert isinstance(model, PlannerModel)
+    if model.goal_dim:
+        raise ValueError(f"distill.teacher={teacher} plans to goals: it has no guidance to distil")
+    if model.config.distilled_guidance is not None:
+        raise ValueError(f"distill.teacher={teacher} is a student itself; distil its teacher")
+    for key in model.state_keys:
+        found = episodes.observations[key].shape[1:] if key in episodes.observations else None
+        if found != model.observation_shapes[key]:
+            raise ValueError(
+                f"distill.teacher={teacher} observes {key!r} of shape "
+                f"{model.observation_shapes[key]}, the dataset has {found or 'none'}"
+            )
+    windows = PlanWindows(episodes, model.state_keys, model.config)
+    student = guidance_student(model, policy.sampling.guidance)
+    return Training(GuidanceObjective(student, model), windows)

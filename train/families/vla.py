@@ -1,35 +1,137 @@
-"""Training of vision-language policies: what is trained, on what, and towards what."""
+"""Training and timing of vision-language policies."""
 
 from __future__ import annotations
 
-import copy
 import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ...decoding.instruction import INSTRUCTION_KEY, decode_instruction
-from ...policies.checkpoint import load_checkpoint
+from ...policies.checkpoint import Checkpoint, load_checkpoint
 from ...policies.vla.build import pretrained_vla, tiny_vla
+from ...policies.vla.decoding_config import METHODS
 from ...policies.vla.model import VlaModel
+from ...policies.vla.policy import VlaPolicy
+from ...policies.vla.session import block_logits
 from ...policies.vla.tokenizer import BinStatistics
-from ..config.vla import VlaPolicyConfig
+from ..config.policies import VlaPolicyConfig
 from ..data.episodes import Episodes
 from ..data.windows import Windows
-from ..objectives.jacobi_trajectories import Trajectories, read_trajectories
-from ..objectives.vla import CloningObjective, ConsistencyObjective, TrajectoryBatch
-from ..objectives.vla_losses import chunk_distance, distance_quantile, mixed_labels
+from ..measure.latency import ControlStepTimer, Frames
+from ..measure.recorded_frames import recorded_frames
+from ..objectives.jacobi_trajectories import read_trajectories
+from ..objectives.trajectory_samples import TrajectorySamples
+from ..objectives.vla import CloningObjective, ConsistencyObjective
+from .family import BenchRow, Costs, Family, Training, as_it_is
+from .lora import add_lora, without_lora
+
+if TYPE_CHECKING:
+    from ..config.training import TrainConfig
 
 _LOG = logging.getLogger(__name__)
+ADAPTIVE_EXIT = 0.05  # largest move between two iterates that counts as none, of a range of 2
 
 
-def prepare_vla(
-    config: VlaPolicyConfig, teacher: str, episodes: Episodes, seed: int
-) -> tuple[nn.Module, Any, dict[str, Any]]:
-    """Objective, training samples, and facts for the checkpoint's provenance.
+@dataclass(frozen=True)
+class CloningFacts:
+    """What a checkpoint tells about its tokens.
+
+    Attributes:
+        clipped_share: Share of the action values that the tokenizer has to clip.
+    """
+
+    clipped_share: float
+
+
+@dataclass(frozen=True)
+class ConsistencyFacts(CloningFacts):
+    """What a checkpoint tells about its distillation.
+
+    Attributes:
+        trajectories: Number of prompts with a trajectory.
+        guess_share: Share of prompts whose student started from a guess.
+        replaced_share: Share of labels that come from demonstrations.
+        delta_max: Distance beyond which they do; None for never.
+    """
+
+    trajectories: int
+    guess_share: float
+    replaced_share: float
+    delta_max: float | None
+
+
+class VlaFamily(Family):
+    """Vision-language policies, whose actions are tokens."""
+
+    config = VlaPolicyConfig
+    engines = ("eager",)
+    pictures = True
+    instruction = True
+
+    def prepare(self, config: TrainConfig, episodes: Episodes) -> Training:
+        """Cloning of demonstrations, or consistency along a teacher's Jacobi trajectories."""
+        assert isinstance(config.policy, VlaPolicyConfig)
+        return prepare_vla(config.policy, config.distill.teacher, episodes, config.seed)
+
+    def unread(self, config: TrainConfig) -> Iterable[tuple[str, str]]:
+        """A student is a copy of its teacher; without one there is nothing to weigh."""
+        names = ("cloning_weight", "guess_share", "label_quantile")
+        reason = "without distill.teacher demonstrations are cloned"
+        if config.distill.teacher:
+            names = ("host", "pretrained", "num_actions", "cameras", "state_key")
+            names = (*names, "unscaled_actions")
+            reason = "the student is a copy of its teacher"
+        return [(f"policy.{name}", reason) for name in names]
+
+    def rows(self, checkpoint: Checkpoint, calls: Sequence[int]) -> list[BenchRow]:
+        """Decoders and early exits, sigma, for which `calls` stands.
+
+        Guesses are the checkpoint's own choice, so ``sampling.guess=random`` starts all of them
+        cold.
+        """
+        del checkpoint
+        wait: dict[str, Any] = {"max_calls": 0, "max_move": -1.0, "unverified": "execute"}
+        early = {"method": "committed", **wait}
+        rows = [
+            BenchRow(f"vla-exit-{num}", {**early, "max_calls": num}) for num in calls or (4, 2, 1)
+        ]
+        if calls:
+            return rows
+        decoders = [BenchRow(f"vla-{name}", {"method": name, **wait}) for name in METHODS]
+        return [*decoders, *rows, BenchRow("vla-adaptive", {**early, "max_move": ADAPTIVE_EXIT})]
+
+    def frames(self, checkpoint: Checkpoint) -> Sequence[Frames]:
+        """Frames of its task: random pictures and words would make its calls meaningless."""
+        return recorded_frames(checkpoint)
+
+    def timer(self, policy: Any, engine: str, episodes: Sequence[Frames]) -> ControlStepTimer:
+        """Plans, and forwards that read everything once; calls are counted, as plans differ."""
+        del engine
+        if policy.decoding.unverified == "hold":
+            raise ValueError(
+                "with sampling.unverified=hold plans differ in length, and their steps cannot be "
+                "compared; leave it out"
+            )
+        forward = fused_forward_call(policy, episodes[0][0])
+        return ControlStepTimer(policy, forward, episodes=episodes, calls=_calls_of(policy))
+
+    def costs(self, policy: Any, timer: ControlStepTimer) -> Costs:
+        """Forwards differ in size, so all time beyond one fused forward counts as overhead."""
+        num_tokens = policy.model.action_tokenizer.num_tokens
+        return Costs(float(np.mean(timer.num_calls)), 1, num_tokens)
+
+
+FAMILY = VlaFamily()
+
+
+def prepare_vla(config: VlaPolicyConfig, teacher: str, episodes: Episodes, seed: int) -> Training:
+    """What a vision-language policy is trained towards, and on.
 
     Args:
         config: The policy.
@@ -45,39 +147,49 @@ def prepare_vla(
             "consistency distillation needs both distill.teacher and policy.trajectories; leave "
             "both empty to clone the demonstrations"
         )
-    if teacher:
-        model = load_checkpoint(teacher).model
-        if not isinstance(model, VlaModel):
-            raise ValueError(f"distill.teacher={teacher} is no vision-language policy")
-        model.train().requires_grad_(True)
-    else:
-        model = initial_vla(config, episodes, seed)
+    model = vla_student(teacher) if teacher else initial_vla(config, episodes, seed)
     windows = Windows(episodes, tuple(model.observation_shapes), 1, model.config.num_actions)
-    facts: dict[str, Any] = {"clipped_share": clipped_share(model, windows)}
-    _LOG.info("%.3f %% of the action values lie outside q01..q99", 100 * facts["clipped_share"])
+    share = clipped_share(model, windows)
+    _LOG.info("%.3f %% of the action values lie outside q01..q99", 100 * share)
     if config.lora_rank:
         add_lora(model, config.lora_rank, seed)
+    store = stored_model if config.lora_rank else as_it_is
     if not teacher:
-        return CloningObjective(model, config.image_shift), windows, facts
+        objective = CloningObjective(model, config.image_shift)
+        return Training(objective, windows, store, CloningFacts(share))
     samples = TrajectorySamples(
         model, windows, read_trajectories(Path(config.trajectories)), config.label_quantile
     )
-    facts |= {
-        "trajectories": len(samples),
-        "guess_share": config.guess_share,
-        "replaced_share": samples.replaced_share,
-        "delta_max": samples.max_distance if np.isfinite(samples.max_distance) else None,
-    }
+    limit = samples.max_distance
     _LOG.info(
         "%d trajectories; %.2f %% of the labels come from demonstrations (delta_max %.4f)",
         len(samples),
         100 * samples.replaced_share,
-        samples.max_distance,
+        limit,
     )
     objective = ConsistencyObjective(
         model, config.cloning_weight, config.guess_share, config.image_shift
     )
-    return objective, samples, facts
+    facts = ConsistencyFacts(
+        clipped_share=share,
+        trajectories=len(samples),
+        guess_share=config.guess_share,
+        replaced_share=samples.replaced_share,
+        delta_max=limit if np.isfinite(limit) else None,
+    )
+    return Training(objective, samples, store, facts)
+
+
+def vla_student(teacher: str) -> VlaModel:
+    """A copy of the teacher that can be trained.
+
+    Raises:
+        ValueError: If the teacher is of another family.
+    """
+    model = load_checkpoint(teacher).model
+    if not isinstance(model, VlaModel):
+        raise ValueError(f"distill.teacher={teacher} is no vision-language policy")
+    return model.train().requires_grad_(True)
 
 
 def initial_vla(config: VlaPolicyConfig, episodes: Episodes, seed: int) -> VlaModel:
@@ -125,114 +237,31 @@ def clipped_share(model: VlaModel, windows: Windows) -> float:
     return tokenizer.encode(chunks).num_clipped / max(whole.size, 1)
 
 
-class TrajectorySamples:
-    """Collected trajectories with their observations and labels, by index.
-
-    Args:
-        model: Whose tokenizer made them.
-        windows: Dataset that they were collected on.
-        trajectories: The trajectories.
-        label_quantile: Share of chunks for which the teacher is believed; see `mixed_labels`.
-
-    Raises:
-        ValueError: If they belong to other chunks or another dataset.
-    """
-
-    def __init__(
-        self,
-        model: VlaModel,
-        windows: Windows,
-        trajectories: Trajectories,
-        label_quantile: float,
-    ) -> None:
-        tokenizer = model.action_tokenizer
-        if trajectories.fixed.shape[1] != tokenizer.num_tokens:
-            raise ValueError(
-                f"the trajectories have blocks of {trajectories.fixed.shape[1]} tokens, the "
-                f"model's have {tokenizer.num_tokens}"
-            )
-        if int(trajectories.index.max()) >= len(windows):
-            raise ValueError(
-                f"the trajectories reach to sample {int(trajectories.index.max())}, the dataset "
-                f"has {len(windows)}; collect them again on this dataset"
-            )
-        self._windows, self._trajectories = windows, trajectories
-        self._fixed, demonstrated = trajectories.fixed.long(), trajectories.labels.long()
-        values = [
-            torch.from_numpy(tokenizer.normalised(tokens.numpy()))
-            for tokens in (self._fixed, demonstrated)
-        ]
-        distance = chunk_distance(*values)
-        self.max_distance = distance_quantile(distance, label_quantile)
-        self._labels, replaced = mixed_labels(
-            self._fixed, demonstrated, distance, self.max_distance
-        )
-        self.replaced_share = float(replaced.float().mean())
-
-    def __len__(self) -> int:
-        """Number of prompts with a trajectory."""
-        return len(self._fixed)
-
-    def gather(self, current: Tensor) -> TrajectoryBatch:
-        """Samples `current`, integer, shape (B,)."""
-        return TrajectoryBatch(
-            self._windows.gather(self._trajectories.index[current]),
-            [self._trajectories.iterates_of(row) for row in current.tolist()],
-            self._trajectories.guesses[current].long(),
-            self._fixed[current],
-            self._labels[current],
-        )
-
-
-def add_lora(model: VlaModel, rank: int, seed: int) -> None:
-    """Freeze the host but for low-rank adapters on its language model and the action block's ids.
-
-    OpenVLA's recipe: every linear layer, alpha = min(rank, 16), no dropout, Gaussian start.
-
-    Raises:
-        ImportError: If peft is not installed.
-    """
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError as error:
-        raise ImportError("lora_rank needs peft: pip install 'hotloop[vla]'") from error
-    host = model.host.model
-    decoder = host.get_decoder()
-    names = {
-        name.rsplit(".", 1)[-1]
-        for name, module in decoder.named_modules()
-        if isinstance(module, nn.Linear)
-    }
-    model.requires_grad_(False)
-    config = LoraConfig(
-        r=rank,
-        lora_alpha=min(rank, 16),
-        lora_dropout=0.0,
-        init_lora_weights="gaussian",
-        target_modules=sorted(names),
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        inject_adapter_in_model(config, decoder)
-    # The action ids are new words: their rows must be learnt, and a row cannot be unfrozen alone.
-    for module in (host.get_input_embeddings(), host.get_output_embeddings()):
-        module.requires_grad_(True)
-
-
-def without_lora(model: VlaModel) -> VlaModel:
-    """A copy of a model whose adapters are added to the weights that they adapt."""
-    from peft.tuners.lora import LoraLayer
-
-    merged = copy.deepcopy(model)
-    for name, module in list(merged.named_modules()):
-        if isinstance(module, LoraLayer):
-            module.merge()
-            parent, _, child = name.rpartition(".")
-            setattr(merged.get_submodule(parent), child, module.get_base_layer())
-    return merged
-
-
-def stored_model(config: VlaPolicyConfig, averaged: nn.Module) -> nn.Module:
-    """The averaged model as a checkpoint holds it."""
+def stored_model(averaged: nn.Module) -> nn.Module:
+    """The averaged model as a checkpoint holds it: with its adapters in its weights."""
     assert isinstance(averaged, VlaModel)
-    return without_lora(averaged) if config.lora_rank else averaged
+    return without_lora(averaged)
+
+
+def fused_forward_call(policy: VlaPolicy, frame: Mapping[str, np.ndarray]) -> Callable[[], object]:
+    """One reading of pictures, prompt and a block of tokens: the least that a chunk can cost."""
+    model = policy.model
+    prompt, begin = model.prompt(frame), model.begin(1)
+    num_guessed = model.action_tokenizer.num_tokens - 1
+    tokens = torch.cat([begin, begin.new_zeros(1, num_guessed)], dim=1)  # (1, n)
+
+    @torch.inference_mode()
+    def run() -> Tensor:
+        return block_logits(model.host, prompt, tokens)
+
+    return run
+
+
+def _calls_of(policy: VlaPolicy) -> Callable[[], int]:
+    """Tells the calls of the newest plan."""
+
+    def read() -> int:
+        assert policy.decoded is not None
+        return int(policy.decoded.num_calls[0])
+
+    return read

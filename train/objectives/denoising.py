@@ -1,48 +1,32 @@
-"""What is minimised: one module per objective, so that it can be wrapped for many devices."""
+"""Denoising of demonstrated actions: what Diffusion Policy and SDP are trained towards."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ...decoding.rolling import LevelMixture
 from ...policies.diffusion.model import Batch, DiffusionModel, denoising_loss
+from .objective import Drawn
 
 
-class TrainingWindows(Protocol):
-    """Samples of a dataset, by index."""
+@dataclass(frozen=True)
+class DenoisingDraw(Drawn):
+    """Samples to denoise.
 
-    def __len__(self) -> int:
-        """Number of samples."""
-        ...
+    Attributes:
+        observation: Normalised observation histories, shape (B, To * O).
+        clean: Normalised actions, shape (B, H, D).
+        level: Noise level of each action, shape (B, H).
+        noise: Gaussian noise, shape (B, H, D).
+    """
 
-    def gather(self, current: Tensor, /) -> Any:
-        """Batch of the samples at indices of shape (B,); it can be moved with ``to(device)``."""
-        ...
-
-
-class Objective(Protocol):
-    """A loss with its own random draws."""
-
-    model: nn.Module
-
-    def prepare(self, step: int) -> None:
-        """Called before the draw of each step."""
-        ...
-
-    def draw(self, batch: Any, generator: torch.Generator) -> dict[str, Tensor]:
-        """Turn a global batch into tensors with leading dimension B, all randomness included.
-
-        Random numbers come from a CPU generator, so they are the same on every device.
-        """
-        ...
-
-    def __call__(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Mean loss over the rows of `inputs`."""
-        ...
+    observation: Tensor
+    clean: Tensor
+    level: Tensor
+    noise: Tensor
 
 
 class DenoisingObjective(nn.Module):
@@ -65,23 +49,20 @@ class DenoisingObjective(nn.Module):
     def prepare(self, step: int) -> None:
         """Nothing to prepare."""
 
-    def draw(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw(self, batch: Batch, generator: torch.Generator) -> DenoisingDraw:
         """Normalise the batch, and draw levels and noise for each sample."""
         with torch.no_grad():
-            observation = self.model.flatten(batch.observation)
-            clean = self.model.action_normalizer(batch.actions)
+            observation = self.model.flatten(batch.observation)  # (b, to * o)
+            clean = self.model.action_normalizer(batch.actions)  # (b, h, d)
         if self.observation_noise > 0:
             jitter = torch.randn(observation.shape, generator=generator)
             observation = observation + self.observation_noise * jitter.to(clean.device)
-        return {
-            "observation": observation,
-            "clean": clean,
-            "level": self.mixture.draw(len(clean), generator).to(clean.device),
-            "noise": torch.randn(clean.shape, generator=generator).to(clean.device),
-        }
+        level = self.mixture.draw(len(clean), generator).to(clean.device)  # (b, h)
+        noise = torch.randn(clean.shape, generator=generator).to(clean.device)  # (b, h, d)
+        return DenoisingDraw(observation, clean, level, noise)
 
-    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Mean squared prediction error."""
+    def forward(self, inputs: DenoisingDraw) -> Tensor:
+        """Mean squared prediction error, shape ()."""
         return denoising_loss(
-            self.model, inputs["observation"], inputs["clean"], inputs["level"], inputs["noise"]
+            self.model, inputs.observation, inputs.clean, inputs.level, inputs.noise
         )

@@ -7,56 +7,34 @@ stage of Meng et al. 2023, arXiv 2210.03142).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from ...decoding.guidance import classifier_free
-from ...policies.checkpoint import load_checkpoint
 from ...policies.planners.model import PlanBatch, PlannerModel
-from ..config.training import PlannerPolicyConfig
-from ..data.episodes import Episodes
-from ..data.plan_windows import PlanWindows
-from ..families.planners import PlannerObjective
+from .objective import Drawn
+from .planning import PlannerObjective
 
 
-def prepare_guidance(
-    policy: PlannerPolicyConfig, teacher: str, episodes: Episodes
-) -> tuple[GuidanceObjective, PlanWindows]:
-    """Objective and training windows of a student that needs no second pass.
+@dataclass(frozen=True)
+class GuidanceDraw(Drawn):
+    """Windows to plan in, with what is drawn for them; T = context + H - 1.
 
-    Args:
-        policy: The student; its ``sampling.guidance`` is what its network learns.
-        teacher: Checkpoint of a planner of the same kind.
-        episodes: Demonstrations that resemble the teacher's.
-
-    Raises:
-        ValueError: If the teacher has no guidance to distil, or data and teacher do not fit.
+    Attributes:
+        states: Physical, shape (B, T, O).
+        actions: Physical, shape (B, T, A).
+        level: Noise level of each state, shape (B, H).
+        noise: Gaussian noise, shape (B, H, P).
+        return_to_go: Returns that are asked for, shape (B,).
     """
-    checkpoint = load_checkpoint(teacher)
-    if checkpoint.kind != policy.kind:
-        raise ValueError(
-            f"distill.teacher={teacher} is a {checkpoint.kind}, so its student is none of "
-            f"policy={policy.kind}; choose policy={checkpoint.kind}"
-        )
-    model = checkpoint.model
-    assert isinstance(model, PlannerModel)
-    if model.goal_dim:
-        raise ValueError(f"distill.teacher={teacher} plans to goals: it has no guidance to distil")
-    if model.config.distilled_guidance is not None:
-        raise ValueError(f"distill.teacher={teacher} is a student itself; distil its teacher")
-    for key in model.state_keys:
-        found = episodes.observations[key].shape[1:] if key in episodes.observations else None
-        if found != model.observation_shapes[key]:
-            raise ValueError(
-                f"distill.teacher={teacher} observes {key!r} of shape "
-                f"{model.observation_shapes[key]}, the dataset has {found or 'none'}"
-            )
-    windows = PlanWindows(episodes, model.state_keys, model.config)
-    student = guidance_student(model, policy.sampling.guidance)
-    return GuidanceObjective(student, model), windows
+
+    states: Tensor
+    actions: Tensor
+    level: Tensor
+    noise: Tensor
+    return_to_go: Tensor
 
 
 def guidance_student(teacher: PlannerModel, weight: float) -> PlannerModel:
@@ -88,7 +66,7 @@ class GuidanceObjective(nn.Module):
     def prepare(self, step: int) -> None:
         """Nothing to prepare."""
 
-    def draw(self, batch: PlanBatch, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw(self, batch: PlanBatch, generator: torch.Generator) -> GuidanceDraw:
         """Draw noise level, noise and the return asked for, for each sample.
 
         Half of the samples are asked for the return of another: guidance matters most where more
@@ -100,17 +78,16 @@ class GuidanceObjective(nn.Module):
         swapped = torch.rand(num, generator=generator) < 0.5
         own = torch.arange(num)
         chosen = torch.where(swapped, other, own).to(batch.returns.device)
-        names = ("states", "actions", "level", "noise")
-        return_to_go = batch.returns[chosen, current]
-        return {name: inputs[name] for name in names} | {"return_to_go": return_to_go}
+        return_to_go = batch.returns[chosen, current]  # (b,)
+        return GuidanceDraw(inputs.states, inputs.actions, inputs.level, inputs.noise, return_to_go)
 
-    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Mean squared difference where a plan is noisy."""
-        model, past, levels = self.model, self.model.config.context - 1, inputs["level"]
-        clean = model.encode_plan(inputs["states"][:, past:], inputs["actions"][:, past:])
-        x = model.schedule.add_noise(clean, inputs["noise"], levels)
-        known = torch.ones_like(inputs["return_to_go"])
-        conditions = [model.condition(inputs["return_to_go"], keep) for keep in (known, 0 * known)]
+    def forward(self, inputs: GuidanceDraw) -> Tensor:
+        """Mean squared difference where a plan is noisy, shape ()."""
+        model, past, levels = self.model, self.model.config.context - 1, inputs.level
+        clean = model.encode_plan(inputs.states[:, past:], inputs.actions[:, past:])  # (b, h, p)
+        x = model.schedule.add_noise(clean, inputs.noise, levels)
+        known = torch.ones_like(inputs.return_to_go)
+        conditions = [model.condition(inputs.return_to_go, keep) for keep in (known, 0 * known)]
         scaled = levels / model.config.num_levels
         with torch.no_grad():
             teacher = self._teacher[0].to(x.device).denoiser

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ...decoding.jacobi import ExitRule, jacobi_committed
-from ...decoding.plumbing.files import write_text
+from ...decoding.plumbing.files import replacing, write_text
 from ...decoding.token_guesses import shifted_chunk
 from ...policies.vla.model import VlaModel
 from ..data.windows import Windows, step_generator
@@ -114,9 +113,9 @@ def collect(
                 for batch in indices.split(config.batch_size)
             ]
             arrays = vars(_joined(parts))
-            partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-            safetensors.torch.save_file({k: v.contiguous() for k, v in arrays.items()}, partial)
-            partial.replace(path)
+            contiguous = {key: value.contiguous() for key, value in arrays.items()}
+            with replacing(path) as partial:
+                safetensors.torch.save_file(contiguous, partial)
         advance(len(indices))
     return folder
 

@@ -9,7 +9,7 @@ calls.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -21,9 +21,10 @@ from ...decoding.rolling import Ladder, advance
 from ...decoding.samplers import reverse, spaced_levels
 from ...decoding.schedules import NoiseSchedule
 from ...policies.diffusion.model import Batch, DiffusionModel
-from ..config.training import DistillConfig
+from ..config.distill import JumpDistillConfig
 from ..data.windows import Windows, step_generator
 from .denoising import DenoisingObjective
+from .objective import Drawn
 
 
 class Jump(NamedTuple):
@@ -31,6 +32,25 @@ class Jump(NamedTuple):
 
     level: np.ndarray
     next_level: np.ndarray
+
+
+@dataclass(frozen=True)
+class JumpDraw(Drawn):
+    """Jumps to learn, and samples to denoise, which are jumps of no length.
+
+    Attributes:
+        x: Normalised buffers, shape (B, H, D).
+        observation: Normalised observation histories, shape (B, To * O).
+        clean: Normalised demonstrated actions, shape (B, H, D).
+        level: Level of each action, shape (B, H).
+        next_level: Level that the jump leads to, shape (B, H).
+    """
+
+    x: Tensor
+    observation: Tensor
+    clean: Tensor
+    level: Tensor
+    next_level: Tensor
 
 
 def ladder_jumps(ladder: Ladder, num_calls: int) -> list[Jump]:
@@ -66,7 +86,7 @@ class JumpObjective(nn.Module):
         teacher: DiffusionModel,
         denoising: DenoisingObjective,
         windows: Windows,
-        config: DistillConfig,
+        config: JumpDistillConfig,
         seed: int,
     ) -> None:
         super().__init__()
@@ -77,11 +97,6 @@ class JumpObjective(nn.Module):
             )
         if not student.ladders:
             raise ValueError("distillation needs a teacher with at least one ladder (policy=sdp)")
-        if config.denoising + config.start + config.visited > 1:
-            raise ValueError(
-                "shares must sum to at most 1, got "
-                f"denoising {config.denoising}, start {config.start} and visited {config.visited}"
-            )
         self.model = student
         # In a list, so that neither the optimiser nor a device wrapper sees the teacher.
         self._teacher = [teacher]
@@ -104,18 +119,18 @@ class JumpObjective(nn.Module):
             num_visits = self._config.num_visits // (self.model.config.max_latency + 1)
             self._visited = visit(self.model, self._windows, self._ladders, num_visits, generator)
 
-    def draw(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw(self, batch: Batch, generator: torch.Generator) -> JumpDraw:
         """Split the batch into denoising, start, ladder and visited samples."""
         config, visited = self._config, self._visited
         assert visited is not None, "prepare() comes before draw()"
         denoising = self._denoising[0].draw(batch, generator)
-        observation, clean = denoising["observation"], denoising["clean"]
+        observation, clean = denoising.observation, denoising.clean
         num, device = len(clean), clean.device
         kind = torch.rand(num, generator=generator)
         is_start = (kind >= config.denoising) & (kind < config.denoising + config.start)
         is_visited = kind >= 1 - config.visited
         is_ladder = (kind >= config.denoising + config.start) & ~is_visited
-        level = next_level = denoising["level"].cpu()
+        level = next_level = denoising.level.cpu()
         for pool, chosen in ((self._start_jumps, is_start), (self._ladder_jumps, is_ladder)):
             which = torch.randint(len(pool), (num,), generator=generator)
             starts, ends = (torch.from_numpy(np.stack(side)) for side in zip(*pool, strict=True))
@@ -124,50 +139,46 @@ class JumpObjective(nn.Module):
         which = torch.randint(len(visited.x), (num,), generator=generator)
         level = torch.where(is_visited[:, None], visited.level[which], level).to(device)
         next_level = torch.where(is_visited[:, None], visited.next_level[which], next_level)
-        x = self.model.schedule.add_noise(clean, denoising["noise"], level)
+        x = self.model.schedule.add_noise(clean, denoising.noise, level)
         is_visited, which = is_visited.to(device), which.to(device)
-        return {
-            "x": torch.where(is_visited[:, None, None], visited.x[which], x),
-            "observation": torch.where(
-                is_visited[:, None], visited.observation[which], observation
-            ),
-            "clean": clean,
-            "level": level,
-            "next_level": next_level.to(device),
-        }
+        return JumpDraw(
+            x=torch.where(is_visited[:, None, None], visited.x[which], x),
+            observation=torch.where(is_visited[:, None], visited.observation[which], observation),
+            clean=clean,
+            level=level,
+            next_level=next_level.to(device),
+        )
 
-    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Mean squared error of the clean actions that each jump aims at."""
-        x, level, next_level = inputs["x"], inputs["level"], inputs["next_level"]
-        jump = (level - next_level).amax(dim=1)
-        target, weight = inputs["clean"].clone(), (level > 0)[..., None].float()
+    def forward(self, inputs: JumpDraw) -> Tensor:
+        """Mean squared error of the clean actions that each jump aims at, shape ()."""
+        jump = (inputs.level - inputs.next_level).amax(dim=1)  # (b,)
+        target, weight = inputs.clean.clone(), (inputs.level > 0)[..., None].float()  # (b, h, d)
         is_jump = jump > 0
-        rows = {key: value[is_jump] for key, value in inputs.items()}
         if is_jump.any():
-            target[is_jump], weight[is_jump] = self._teacher_target(rows)
-        output = self.model.predict(x, level, inputs["observation"], jump)
+            target[is_jump], weight[is_jump] = self._teacher_target(inputs.select(is_jump))
+        output = self.model.predict(inputs.x, inputs.level, inputs.observation, jump)
         return (weight * (output - target) ** 2).mean()
 
     @torch.no_grad()
-    def _teacher_target(self, rows: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def _teacher_target(self, rows: JumpDraw) -> tuple[Tensor, Tensor]:
         """Clean actions (B, H, D) whose single DDIM step lands where the teacher lands."""
-        x = rows["x"]
+        x = rows.x
         teacher = self._teacher[0].to(x.device)
-        level, next_level = rows["level"].cpu().numpy(), rows["next_level"].cpu().numpy()
+        level, next_level = rows.level.cpu().numpy(), rows.next_level.cpu().numpy()
         share = np.linspace(0, 1, self._config.teacher_steps + 1)
         levels = [level - np.round(s * (level - next_level)).astype(np.int64) for s in share]
         landed = reverse(
-            lambda x, k: teacher.predict(x, k.to(x.device), rows["observation"]),
+            lambda x, k: teacher.predict(x, k.to(x.device), rows.observation),
             x,
             levels,
             teacher.schedule,
             teacher.config.prediction,
         )
         schedule = teacher.schedule
-        signal, sigma = schedule.signal(rows["level"]), schedule.sigma(rows["level"])
-        ratio = schedule.sigma(rows["next_level"]) / sigma
-        gain = schedule.signal(rows["next_level"]) - ratio * signal
-        moves = (rows["level"] > rows["next_level"])[..., None]
+        signal, sigma = schedule.signal(rows.level), schedule.sigma(rows.level)
+        ratio = schedule.sigma(rows.next_level) / sigma
+        gain = schedule.signal(rows.next_level) - ratio * signal
+        moves = (rows.level > rows.next_level)[..., None]
         target = (landed - ratio[..., None] * x) / torch.where(moves, gain[..., None], 1.0)
         # Positions that stay pure noise have nothing to learn from a jump.
         return torch.where(moves, target, 0.0).clamp(-1, 1), moves.float()

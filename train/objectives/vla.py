@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -14,7 +13,43 @@ from ...policies.diffusion.model import Batch
 from ...policies.vla.model import VlaModel
 from ...policies.vla.packed import packed_logits
 from ...policies.vla.session import Prompt
+from .objective import Drawn
 from .vla_losses import cloning_loss, consistency_loss
+
+
+@dataclass(frozen=True)
+class PromptDraw(Drawn):
+    """Prompts of B samples, and what is to follow them.
+
+    Attributes:
+        ids: Token ids, shape (B, L).
+        attended: Which of them are there, shape (B, L).
+        pixel_values: Pictures, shape (B, C, 3, height, width).
+        labels: Tokens of the demonstrated or mixed actions, shape (B, n).
+    """
+
+    ids: Tensor
+    attended: Tensor
+    pixel_values: Tensor
+    labels: Tensor
+
+    @property
+    def prompt(self) -> Prompt:
+        """What the model reads."""
+        return Prompt(self.ids, self.attended, self.pixel_values)
+
+
+@dataclass(frozen=True)
+class ConsistencyDraw(PromptDraw):
+    """Prompts, labels, and one point of each Jacobi trajectory.
+
+    Attributes:
+        iterate: Iterates or guesses, shape (B, n).
+        fixed: Fixed points, shape (B, n).
+    """
+
+    iterate: Tensor
+    fixed: Tensor
 
 
 class CloningObjective(nn.Module):
@@ -32,17 +67,17 @@ class CloningObjective(nn.Module):
     def prepare(self, step: int) -> None:
         """Nothing to prepare."""
 
-    def draw(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw(self, batch: Batch, generator: torch.Generator) -> PromptDraw:
         """Prompts with shifted pictures, and the tokens of the demonstrated actions."""
         tokens, _ = self.model.action_tokenizer.encode(batch.actions.cpu().numpy())
-        labels = torch.from_numpy(tokens).to(self.model.device)
-        return draw_prompt(self.model, batch, self.image_shift, generator) | {"labels": labels}
+        labels = torch.from_numpy(tokens).to(self.model.device)  # (b, n)
+        prompt = draw_prompt(self.model, batch, self.image_shift, generator)
+        return PromptDraw(prompt.ids, prompt.attended, prompt.pixel_values, labels)
 
-    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Mean cross-entropy."""
-        labels = inputs["labels"]
-        (logits,) = packed_logits(self.model.host, prompt_in(inputs), [labels])
-        return cloning_loss(logits, labels)
+    def forward(self, inputs: PromptDraw) -> Tensor:
+        """Mean cross-entropy, shape ()."""
+        (logits,) = packed_logits(self.model.host, inputs.prompt, [inputs.labels])  # (b, n, v)
+        return cloning_loss(logits, inputs.labels)
 
 
 @dataclass(frozen=True)
@@ -97,27 +132,31 @@ class ConsistencyObjective(nn.Module):
     def prepare(self, step: int) -> None:
         """Nothing to prepare."""
 
-    def draw(self, batch: TrajectoryBatch, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw(self, batch: TrajectoryBatch, generator: torch.Generator) -> ConsistencyDraw:
         """One random iterate per prompt, or a guess."""
         begins = torch.rand(len(batch.iterates), generator=generator) < self.guess_share
         chosen = []
         for row, iterates in enumerate(batch.iterates):
             among = batch.guesses[row] if begins[row] else iterates
             chosen.append(among[int(torch.randint(len(among), (), generator=generator))])
-        return draw_prompt(self.model, batch.windows, self.image_shift, generator) | {
-            "iterate": torch.stack(chosen).to(batch.fixed.device),
-            "fixed": batch.fixed,
-            "labels": batch.labels,
-        }
+        prompt = draw_prompt(self.model, batch.windows, self.image_shift, generator)
+        return ConsistencyDraw(
+            prompt.ids,
+            prompt.attended,
+            prompt.pixel_values,
+            batch.labels,
+            iterate=torch.stack(chosen).to(batch.fixed.device),  # (b, n)
+            fixed=batch.fixed,
+        )
 
-    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """The weighted sum of both losses."""
-        iterate, fixed, labels = inputs["iterate"], inputs["fixed"], inputs["labels"]
+    def forward(self, inputs: ConsistencyDraw) -> Tensor:
+        """The weighted sum of both losses, shape ()."""
+        iterate, fixed, labels = inputs.iterate, inputs.fixed, inputs.labels  # each (b, n)
         blocks = [fixed, iterate]
         replaced = (labels != fixed).any(dim=1)
         if replaced.any():
             blocks.append(labels)
-        on_fixed, on_iterate, *rest = packed_logits(self.model.host, prompt_in(inputs), blocks)
+        on_fixed, on_iterate, *rest = packed_logits(self.model.host, inputs.prompt, blocks)
         # Where the label is the fixed point, its logits are there already.
         on_labels = torch.where(replaced[:, None, None], rest[0], on_fixed) if rest else on_fixed
         consistency = consistency_loss(on_iterate, on_fixed, iterate, fixed)
@@ -126,30 +165,25 @@ class ConsistencyObjective(nn.Module):
 
 def draw_prompt(
     model: VlaModel, batch: Batch, image_shift: int, generator: torch.Generator
-) -> dict[str, Tensor]:
-    """Prompts of a batch as tensors with leading dimension B."""
+) -> Prompt:
+    """Prompts of a batch, their pictures shifted."""
     frames = {key: values[:, 0].cpu().numpy() for key, values in batch.observation.items()}
     prompt = model.prompt(frames, check=False)
     pixel_values = prompt.pixel_values
     if image_shift:
-        pixel_values = shifted(pixel_values, image_shift, generator)
-    return {"ids": prompt.ids, "attended": prompt.attended, "pixel_values": pixel_values}
+        pixel_values = shifted_pictures(pixel_values, image_shift, generator)
+    return Prompt(prompt.ids, prompt.attended, pixel_values)
 
 
-def prompt_in(inputs: Mapping[str, Any]) -> Prompt:
-    """The prompt among an objective's inputs."""
-    return Prompt(inputs["ids"], inputs["attended"], inputs["pixel_values"])
-
-
-def shifted(pixel_values: Tensor, largest: int, generator: torch.Generator) -> Tensor:
+def shifted_pictures(pixel_values: Tensor, largest: int, generator: torch.Generator) -> Tensor:
     """Pictures (B, C, 3, H, W), each moved by up to `largest` pixels, edges repeated."""
-    num_rows, num_cameras, _, height, width = pixel_values.shape
-    flat = pixel_values.flatten(0, 1)
+    height, width = pixel_values.shape[-2:]
+    flat = rearrange(pixel_values, "b c rgb h w -> (b c) rgb h w")
     padded = functional.pad(flat, (largest,) * 4, mode="replicate")
     offsets = torch.randint(2 * largest + 1, (2, len(flat), 1), generator=generator)
-    rows = (offsets[0] + torch.arange(height)).to(flat.device)[:, None, :, None]
-    columns = (offsets[1] + torch.arange(width)).to(flat.device)[:, None, None, :]
+    rows = (offsets[0] + torch.arange(height)).to(flat.device)  # (b * c, h)
+    columns = (offsets[1] + torch.arange(width)).to(flat.device)  # (b * c, w)
     picture = torch.arange(len(flat), device=flat.device)[:, None, None, None]
     colour = torch.arange(3, device=flat.device)[None, :, None, None]
-    moved = padded[picture, colour, rows, columns]
-    return moved.view(num_rows, num_cameras, 3, height, width)
+    moved = padded[picture, colour, rows[:, None, :, None], columns[:, None, None, :]]
+    return rearrange(moved, "(b c) rgb h w -> b c rgb h w", b=len(pixel_values))

@@ -18,7 +18,7 @@ attribute ``metadata`` says where the data comes from. Any D4RL reader can ignor
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
@@ -26,31 +26,36 @@ from typing import Any
 
 import numpy as np
 
-from ..columns import StoredArray, require_path
+from ..columns import StoredArray
 from ..episodes import Episodes, blocks
-from ..source import Cuts, DatasetFile, ReadOptions, Selection
-
-D4RL_SUFFIXES = (".hdf5", ".h5")
-_FLAGS = ("terminals", "timeouts")
+from ..following import differs
+from ..selection import Selection
+from ..source import Cuts, DatasetFile
+from ..tasks import as_tasks
+from .d4rl_ids import D4RL_FILES, d4rl_path
+from .format import Advance, Format, Option
+from .hdf5 import HDF5_SUFFIXES, check_size, is_dataset, json_attribute, top_names
 
 
 class D4rlFile(DatasetFile):
     """An open D4RL file; see the module's text."""
 
     layout = "d4rl"
-    takes = ("max_episode_steps", "shift_rewards")
+    task_column = "infos/task_index"
+    required = ("observations",)
+    bookkeeping = ("terminals", "timeouts", "next_observations")
 
-    def __init__(self, path: Path, options: ReadOptions, resources: ExitStack) -> None:
+    def __init__(self, path: Path, options: Mapping[str, Any], resources: ExitStack) -> None:
         import h5py
 
         super().__init__(path, options, resources)
         # h5py's types leave open whether an item is a group, a dataset or a link.
         self._file: Any = resources.enter_context(h5py.File(path, "r"))
         file = self._file
-        self._datasets = {name: item for name, item in file.items() if _is_dataset(item)}
+        self._datasets = {name: item for name, item in file.items() if is_dataset(item)}
         if isinstance(infos := file.get("infos"), h5py.Group):
             columns = {f"infos/{name}": item for name, item in infos.items()}
-            self._datasets |= {name: item for name, item in columns.items() if _is_dataset(item)}
+            self._datasets |= {name: item for name, item in columns.items() if is_dataset(item)}
         if not {"observations", "actions"} & set(self._datasets):
             raise ValueError(
                 "not D4RL's flat layout; expected observations, actions, terminals and timeouts "
@@ -65,7 +70,8 @@ class D4rlFile(DatasetFile):
     def open_array(self, name: str) -> StoredArray:
         """Open a dataset, or rewards that are moved to the action that earned them."""
         array = self._datasets[name]
-        if name == "rewards" and self.options.shift_rewards:
+        check_size(array)
+        if name == "rewards" and self.options["shift_rewards"]:
             if self._read_flags("terminals").any():
                 raise ValueError(
                     "shift_rewards is for maze2d, whose rows follow each other in time; this file "
@@ -77,7 +83,7 @@ class D4rlFile(DatasetFile):
 
     def cuts(self) -> Cuts:
         """Cut after ``terminals`` and ``timeouts``; rows after the last cut are unfinished."""
-        limit = self.options.max_episode_steps
+        limit = self.options["max_episode_steps"]
         missing = "timeouts" not in self.names
         if not limit and missing and "terminals" in self.names:
             raise ValueError(
@@ -104,10 +110,10 @@ class D4rlFile(DatasetFile):
     def observation_shapes(self) -> dict[str, tuple[int, ...]]:
         """Observation keys in the order in which ``observations`` holds them, and their shapes."""
         num_features = self.column("observations").num_features
-        declared = self._json("keys", self._datasets["observations"].attrs.get("keys"))
+        declared = json_attribute(self._datasets["observations"], "keys")
         if declared is None:
             return {"observation.state": (num_features,)}
-        shapes = {key: tuple(shape) for key, shape in declared.items()}
+        shapes = {key: tuple(int(size) for size in shape) for key, shape in declared.items()}
         expected = sum(int(np.prod(shape)) for shape in shapes.values())
         if expected != num_features:
             raise ValueError(
@@ -124,18 +130,21 @@ class D4rlFile(DatasetFile):
         start = 0
         for key, shape in self.observation_shapes().items():
             stop = start + int(np.prod(shape))
-            keys[key] = Selection("observations", start, stop, shape)
+            whole = stop - start == self.column("observations").num_features
+            features = None if whole else tuple(range(start, stop))
+            keys[key] = Selection("observations", features, shape)
             start = stop
-        infos = [name for name in self.names if name.startswith("infos/")]
+        told = {*self.bookkeeping, "observations", "actions", "rewards"}
+        infos = [name for name in self.names if name not in told and self._has_steps(name)]
         return keys | {f"info.{name.removeprefix('infos/')}": Selection(name) for name in infos}
 
     def metadata(self) -> dict[str, Any]:
         """What hotloop wrote, and the single values in D4RL's ``metadata`` group."""
-        found = self._json("metadata", self._file.attrs.get("metadata")) or {}
+        found = json_attribute(self._file, "metadata") or {}
         group = self._file.get("metadata")
         single: dict[str, Any] = {}
         for name, item in () if group is None else group.items():
-            if _is_dataset(item) and item.shape == ():
+            if is_dataset(item) and item.shape == ():
                 value = item[()]
                 single[name] = value.decode() if isinstance(value, bytes) else value.item()
         return found | ({"d4rl": single} if single else {})
@@ -153,6 +162,32 @@ class D4rlFile(DatasetFile):
         rows = [column.read(slice(end - 1, end)) for end in cuts.episode_ends]
         return np.concatenate(rows)
 
+    def inspection_facts(self) -> dict[str, Any]:
+        """The observation keys and their shapes."""
+        shapes = self.observation_shapes()
+        return {"observation_keys": {key: list(shape) for key, shape in shapes.items()}}
+
+    def losses(self) -> Iterator[str]:
+        """Arrays of the metadata, and ``next_observations`` that differ."""
+        arrays = (name.split("/") for name in top_names(self._file, "metadata"))
+        yield from dict.fromkeys("/".join(parts[:2]) for parts in arrays if len(parts) > 1)
+        if text := self._difference():
+            yield text
+
+    def _difference(self) -> str:
+        """Say if the row after a step holds another observation than ``next_observations``."""
+        if not {"observations", "next_observations"} <= set(self.names):
+            return ""
+        columns = self.column("observations"), self.column("next_observations")
+        if not differs(*columns, self.cuts().episode_ends):
+            return ""
+        return "next_observations, which differ from the observations one step later"
+
+    def _has_steps(self, name: str) -> bool:
+        """Whether a dataset has as many rows as the actions."""
+        shape, actions = self._datasets[name].shape, self._datasets.get("actions")
+        return bool(shape) and actions is not None and shape[:1] == actions.shape[:1]
+
     def _read_flags(self, name: str) -> np.ndarray:
         flags = self.column(name).read().reshape(-1)
         if not ((flags == 0) | (flags == 1)).all():
@@ -160,49 +195,6 @@ class D4rlFile(DatasetFile):
                 f"{self.path}: column {name!r} must be 0 or 1, found {np.unique(flags)[:8]}"
             )
         return flags.astype(bool)
-
-    def _json(self, name: str, text: Any) -> dict[str, Any] | None:
-        if text is None:
-            return None
-        try:
-            value = json.loads(text)
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{self.path}: attribute {name!r} is not JSON: {text!r}") from error
-        if not isinstance(value, dict):
-            raise ValueError(
-                f"{self.path}: attribute {name!r} must be a JSON object, found {value}"
-            )
-        return value
-
-
-def read_policy_array(path: Path | str, name: str) -> np.ndarray:
-    """Read ``metadata/NAME``, e.g. a layer of the policy that made the data.
-
-    Raises:
-        ValueError: If the file has no such array; names those that it has.
-    """
-    import h5py
-
-    with h5py.File(require_path(path), "r") as file:
-        found: dict[str, Any] = {}
-
-        def note(name: str, item: Any) -> None:
-            if _is_dataset(item):
-                found[name] = item
-
-        if isinstance(group := file.get("metadata"), h5py.Group):
-            group.visititems(note)
-        if name not in found:
-            raise ValueError(
-                f"{path}: no metadata {name!r}; the file has {', '.join(found) or 'none'}"
-            )
-        return np.asarray(found[name][()])
-
-
-def _is_dataset(item: object) -> bool:
-    import h5py
-
-    return isinstance(item, h5py.Dataset)
 
 
 def _split_at_limit(ends: np.ndarray, num_steps: int, limit: int) -> np.ndarray:
@@ -213,16 +205,49 @@ def _split_at_limit(ends: np.ndarray, num_steps: int, limit: int) -> np.ndarray:
     return np.array(sorted({*ends.tolist(), *cuts, *([num_steps] if whole else [])}), np.int64)
 
 
-def write_d4rl_file(path: Path, episodes: Episodes, advance: Callable[[int], object]) -> None:
-    """Write a new D4RL file, block by block; `advance` is told the number of steps.
+class D4rlFormat(Format):
+    """D4RL's flat HDF5 layout; see the module's text."""
 
-    Raises:
-        ValueError: If observations are images, which the flat layout has no place for.
-    """
+    name = "d4rl"
+    description = "D4RL's .hdf5, or a D4RL id"
+    suffixes = HDF5_SUFFIXES
+    options = (
+        Option("max_episode_steps", 0, "files without timeouts: time limit"),
+        Option("shift_rewards", False, "maze2d: rewards one step earlier, see the README"),
+    )
+    keeps = frozenset({"terminated", "final_observations"})
+    is_writable = True
+
+    def recognise(self, path: Path) -> bool:
+        """By suffix; every HDF5 file that is not robomimic's, so that one is told what is amiss."""
+        return path.name.endswith(self.suffixes) and path.is_file() and not top_names(path, "data")
+
+    def open(self, path: Path, options: Mapping[str, Any], resources: ExitStack) -> D4rlFile:
+        """Open a file."""
+        return D4rlFile(path, options, resources)
+
+    def locate(self, name: str) -> Path | None:
+        """The file of an id such as ``hopper-medium-v2``."""
+        return d4rl_path(name) if name in D4RL_FILES else None
+
+    def ids(self) -> list[str]:
+        """All ids of D4RL."""
+        return list(D4RL_FILES)
+
+    def write(self, partial: Path, episodes: Episodes, path: Path, advance: Advance) -> None:
+        """Write block by block; instructions become tasks, pictures have no place."""
+        del path
+        _write(partial, as_tasks(episodes), advance)
+
+
+FORMAT = D4rlFormat()
+
+
+def _write(path: Path, episodes: Episodes, advance: Advance) -> None:
     import h5py
 
     shapes = {key: array.shape[1:] for key, array in episodes.observations.items()}
-    images = [key for key, array in episodes.observations.items() if array.dtype == np.uint8]
+    images = [key for key, array in episodes.observations.items() if array.ndim == 4]
     if images:
         raise ValueError(
             f"D4RL's flat layout holds no images, but {', '.join(images)} are; choose columns with "

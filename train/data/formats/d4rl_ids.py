@@ -84,9 +84,3 @@ def d4rl_path(dataset_id: str) -> Path:
             "to the folder that holds it"
         )
     return path
-
-
-def environment_of(dataset_id: str) -> str:
-    """Name of the environment that a D4RL id belongs to, e.g. ``hopper`` or ``maze2d-umaze``."""
-    parts = dataset_id.rsplit("-v", 1)[0].split("-")
-    return "-".join(parts[:2]) if parts[0] in ("maze2d", "antmaze") else parts[0]

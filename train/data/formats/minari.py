@@ -12,17 +12,21 @@ from __future__ import annotations
 import json
 import os
 import re
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..columns import DECODE_ERRORS, StoredArray
+from ....decoding.plumbing.extras import require
+from ..columns import DECODE_ERRORS, StoredArray, describe
 from ..episodes import BLOCK_BYTES, Episodes
-from ..source import Cuts, DatasetFile, ReadOptions, Selection
+from ..selection import Selection
+from ..source import Cuts, DatasetFile
+from .format import Advance, Format
+from .json_files import read_object
+from .minari_write import REPEATED, quiet, write_minari_folder
 
 _KEPT_BYTES = 4 * BLOCK_BYTES
 _STEPS = ("rewards", "terminations", "truncations")
@@ -44,11 +48,14 @@ class MinariFile(DatasetFile):
     """An open Minari dataset; see the module's text."""
 
     layout = "minari"
+    task_column = "infos/task_index"
+    bookkeeping = ("terminations", "truncations")
 
-    def __init__(self, path: Path, options: ReadOptions, resources: ExitStack) -> None:
+    def __init__(self, path: Path, options: Mapping[str, Any], resources: ExitStack) -> None:
         super().__init__(path, options, resources)
-        minari = import_minari("reading")
-        with _quiet():
+        minari = require("minari", "minari")
+        self.facts = read_object(path / "data" / "metadata.json")
+        with quiet():
             dataset = minari.MinariDataset(path / "data")
         self._storage = dataset.storage
         facts = list(self._storage.get_episode_metadata(range(self._storage.total_episodes)))
@@ -103,16 +110,42 @@ class MinariFile(DatasetFile):
 
     def metadata(self) -> dict[str, Any]:
         """Everything in ``metadata.json`` but the spaces, which the arrays show."""
-        facts = json.loads((self.path / "data" / "metadata.json").read_text())
-        ours = json.loads(facts.pop("hotloop", "{}"))
+        facts = dict(self.facts)
+        ours = json.loads(facts.pop("hotloop", None) or "{}")
+        # What is repeated there is not known, see `final_rows`.
+        ours.pop(REPEATED, None)
         dropped = ("observation_space", "action_space", "total_episodes", "total_steps")
         kept = {name: value for name, value in facts.items() if name not in dropped}
         return {**ours, "minari": kept}
 
     def final_rows(self, name: str, cuts: Cuts) -> np.ndarray | None:
-        """The observations after the last actions, which Minari always has."""
+        """The observations after the last actions, unless hotloop has invented them."""
         del cuts
-        return self._final.get(name)
+        ours = json.loads(self.facts.get("hotloop") or "{}")
+        return None if REPEATED in ours else self._final.get(name)
+
+    def problems(self) -> Iterator[str]:
+        """Counts in the metadata that the episodes disagree with, flags before the end."""
+        for name, count in (("total_steps", self.num_rows), ("total_episodes", len(self._ends))):
+            if self.facts.get(name) != count:
+                yield f"data/metadata.json says {name} {self.facts.get(name)}, found {count}"
+        lengths = np.diff(self._ends, prepend=0)
+        for index, arrays in enumerate(self._episodes(0, len(self._ends))):
+            for name, array in arrays.items():
+                extra = name.split("/")[0] in ("observations", "infos")
+                if len(array) not in (lengths[index], lengths[index] + extra):
+                    yield (
+                        f"episode_{index}/{name} has {len(array)} rows, but {lengths[index]} steps"
+                    )
+
+    def losses(self) -> Iterator[str]:
+        """Flags before the end of an episode, and infos that are no numbers."""
+        early, texts = set(), set()
+        for arrays in self._episodes(0, len(self._ends)):
+            early |= {name for name in self.bookkeeping if arrays[name][:-1].any()}
+            texts |= {name for name, array in arrays.items() if array.dtype.kind not in "biuf"}
+        yield from (f"{name} before the end of an episode" for name in sorted(early))
+        yield from sorted(texts)
 
     @property
     def num_rows(self) -> int:
@@ -146,7 +179,7 @@ class MinariFile(DatasetFile):
                     kept[index] = _arrays_of(next(fresh))
                 except (*DECODE_ERRORS, KeyError) as error:
                     raise ValueError(
-                        f"{self.path}: episode {index} cannot be read: {error}"
+                        f"{self.path}: episode {index} cannot be read: {describe(error)}"
                     ) from error
                 self._keep(index, kept[index])
             yield kept.pop(index)
@@ -197,104 +230,52 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, np.ndarray]]:
         yield from _leaves(f"{name}/{key}", entry)
 
 
-def import_minari(purpose: str) -> Any:
-    """Import minari; raise ImportError naming the extra."""
-    try:
-        import minari
-    except ImportError as error:
-        raise ImportError(
-            f"{purpose} Minari datasets needs: pip install 'hotloop[minari]'"
-        ) from error
-    return minari
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Minari warns about every optional field that a dataset does not have."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        yield
-
-
-def write_minari_folder(
-    path: Path, episodes: Episodes, dataset_id: str, advance: Callable[[int], object]
-) -> None:
-    """Write a new Minari dataset into the folder `path`; `advance` is told the number of steps.
-
-    One observation key ``observation.state`` becomes a Box space, more keys a Dict. Where the
-    observation after the last action is unknown, the last known one is repeated and the metadata
-    says so; unknown rewards, which Minari has no word for, become zeros and the metadata says so.
-    Images are stored as they are, without JPEG.
-    """
-    minari = import_minari("writing")
-    from gymnasium import spaces
-    from minari.data_collector import EpisodeBuffer
-    from minari.dataset.minari_dataset import parse_dataset_id
-    from minari.dataset.minari_storage import MinariStorage
-
-    parse_dataset_id(dataset_id)  # Raises ValueError for an id that Minari would not read.
-    names = {key: key.removeprefix("observation.") for key in episodes.observations}
-    single = list(names.values()) == ["state"]
-
-    def box(array: np.ndarray) -> Any:
-        low, high = (0, 255) if array.dtype == np.uint8 else (-np.inf, np.inf)
-        return spaces.Box(low, high, array.shape[1:], array.dtype.type)
-
-    boxes = {names[key]: box(array) for key, array in episodes.observations.items()}
-    path.joinpath("data").mkdir(parents=True)
-    with _quiet():
-        storage = MinariStorage.new(
-            path / "data",
-            observation_space=boxes["state"] if single else spaces.Dict(boxes),
-            action_space=box(episodes.actions),
-            jpeg_encoding=False,
-        )
-        facts = dict(episodes.metadata)
-        if episodes.final_observations is None:
-            facts["final_observations"] = "repeated from the last step, the source has none"
-        if episodes.rewards is None:
-            facts["rewards_unknown"] = True
-        storage.update_metadata(
-            {
-                "dataset_id": dataset_id,
-                "minari_version": minari.__version__,
-                "hotloop": json.dumps(facts),
-            }
-        )
-        # Minari keeps its file open for as long as this goes on.
-        storage.update_episodes(_buffers(EpisodeBuffer, episodes, names, single, advance))
-
-
-def _buffers(
-    make: Callable[..., Any],
-    episodes: Episodes,
-    names: Mapping[str, str],
-    single: bool,
-    advance: Callable[[int], object],
-) -> Iterator[Any]:
-    """Yield Minari's buffer of each episode, made when the one before is written."""
-    for index, rows in enumerate(episodes.episode_slices):
-        num_steps = rows.stop - rows.start
-        observations = {names[key]: _with_final(episodes, key, index, rows) for key in names}
-        last = np.arange(num_steps) == num_steps - 1
-        unknown = np.zeros(num_steps, np.float32)
-        yield make(
-            observations=observations["state"] if single else observations,
-            actions=np.asarray(episodes.actions[rows]),
-            rewards=unknown if episodes.rewards is None else np.asarray(episodes.rewards[rows]),
-            terminations=last & episodes.terminated[index],
-            truncations=last & ~episodes.terminated[index],
-            infos={name: np.asarray(a[rows]) for name, a in episodes.infos.items()} or None,
-        )
-        advance(num_steps)
-
-
-def _with_final(episodes: Episodes, key: str, index: int, rows: slice) -> np.ndarray:
-    array = np.asarray(episodes.observations[key][rows])
-    final = episodes.final_observations
-    return np.concatenate([array, array[-1:] if final is None else final[key][index : index + 1]])
-
-
 def is_minari_id(name: str) -> bool:
     """Whether a name looks like an id, ``namespace/name-v0``, rather than a path."""
     return re.fullmatch(r"[\w/-]*[\w]-v\d+", name) is not None
+
+
+class MinariFormat(Format):
+    """Folders of Minari's; see the module's text."""
+
+    name = "minari"
+    description = "folder of a Minari dataset, with data/metadata.json, or a Minari id"
+    keeps = frozenset({"terminated", "final_observations", "pictures"})
+    parts = re.compile(r"data/(metadata\.json|main_data\.hdf5|\d+/.*|space.*)|README\.md")
+    is_writable = True
+
+    def recognise(self, path: Path) -> bool:
+        """By ``data/metadata.json``."""
+        return (path / "data" / "metadata.json").is_file()
+
+    def open(self, path: Path, options: Mapping[str, Any], resources: ExitStack) -> MinariFile:
+        """Open a folder."""
+        return MinariFile(path, options, resources)
+
+    def locate(self, name: str) -> Path | None:
+        """The folder of an id such as ``D4RL/door/human-v2``, if it is there."""
+        path = minari_folder() / name
+        return path if is_minari_id(name) and (path / "data").is_dir() else None
+
+    def ids(self) -> list[str]:
+        """Ids of the datasets that are there."""
+        return local_minari_ids()
+
+    def target(self, path: Path) -> Path:
+        """A path, or an id's place in `minari_folder`."""
+        if not path.is_absolute() and not str(path).startswith("."):
+            path = minari_folder() / path
+        if not re.search(r"-v\d+$", path.name):
+            raise ValueError(
+                f"{path}: the name of a Minari dataset ends in its version, e.g. '-v0'"
+            )
+        return path
+
+    def write(self, partial: Path, episodes: Episodes, path: Path, advance: Advance) -> None:
+        """Write a new folder; its id is where `path` is in `minari_folder`, else its name."""
+        root, path = minari_folder().resolve(), path.resolve()
+        name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+        write_minari_folder(partial, episodes, name, advance)
+
+
+FORMAT = MinariFormat()

@@ -1,122 +1,173 @@
-"""The front door to datasets: which format a file or id is of, how it is read and written."""
+"""All formats, and the front door to datasets: which format a path is of, and how it is read."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from dataclasses import asdict
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from ....decoding.plumbing.lfs import is_pointer, pointer_message
+from ....decoding.plumbing.plugins import Registry
 from ..cache import EpisodeCache
-from ..columns import require_path
-from ..decode import Decoding
+from ..columns import naming, require_path
+from ..decode import Allocate, Decoding
 from ..episodes import Episodes
-from ..source import DatasetFile, ReadOptions, open_as
-from .d4rl import D4RL_SUFFIXES, D4rlFile
-from .d4rl_ids import D4RL_FILES, d4rl_path
-from .diffusion_policy import REPLAY_SUFFIXES, ReplayFile
-from .lerobot import LeRobotFile
-from .minari import MinariFile, is_minari_id, local_minari_ids, minari_folder
-from .rlds import RldsFile
-from .robomimic import RobomimicFile
+from ..source import DatasetFile, Wanted, opened
+from .format import Format
 
+_LOG = logging.getLogger(__name__)
 # Decoded data up to this size [bytes] stays in memory; more is decoded into a cache folder.
 MAX_MEMORY = 2**29
+
+FORMATS: Registry[Format] = Registry(
+    group="hotloop.formats",
+    noun="format",
+    included={
+        "zarr": "zarr_buffer:FORMAT",
+        "robomimic": "robomimic:FORMAT",
+        "d4rl": "d4rl:FORMAT",
+        "lerobot": "lerobot.format:FORMAT",
+        "minari": "minari:FORMAT",
+        "rlds": "rlds:FORMAT",
+    },
+    package=__package__ or "",
+)
+
+
+def all_formats() -> dict[str, Format]:
+    """Every format that can be imported, by name; plugins that cannot are told in the log."""
+    found: dict[str, Format] = {}
+    for name in FORMATS.names:
+        try:
+            found[name] = FORMATS.get(name)
+        except ImportError as error:
+            if name not in FORMATS.plugins:
+                raise
+            _LOG.warning("%s", error)
+    return found
 
 
 def read_episodes(
     name: Path | str,
     keys: Mapping[str, str] | None = None,
-    options: ReadOptions | None = None,
+    options: Mapping[str, Any] | None = None,
     *,
+    pictures: bool = False,
+    instruction: bool = False,
     everything: bool = False,
     max_memory: int = MAX_MEMORY,
 ) -> Episodes:
     """Read demonstrations from any known dataset.
 
+    What is left out without being asked for, and what the dataset declares but does not hold, is
+    told in the log.
+
     Args:
-        name: Path of a diffusion_policy ``.zarr``, ``.zarr.zip`` or ``.npz``, of a D4RL or
-            robomimic ``.hdf5``, of a Minari or LeRobotDataset folder; or a D4RL id
-            (``hopper-medium-v2``) or Minari id (``D4RL/door/human-v2``) whose files are there.
+        name: Path of a dataset of any of `FORMATS`, or an id (``hopper-medium-v2``,
+            ``D4RL/door/human-v2``) whose files are there.
         keys: From ``action``, ``reward``, ``observation.*`` and ``info.*`` to columns of the file
-            or ranges of their features, e.g. ``{"observation.goal": "infos/goal", "action":
-            "actions", "observation.state": "observations[:2]"}``. Default: as the format has it.
-        options: What the file does not say itself.
-        everything: Without `keys`, read images and infos too.
+            or some of their features, e.g. ``{"observation.goal": "infos/goal", "action":
+            "actions[0:3,5]", "observation.state": "observations[:2]"}``. Default: as the format
+            has it, without pictures, instructions and infos.
+        options: What the file does not say itself, see `Format.options`.
+        pictures: Without `keys`, read pictures too.
+        instruction: Read what the robot was asked to do as ``observation.instruction``, also where
+            the dataset has it as tasks.
+        everything: Without `keys`, read all that the file has.
         max_memory: Size [bytes] above which arrays are memory-mapped from `cache_root`.
 
     Raises:
         FileNotFoundError: If there is no such file or id; names the nearest ones.
         ValueError: If the format is unknown, or the file is damaged or inconsistent.
     """
-    path = find_dataset(name)
-    options = options or ReadOptions()
-    request = {"keys": dict(keys or {}), "options": asdict(options), "everything": everything}
+    path, wanted = find_dataset(name), Wanted(pictures, instruction, everything)
+    request = {"keys": dict(keys or {}), "options": dict(options or {}), "wanted": vars(wanted)}
     cache = EpisodeCache(path, request)
-    if (cached := cache.load()) is not None:
-        return cached
+    if (episodes := cache.load()) is None:
+        episodes = _read(path, keys, options, wanted, max_memory, cache)
+    for note in episodes.notes:
+        _LOG.warning("%s", note)
+    return episodes
+
+
+def _read(
+    path: Path,
+    keys: Mapping[str, str] | None,
+    options: Mapping[str, Any] | None,
+    wanted: Wanted,
+    max_memory: int,
+    cache: EpisodeCache,
+) -> Episodes:
     facts = {"columns": dict(keys)} if keys else {}
-    with open_as(kind_of(path), path, options) as file:
-        decoding = Decoding(file, file.select(keys, everything=everything))
-        if decoding.num_bytes <= max_memory:
-            return decoding.run(facts)
-        return cache.build(lambda allocate: decoding.run(facts, allocate))
+    with open_dataset(path, options) as file:
+        notes = [f"{path}: {text}" for text in file.absences()]
+        if not keys and (left_out := file.left_out(wanted)):
+            notes.append(_left_out_message(path, file, left_out))
+
+        def decode(allocate: Allocate) -> Episodes:
+            return replace(decoding.run(facts, allocate), notes=tuple(notes))
+
+        decoding = Decoding(file, file.select(keys, wanted))
+        if decoding.num_bytes > max_memory:
+            return cache.build(decode)
+        return decode(lambda key, shape, dtype: np.empty(shape, dtype))
 
 
+def _left_out_message(path: Path, file: DatasetFile, names: list[str]) -> str:
+    pictures = [name for name in names if file.column(name).is_picture]
+    others = [name for name in names if name not in pictures]
+    parts = [f"the pictures of {', '.join(pictures)}"] if pictures else []
+    parts += [f"the texts of {', '.join(others)}"] if others else []
+    return f"{path}: {' and '.join(parts)} are left out; name columns with keys to read them"
+
+
+@contextmanager
 def open_dataset(
-    name: Path | str, options: ReadOptions | None = None
-) -> AbstractContextManager[DatasetFile]:
-    """Open a dataset without decoding anything; errors as in `read_episodes`."""
+    name: Path | str, options: Mapping[str, Any] | None = None
+) -> Iterator[DatasetFile]:
+    """Context of a dataset of which nothing is decoded yet; errors as in `read_episodes`."""
     path = find_dataset(name)
-    return open_as(kind_of(path), path, options or ReadOptions())
+    kind = format_of(path)
+    complete = kind.complete_options(options or {})
+    with ExitStack() as resources:
+        with naming(path, "cannot be opened"):
+            file = kind.open(path, complete, resources)
+        with opened(file, resources):
+            yield file
 
 
 def find_dataset(name: Path | str) -> Path:
-    """Path of a dataset given by path, D4RL id or Minari id; errors as in `read_episodes`."""
+    """Path of a dataset given by path or id; errors as in `read_episodes`."""
     text, path = str(name), Path(name)
     if path.exists():
         return path
-    if text in D4RL_FILES:
-        return d4rl_path(text)
-    if not is_minari_id(text):
-        return require_path(path)
-    if (minari_folder() / text / "data").is_dir():
-        return minari_folder() / text
-    known = [*D4RL_FILES, *local_minari_ids()]
+    formats = all_formats().values()
+    for kind in formats:
+        if (found := kind.locate(text)) is not None:
+            return found
+    known = [known for kind in formats for known in kind.ids()]
     nearest = difflib.get_close_matches(text, known, n=4, cutoff=0.5)
-    raise FileNotFoundError(
-        f"{text!r} is neither a file, nor a D4RL id, nor a Minari dataset in {minari_folder()}; "
-        f"nearest: {', '.join(nearest) or 'none'}"
-    )
+    if nearest and not path.suffix:
+        raise FileNotFoundError(
+            f"{text!r} is neither a file nor the id of a dataset that is there; nearest: "
+            f"{', '.join(nearest)}"
+        )
+    return require_path(path)
 
 
-def kind_of(path: Path) -> type[DatasetFile]:
-    """The format of an existing file or folder; raise ValueError if it is none of ours."""
-    if path.name.endswith(REPLAY_SUFFIXES):
-        return ReplayFile
-    if path.name.endswith(D4RL_SUFFIXES):
-        return RobomimicFile if _has_demonstrations(path) else D4rlFile
-    if (path / "meta" / "info.json").exists():
-        return LeRobotFile
-    if (path / "data" / "metadata.json").exists():
-        return MinariFile
-    if (path / "features.json").exists():
-        return RldsFile
-    suffixes = ", ".join(REPLAY_SUFFIXES + D4RL_SUFFIXES)
-    raise ValueError(
-        f"{path}: unknown dataset suffix {path.suffix!r}; expected one of {suffixes}, a "
-        "LeRobotDataset folder with meta/info.json, a Minari folder with data/metadata.json or an "
-        "RLDS folder with features.json"
-    )
-
-
-def _has_demonstrations(path: Path) -> bool:
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            return "data" in file
-    # Whatever is wrong with the file, its reader says so.
-    except OSError:
-        return False
+def format_of(path: Path) -> Format:
+    """The format of an existing file or folder; raise ValueError if it is none of `FORMATS`."""
+    if is_pointer(path):
+        raise ValueError(pointer_message(path))
+    formats = all_formats()
+    for kind in formats.values():
+        if kind.recognise(path):
+            return kind
+    known = "; ".join(f"{name}: {kind.description}" for name, kind in formats.items())
+    raise ValueError(f"{path}: not a dataset of a known format. These are known: {known}")

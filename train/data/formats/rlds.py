@@ -8,9 +8,8 @@ becomes columns of bytes (`decoding.instruction`), pictures are decoded when the
 from __future__ import annotations
 
 import io
-import json
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from ....decoding.instruction import INSTRUCTION_BYTES, encode_instruction
+from ....decoding.instruction import INSTRUCTION_BYTES, INSTRUCTION_KEY, encode_instruction
+from ....decoding.plumbing.extras import require
 from ..columns import StoredArray
-from ..source import Cuts, DatasetFile, ReadOptions, Selection
+from ..selection import Selection
+from ..source import Cuts, DatasetFile
 from ..tfrecord import Record, find_records, parse_example, read_record
-from .lerobot import import_pillow
+from .format import Format, Option
+from .json_files import read_object
 
 _STEPS, _OBSERVATION = "steps/", "steps/observation/"
 _BOOKKEEPING = ("is_first", "is_last", "is_terminal", "discount", "reward", "action")
@@ -43,13 +45,13 @@ class RldsFile(DatasetFile):
 
     layout = "rlds"
     action_column = "steps/action"
-    takes = ("subset",)
+    bookkeeping = ("steps/is_first", "steps/is_last", "steps/is_terminal")
 
-    def __init__(self, path: Path, options: ReadOptions, resources: ExitStack) -> None:
+    def __init__(self, path: Path, options: Mapping[str, Any], resources: ExitStack) -> None:
         super().__init__(path, options, resources)
-        declared = json.loads((path / "features.json").read_text())
-        self._features = dict(_declared("", declared))
-        pattern = f"*-{options.subset or '*'}.tfrecord*"
+        self._features = dict(_declared("", read_object(path / "features.json")))
+        subset = options["subset"]
+        pattern = f"*-{subset or '*'}.tfrecord*"
         shards = sorted(path.glob(pattern))
         if not shards:
             raise ValueError(f"no shard {pattern}; the folder has {_splits(path)}")
@@ -82,22 +84,53 @@ class RldsFile(DatasetFile):
         keys = {"action": Selection(self.action_column)}
         if f"{_STEPS}reward" in self._features:
             keys["reward"] = Selection(f"{_STEPS}reward")
+        instruction = self._instruction()
         for name, feature in self._features.items():
             short = name.removeprefix(_OBSERVATION)
-            if name.startswith(_OBSERVATION):
+            if name == instruction:
+                keys[INSTRUCTION_KEY] = Selection(name)
+            elif name.startswith(_OBSERVATION) and feature.kind != "text":
                 prefix = "images." if feature.kind == "image" else ""
                 shape = None if feature.kind == "image" else feature.shape or (1,)
                 keys[f"observation.{prefix}{short}"] = Selection(name, shape=shape)
-            elif name.endswith(_INSTRUCTION):
-                keys["observation.instruction"] = Selection(name)
             elif (short := name.removeprefix(_STEPS)) not in _BOOKKEEPING:
                 keys[f"info.{short}"] = Selection(name)
         return keys
 
+    def _instruction(self) -> str | None:
+        """The text that says what to do: ``language_instruction``, or the only one of the steps."""
+        texts = [name for name, feature in self._features.items() if feature.kind == "text"]
+        named = [name for name in texts if name.endswith(_INSTRUCTION)]
+        exact = f"{_STEPS}{_INSTRUCTION}"
+        if exact in texts:
+            return exact
+        return named[0] if len(named) == 1 else (texts[0] if len(texts) == 1 else None)
+
+    def notes(self) -> Iterator[str]:
+        """Which text is the instruction, if there are several."""
+        texts = [name for name, feature in self._features.items() if feature.kind == "text"]
+        if len(texts) > 1:
+            chosen = self._instruction() or "none of them"
+            yield f"of the texts {', '.join(texts)}, the instruction is {chosen}"
+
+    def problems(self) -> Iterator[str]:
+        """Episodes that the metadata count and the shards do not hold, flags out of place."""
+        expected = _declared_episodes(self.path, self.options["subset"])
+        if expected is not None and expected != len(self._records):
+            yield f"dataset_info.json counts {expected} episodes, found {len(self._records)}"
+        for number in range(len(self._records)):
+            flags = self.episode(number)
+            first = flags[f"{_STEPS}is_first"]
+            last = flags.get(f"{_STEPS}is_last", [])
+            if not first[0] or any(first[1:]):
+                yield f"episode {number}: is_first must be set at the first step only"
+            if any(last[:-1]):
+                yield f"episode {number}: is_last is set before the last step"
+
     def metadata(self) -> dict[str, Any]:
         """Name and version of the dataset."""
         info = self.path / "dataset_info.json"
-        stored = json.loads(info.read_text()) if info.exists() else {}
+        stored = read_object(info) if info.exists() else {}
         return {key: stored[key] for key in ("name", "version") if key in stored}
 
     def episode(self, number: int) -> Mapping[str, list[Any]]:
@@ -153,7 +186,7 @@ class _RldsArray:
 
 
 def _picture(encoded: bytes, feature: _Feature, name: str) -> np.ndarray:
-    image = np.asarray(import_pillow("reading").open(io.BytesIO(encoded)))
+    image = np.asarray(require("PIL.Image", "lerobot").open(io.BytesIO(encoded)))
     if image.shape != feature.shape:
         raise ValueError(f"{name!r}: picture of shape {image.shape}, declared {feature.shape}")
     return image
@@ -188,3 +221,33 @@ def _shape(entry: Mapping[str, Any]) -> tuple[int, ...]:
 def _splits(path: Path) -> str:
     found = sorted({file.name for file in path.glob("*.tfrecord*")})
     return ", ".join(found[:4]) or "none"
+
+
+def _declared_episodes(path: Path, subset: str) -> int | None:
+    """Number of episodes that ``dataset_info.json`` counts, None if it does not."""
+    info = path / "dataset_info.json"
+    splits = read_object(info).get("splits") if info.exists() else None
+    lengths: list[int] = []
+    for split in splits if isinstance(splits, list) else ():
+        if isinstance(split, Mapping) and subset in ("", split.get("name")):
+            lengths += [int(length) for length in split.get("shardLengths") or ()]
+    return sum(lengths) if lengths else None
+
+
+class RldsFormat(Format):
+    """Folders of TensorFlow Datasets; see the module's text."""
+
+    name = "rlds"
+    description = "folder of an RLDS dataset, with features.json"
+    options = (Option("subset", "", "one split only, e.g. train"),)
+
+    def recognise(self, path: Path) -> bool:
+        """By ``features.json``."""
+        return (path / "features.json").is_file()
+
+    def open(self, path: Path, options: Mapping[str, Any], resources: ExitStack) -> RldsFile:
+        """Open a folder."""
+        return RldsFile(path, options, resources)
+
+
+FORMAT = RldsFormat()

@@ -3,19 +3,19 @@
 ``data/demo_N`` holds one episode: ``actions`` (in [-1, 1]), ``rewards``, ``dones``, ``obs/KEY`` and
 optionally ``next_obs/KEY``, ``states`` and ``actions_abs``; images are uint8, height x width x
 channels. ``data`` says in the JSON attribute ``env_args`` which environment made it, and
-``mask/NAME`` lists subsets of the demonstrations (Mandlekar et al. 2021). An observation is called
-``observation.KEY`` here, and an episode terminated if its last ``dones`` is set.
+``mask/NAME`` lists subsets of the demonstrations (Mandlekar et al. 2021), which become indices of
+episodes in ``metadata["subsets"]``; texts that are attributes of each demonstration, such as
+``model_file``, become `Episodes.texts`. An observation is called ``observation.KEY`` here, and an
+episode terminated if its last ``dones`` is set; ``dones`` before the end are ``info.dones``.
 
 Files that hotloop writes say in the JSON attribute ``metadata`` of ``data`` where they come from.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,14 @@ import numpy as np
 
 from ..columns import ConcatenatedArray, StoredArray
 from ..episodes import Episodes
-from ..source import Cuts, DatasetFile, ReadOptions, Selection
+from ..following import differs
+from ..robosuite_version import check_robosuite
+from ..selection import Selection
+from ..source import Cuts, DatasetFile
+from .format import Advance, Format, Option
+from .hdf5 import HDF5_SUFFIXES, check_size, is_dataset, json_attribute, top_names
+from .robomimic_write import write_robomimic_file
 
-# robomimic's numbers for the kind of environment: robosuite is 1, Gym is 2.
-_GYM_TYPE = 2
 _DEMO = re.compile(r"demo_(\d+)")
 _NO_INFO = ("actions", "rewards", "dones")
 
@@ -35,9 +39,9 @@ class RobomimicFile(DatasetFile):
     """An open robomimic file; see the module's text."""
 
     layout = "robomimic"
-    takes = ("subset", "absolute_actions", "accept_robosuite")
+    task_column = "task_index"
 
-    def __init__(self, path: Path, options: ReadOptions, resources: ExitStack) -> None:
+    def __init__(self, path: Path, options: Mapping[str, Any], resources: ExitStack) -> None:
         import h5py
 
         super().__init__(path, options, resources)
@@ -61,6 +65,9 @@ class RobomimicFile(DatasetFile):
                 "makes observations from them"
             )
         self._names = tuple(_dataset_names(first))
+        # What `losses` tells of ``next_obs`` is all that there is to tell.
+        following = [name for name in self._names if name.startswith("next_obs/")]
+        self.bookkeeping = ("dones", *following)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -74,6 +81,7 @@ class RobomimicFile(DatasetFile):
             part = group.get(name)
             if part is None:
                 raise ValueError(f"data/{demo} has no {name!r}, unlike the first demonstration")
+            check_size(part)
             num_samples = len(group["actions"]) if "actions" in group else len(part)
             if len(part) != num_samples:
                 raise ValueError(
@@ -100,7 +108,7 @@ class RobomimicFile(DatasetFile):
 
     def default_keys(self) -> dict[str, Selection]:
         """Every observation; ``actions_abs`` as actions if the options ask for them."""
-        actions = "actions_abs" if self.options.absolute_actions else "actions"
+        actions = "actions_abs" if self.options["absolute_actions"] else "actions"
         keys = {"action": Selection(actions)}
         if "rewards" in self.names:
             keys["reward"] = Selection("rewards")
@@ -111,26 +119,54 @@ class RobomimicFile(DatasetFile):
                 keys[f"observation.{name.removeprefix('obs/')}"] = Selection(
                     name, shape=shape or (1,)
                 )
-        infos = [
-            name for name in self.names if "/" not in name and name not in (*_NO_INFO, actions)
-        ]
+        told = {*_NO_INFO, actions}
+        infos = [name for name in self.names if name not in told and "obs/" not in name]
+        infos += ["dones"] if self._is_done_early() else []
         return keys | {f"info.{name}": Selection(name) for name in infos}
+
+    def texts(self) -> dict[str, list[str]]:
+        """Attributes of the demonstrations that are texts, where all of them have them."""
+        names = [
+            name
+            for name, value in next(iter(self._demos.values())).attrs.items()
+            if isinstance(value, str)
+        ]
+        found = {name: [demo.attrs.get(name) for demo in self._demos.values()] for name in names}
+        return {
+            name: texts
+            for name, texts in found.items()
+            if all(isinstance(text, str) for text in texts)
+        }
+
+    def losses(self) -> Iterator[str]:
+        """``next_obs`` without or unlike their ``obs``, and attributes that are no texts."""
+        for name in self.names:
+            if name.startswith("next_obs/"):
+                short = name.removeprefix("next_")
+                if short not in self.names:
+                    yield name
+                elif differs(self.column(short), self.column(name), self.cuts().episode_ends):
+                    yield f"{name}, which differs from {short} one step later"
+        whole = {name for name in self.names if name.startswith("obs/")}
+        covered = {f"obs/{name.removeprefix('next_obs/')}" for name in self.names}
+        if (covered & whole) and (absent := sorted(whole - covered)):
+            yield f"next_obs of the last steps, as {absent[0]} has none"
+        kept = {"num_samples", *self.texts()}
+        attributes = {name for demo in self._demos.values() for name in demo.attrs} - kept
+        yield from (f"attribute {name} of each demonstration" for name in sorted(attributes))
+        others = set(self._file["data"].attrs) - {"metadata", "env_args", "total"}
+        yield from (f"attribute {name} of data" for name in sorted(others))
 
     def metadata(self) -> dict[str, Any]:
         """``env_args``, and what hotloop wrote."""
-        attributes = self._file["data"].attrs
-        found: dict[str, Any] = {}
-        for name in ("metadata", "env_args"):
-            if name in attributes:
-                try:
-                    value = json.loads(attributes[name])
-                except (ValueError, TypeError) as error:
-                    raise ValueError(
-                        f"{self.path}: attribute {name!r} of 'data' is not JSON: {error}"
-                    ) from error
-                found |= value if name == "metadata" else {"env_args": value}
-        if self.options.accept_robosuite:
-            found["accept_robosuite"] = self.options.accept_robosuite
+        data = self._file["data"]
+        found = dict(json_attribute(data, "metadata") or {})
+        if (env_args := json_attribute(data, "env_args")) is not None:
+            found["env_args"] = env_args
+        if self.options["accept_robosuite"]:
+            found["accept_robosuite"] = self.options["accept_robosuite"]
+        if subsets := self._subsets():
+            found["subsets"] = subsets
         return found
 
     def final_rows(self, name: str, cuts: Cuts) -> np.ndarray | None:
@@ -142,16 +178,18 @@ class RobomimicFile(DatasetFile):
     def problems(self) -> Iterator[str]:
         """Subsets that name unknown demonstrations, wrong counts, another robosuite version."""
         data = self._file["data"]
+        demos = {name: group for name, group in data.items() if hasattr(group, "keys")}
         total = data.attrs.get("total")
-        num_steps = sum(len(group["actions"]) for group in data.values() if "actions" in group)
-        if total is not None and int(total) != num_steps:
+        num_steps = sum(len(group["actions"]) for group in demos.values() if "actions" in group)
+        if total is not None and total != num_steps:
             yield f"attribute 'total' of 'data' says {total} steps, but there are {num_steps}"
-        for name, group in data.items():
+        for name, group in demos.items():
             stated = group.attrs.get("num_samples")
             if stated is None:
                 yield f"data/{name} has no attribute 'num_samples', which robomimic needs"
-            elif "actions" in group and int(stated) != len(group["actions"]):
+            elif "actions" in group and stated != len(group["actions"]):
                 yield f"data/{name} says {stated} samples, but has {len(group['actions'])} actions"
+        yield from self._differences()
         for subset in self._file.get("mask", {}):
             unknown = sorted(set(_subset(self._file, subset)) - set(data))
             if unknown:
@@ -161,8 +199,29 @@ class RobomimicFile(DatasetFile):
         except ValueError as error:
             yield str(error)
 
+    def _differences(self) -> Iterator[str]:
+        """Columns that other demonstrations have and the first has not."""
+        for demo, group in self._demos.items():
+            if others := sorted(set(_dataset_names(group)) - set(self.names)):
+                yield f"data/{demo} has {', '.join(others[:3])}, unlike the first demonstration"
+
+    def _subsets(self) -> dict[str, list[int]]:
+        """Episodes of each subset, as far as they are read."""
+        order = {name: index for index, name in enumerate(self._demos)}
+        found = {}
+        for subset in self._file.get("mask", {}):
+            members = [order[name] for name in _subset(self._file, subset) if name in order]
+            if members and not self.options["subset"]:
+                found[subset] = members
+        return found
+
+    def _is_done_early(self) -> bool:
+        if "dones" not in self.names:
+            return False
+        return any("dones" in g and np.asarray(g["dones"][:-1]).any() for g in self._demos.values())
+
     def _chosen_demos(self, data: Any) -> list[str]:
-        subset = self.options.subset
+        subset = self.options["subset"]
         names: list[str] = [name for name in data if _DEMO.fullmatch(name)]
         if subset:
             known = list(self._file.get("mask", {}))
@@ -182,90 +241,48 @@ class RobomimicFile(DatasetFile):
         return np.stack([group[name][-1] for group in self._demos.values()])
 
 
-def check_robosuite(facts: Mapping[str, Any]) -> None:
-    """Refuse to train on a file of another robosuite release than the installed one.
-
-    Controllers and observations changed between minor releases; policies trained across that border
-    succeed never, without any error.
-
-    Args:
-        facts: Metadata of the episodes; what is not from robosuite passes.
-
-    Raises:
-        ValueError: If the versions differ in major or minor number and `accept_robosuite` does not
-            name the file's version.
-    """
-    env_args = facts.get("env_args")
-    if not isinstance(env_args, Mapping) or not (version := env_args.get("env_version")):
-        return
-    # Only robosuite has the number 1; the key is absent in old files.
-    if env_args.get("type", 1) != 1 or facts.get("accept_robosuite") == version:
-        return
-    try:
-        installed = metadata.version("robosuite")
-    except metadata.PackageNotFoundError:
-        return
-    if str(version).split(".")[:2] != installed.split(".")[:2]:
-        raise ValueError(
-            f"{facts.get('source', 'the dataset')} was recorded with robosuite {version}, but "
-            f"{installed} is installed, in which the same actions do something else; install "
-            f"robosuite=={version}, or if `hotloop data replay` succeeds on the file, accept it "
-            f"with accept_robosuite={version}"
-        )
-
-
 def _subset(file: Any, name: str) -> list[str]:
     entries = file["mask"][name][:]
     return [entry.decode() if isinstance(entry, bytes) else str(entry) for entry in entries]
 
 
 def _dataset_names(group: Any) -> Iterator[str]:
-    """Names of the datasets of a demonstration, ``obs/KEY`` included."""
+    """Paths of the datasets of a demonstration, such as ``obs/KEY``."""
     for name, item in group.items():
-        if hasattr(item, "dtype"):
+        if is_dataset(item):
             yield name
-        else:
-            yield from (f"{name}/{key}" for key, inner in item.items() if hasattr(inner, "dtype"))
+        elif hasattr(item, "items"):
+            yield from (f"{name}/{inner}" for inner in _dataset_names(item))
 
 
-def write_robomimic_file(path: Path, episodes: Episodes, advance: Callable[[int], object]) -> None:
-    """Write a new robomimic file; observations are stored without their prefix.
+class RobomimicFormat(Format):
+    """robomimic's HDF5 layout; see the module's text."""
 
-    ``next_obs`` is written where the observation after the last action is known. Without rewards,
-    the file has none: robomimic asks for them only where an algorithm learns from them.
-    """
-    import h5py
+    name = "robomimic"
+    description = "robomimic's .hdf5"
+    suffixes = HDF5_SUFFIXES
+    options = (
+        Option("subset", "", "demonstrations of mask/SUBSET only, e.g. train"),
+        Option("absolute_actions", False, "actions_abs as actions"),
+        Option("accept_robosuite", "", "train on files of this robosuite, though another is here"),
+    )
+    keeps = frozenset({"terminated", "final_observations", "texts", "pictures"})
+    is_writable = True
 
-    facts = dict(episodes.metadata)
-    name = facts.get("env_name") or facts.get("task") or facts.get("source") or "unknown"
-    env_args = facts.pop("env_args", None) or {
-        "env_name": name,
-        "type": _GYM_TYPE,
-        "env_kwargs": {},
-    }
-    with h5py.File(path, "w") as file:
-        data = file.create_group("data")
-        data.attrs["total"] = episodes.num_steps
-        data.attrs["env_args"] = json.dumps(env_args, indent=4)
-        data.attrs["metadata"] = json.dumps(facts)
-        for index, rows in enumerate(episodes.episode_slices):
-            group = data.create_group(f"demo_{index}")
-            group.attrs["num_samples"] = rows.stop - rows.start
-            for column, array in _demonstration(episodes, index, rows).items():
-                group.create_dataset(column, data=array, compression="gzip")
-            advance(rows.stop - rows.start)
+    def recognise(self, path: Path) -> bool:
+        """A file with a group ``data``."""
+        return (
+            path.name.endswith(self.suffixes) and path.is_file() and bool(top_names(path, "data"))
+        )
+
+    def open(self, path: Path, options: Mapping[str, Any], resources: ExitStack) -> RobomimicFile:
+        """Open a file."""
+        return RobomimicFile(path, options, resources)
+
+    def write(self, partial: Path, episodes: Episodes, path: Path, advance: Advance) -> None:
+        """Write a new file; observations are stored without their prefix."""
+        del path
+        write_robomimic_file(partial, episodes, advance)
 
 
-def _demonstration(episodes: Episodes, index: int, rows: slice) -> dict[str, np.ndarray]:
-    dones = np.zeros(rows.stop - rows.start, np.int64)
-    dones[-1] = episodes.terminated[index]
-    columns = {"actions": episodes.actions[rows], "dones": dones}
-    if episodes.rewards is not None:
-        columns["rewards"] = episodes.rewards[rows]
-    for key, array in episodes.observations.items():
-        name = key.removeprefix("observation.")
-        columns[f"obs/{name}"] = array[rows]
-        if episodes.final_observations is not None:
-            last = episodes.final_observations[key][index : index + 1]
-            columns[f"next_obs/{name}"] = np.concatenate([array[rows][1:], last])
-    return columns | {name: array[rows] for name, array in episodes.infos.items()}
+FORMAT = RobomimicFormat()

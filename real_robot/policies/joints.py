@@ -1,0 +1,196 @@
+"""Any policy whose actions are joint positions, on any robot."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from ...decoding import Policy
+from ...decoding.instruction import INSTRUCTION_KEY, encode_instruction
+from ..cameras.camera import Picture
+from ..config import PolicyOptions, RobotConfig
+from ..core.trajectory import Chunk
+from .control_steps import ControlSteps
+from .joint_map import JointMap, map_joints
+from .protocol import Snapshot
+
+STATE_KEY, SENSORS_KEY = "observation.state", "observation.environment_state"
+# What a planner was rewarded with: nobody rewards a robot, so it goes on asking for what it asked.
+REWARD_KEY = "reward"
+# From a snapshot to one observation.
+Reader = Callable[[Snapshot], np.ndarray]
+
+
+class JointPolicy:
+    """Runs a policy that reads joint positions, pictures and an instruction on a robot.
+
+    Args:
+        policy: Its actions are joint positions.
+        joints: Which of its numbers is which joint.
+        readers: How each of its observations is read from a snapshot.
+        cameras: Cameras whose pictures the readers need.
+        latency: Control steps between an observation and the first action planned from it.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        joints: JointMap,
+        readers: Mapping[str, Reader],
+        cameras: tuple[str, ...] = (),
+        latency: int = 0,
+    ) -> None:
+        self.period, self.cameras = policy.action_spec.dt, cameras
+        self._joints, self._readers = joints, readers
+        self._steps = ControlSteps(policy, latency)
+
+    def reset(self, seed: int) -> None:
+        """Start an episode."""
+        self._steps.reset(seed)
+
+    def plan(self, snapshot: Snapshot) -> Chunk | None:
+        """Joint positions for the next moments, as far as they are planned and valid.
+
+        Returns:
+            None if there is nothing to send: no action is ready, or the next is not due.
+        """
+        frame = {key: read(snapshot) for key, read in self._readers.items()}
+        actions = self._steps.act(snapshot.time, frame)
+        if actions is None:
+            return None
+        return snapshot.chunk(self._steps.due(actions), self._joints.to_robot(actions.actions[0]))
+
+    def try_out(self, snapshot: Snapshot) -> float:
+        """Plan twice from the same snapshot; return how long the second plan took [s].
+
+        What does not fit together shows here, before a robot moves, and the first plan, which
+        takes longer than the others, is over.
+        """
+        self.reset(0)
+        duration, time = 0.0, 0.0
+        while self._steps.num_plans < 2:
+            began = perf_counter()
+            self.plan(snapshot._replace(time=time))
+            duration, time = perf_counter() - began, time + self.period
+        return duration
+
+
+def on_joints(policy: Policy, robot: RobotConfig, options: PolicyOptions) -> JointPolicy:
+    """Connect a policy whose actions are joint positions with a robot, and try it out.
+
+    Args:
+        policy: The policy.
+        robot: Its joints, cameras and limits are compared with the policy.
+        options: ``latency``, by default 1, ``instruction``, ``units`` and ``given`` are read.
+
+    Raises:
+        ValueError: If the policy and the robot do not fit each other.
+    """
+    latency = 1 if options.latency is None else options.latency
+    joints = map_joints(policy.action_spec, robot, options.units)
+    shapes = {key: tuple(shape) for key, shape in policy.observation_spec.shapes.items()}
+    _check_read(shapes, options)
+    readers = {
+        key: make_reader(key, shape, robot, joints, options) for key, shape in shapes.items()
+    }
+    cameras = tuple(_camera_name(key) for key, shape in shapes.items() if len(shape) == 3)
+    made = JointPolicy(policy, joints, readers, cameras, latency)
+    duration = made.try_out(_standing_still(robot, shapes))
+    if duration > (latency + 1) * made.period:
+        needed = int(np.ceil(duration / made.period))
+        print(
+            f"hotloop: policy: a plan takes {duration:.3f} s, {needed} control steps; latency="
+            f"{needed} lets the robot go on while it plans",
+            file=sys.stderr,
+            flush=True,
+        )
+    return made
+
+
+def _check_read(shapes: Mapping[str, tuple[int, ...]], options: PolicyOptions) -> None:
+    """Raise ValueError for what was given and nobody reads."""
+    if options.instruction and INSTRUCTION_KEY not in shapes:
+        raise ValueError(
+            f"the checkpoint follows no instruction, it reads {sorted(shapes)}; leave out "
+            f"instruction={options.instruction!r}"
+        )
+    names = {key.removeprefix("observation.") for key in shapes}
+    if unknown := sorted(set(options.given) - names):
+        raise ValueError(
+            f"given.{unknown[0]} is read by nobody; the checkpoint reads {sorted(names)}"
+        )
+
+
+def _camera_name(key: str) -> str:
+    """Camera of ``observation.images.NAME``."""
+    return key.rpartition(".")[2]
+
+
+def make_reader(
+    key: str, shape: tuple[int, ...], robot: RobotConfig, joints: JointMap, options: PolicyOptions
+) -> Reader:
+    """How an observation of the policy is read from a snapshot.
+
+    Raises:
+        ValueError: If it cannot be; the message says what would have to be given.
+    """
+    name = key.removeprefix("observation.")
+    if key == STATE_KEY:
+        if shape != (len(joints.order),):
+            raise ValueError(
+                f"the checkpoint reads {key!r} of shape {shape}, robot {robot.name} has "
+                f"{len(joints.order)} joint positions"
+            )
+        return lambda snapshot: joints.to_policy(snapshot.position).astype(np.float32)
+    if key == INSTRUCTION_KEY:
+        if not options.instruction:
+            raise ValueError("the checkpoint follows instructions; give one: instruction='...'")
+        text = encode_instruction(options.instruction, shape[0])
+        return lambda snapshot: text
+    if len(shape) == 3:
+        return _picture_reader(key, shape, robot)
+    if name in options.given or key == REWARD_KEY:
+        value = np.asarray(options.given.get(name, np.zeros(shape)), np.float32)
+        if value.shape != shape:
+            raise ValueError(f"given.{name} must have shape {shape}, got {value.shape}")
+        return lambda snapshot: value
+    if key == SENSORS_KEY:
+        return lambda snapshot: snapshot.sensors.astype(np.float32)
+    raise ValueError(
+        f"the checkpoint reads {key!r} of shape {shape}, which a robot does not measure; if it "
+        f"does not change, give it: given.{name}=[...]"
+    )
+
+
+def _picture_reader(key: str, shape: tuple[int, ...], robot: RobotConfig) -> Reader:
+    name = _camera_name(key)
+    if name not in robot.cameras:
+        raise ValueError(
+            f"the checkpoint reads {key!r}, robot {robot.name} has no camera {name!r} but "
+            f"{sorted(robot.cameras)}; add it: robot.cameras.{name}.driver=opencv "
+            f"robot.cameras.{name}.size=[{shape[0]},{shape[1]}]"
+        )
+    size = (*robot.cameras[name].size, 3)
+    if size != shape:
+        raise ValueError(
+            f"the checkpoint reads {key!r} of shape {shape}, camera {name!r} gives {size}; set "
+            f"robot.cameras.{name}.size=[{shape[0]},{shape[1]}]"
+        )
+    return lambda snapshot: snapshot.pictures[name].image
+
+
+def _standing_still(robot: RobotConfig, shapes: Mapping[str, tuple[int, ...]]) -> Snapshot:
+    """A snapshot to try a policy out on: the middle of each joint's range, and black pictures."""
+    limits = robot.control.limits.arrays
+    middle = (limits.low + limits.high) / 2
+    pictures = {
+        _camera_name(key): Picture(0.0, np.zeros(shape, np.uint8))
+        for key, shape in shapes.items()
+        if len(shape) == 3
+    }
+    sensors: Any = np.zeros(shapes.get(SENSORS_KEY, 0))
+    return Snapshot(0.0, middle, np.zeros_like(middle), sensors, pictures)

@@ -1,0 +1,108 @@
+"""The policy side of the control loop: a snapshot of the robot in, a chunk of waypoints out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..cameras.camera import Picture
+from ..config import PolicyOptions, RobotConfig
+from ..core.limits import Vector
+from ..core.trajectory import Chunk
+
+if TYPE_CHECKING:
+    from ..logs.reader import ControlLog
+
+
+class Snapshot(NamedTuple):
+    """The robot at one instant, and the newest pictures.
+
+    Attributes:
+        time: When it was measured [s], on the control loop's clock.
+        position: Joint positions, shape (D,).
+        velocity: Joint velocities, shape (D,).
+        sensors: Further numbers of the robot's back-end, shape (S,).
+        pictures: Newest picture of each camera that the policy reads, by name.
+        sequence: Number of the chunk that is to be planned from it, rising.
+    """
+
+    time: float
+    position: Vector
+    velocity: Vector
+    sensors: Vector
+    pictures: Mapping[str, Picture] = MappingProxyType({})
+    sequence: int = 0
+
+    @property
+    def observed_at(self) -> float:
+        """When the oldest thing in it was measured [s].
+
+        A chunk is as old as that: the loop refuses a chunk from a stale picture as it refuses one
+        from a stale measurement.
+        """
+        return min([self.time, *(picture.time for picture in self.pictures.values())])
+
+    def chunk(self, times: NDArray[np.floating], waypoints: NDArray[np.floating]) -> Chunk:
+        """The chunk of these waypoints, planned from this snapshot.
+
+        Args:
+            times: When to be at each waypoint [s], on the control loop's clock, rising, shape (H,).
+            waypoints: Joint positions, shape (H, D).
+        """
+        rows = np.asarray(waypoints, np.float64)
+        return Chunk(self.sequence, self.observed_at, np.asarray(times, np.float64), rows)
+
+
+class RobotPolicy(Protocol):
+    """Plans joint waypoints, in a process of its own."""
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Cameras whose pictures it reads, mostly none."""
+        ...
+
+    @property
+    def period(self) -> float:
+        """Time between two plans [s]."""
+        ...
+
+    def reset(self, seed: int) -> None:
+        """Start an episode."""
+        ...
+
+    def plan(self, snapshot: Snapshot) -> Chunk | None:
+        """Plan from what the robot measured; None if there is nothing to send."""
+        ...
+
+
+RobotPolicyFactory = Callable[[RobotConfig, PolicyOptions], RobotPolicy]
+
+
+@dataclass(frozen=True)
+class PolicyKind:
+    """What the name of a robot policy stands for; a mere factory stands for `PolicyKind(factory)`.
+
+    Attributes:
+        make: Builds the policy, in the policy's own process; raises ValueError if it does not fit
+            the robot, and then nothing moves.
+        settings: Fields of `PolicyOptions` that it reads; others may then not be given, and one
+            that reads ``checkpoint`` needs one. None if it says nothing about them.
+        prepare: Takes the robot and the run's seed before anything starts: it may check what the
+            run will need, and set the scene of a simulated robot.
+        score: How good a run was, from its log.
+    """
+
+    make: RobotPolicyFactory
+    settings: tuple[str, ...] | None = None
+    prepare: Callable[[RobotConfig, int], RobotConfig] | None = None
+    score: Callable[[ControlLog], float] | None = None
+
+    @property
+    def path(self) -> str:
+        """Where the policy process finds `make`: ``module:Name``."""
+        return f"{self.make.__module__}:{self.make.__name__}"

@@ -1,0 +1,68 @@
+"""What the documents say: their examples run, their links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [
+    ROOT / "README.md",
+    *sorted(ROOT.glob("*/README.md")),
+    ROOT / "tests" / "benchmarks" / "README.md",
+    *sorted((ROOT / ".github").glob("*.md")),
+]
+EXAMPLES = sorted((ROOT / "tests" / "examples").glob("*.py"))
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    """The fenced code blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def named(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+PYTHON = [
+    pytest.param(block, id=f"{named(document)}-{index}")
+    for document in DOCUMENTS
+    for index, block in enumerate(blocks(document, "python"))
+]
+
+
+def run(code: list[str], folder: Path) -> None:
+    process = subprocess.run(
+        [sys.executable, "-W", "error::DeprecationWarning:__main__", *code],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+
+
+@pytest.mark.parametrize("block", PYTHON)
+def test_an_example_in_a_document_runs(block: str, tmp_path: Path) -> None:
+    run(["-c", block], tmp_path)
+
+
+@pytest.mark.parametrize("script", EXAMPLES, ids=named)
+def test_an_example_script_runs_in_an_empty_folder(script: Path, tmp_path: Path) -> None:
+    run([str(script)], tmp_path)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_a_link_within_the_repository_leads_somewhere(document: Path) -> None:
+    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text())
+    assert [target for target in targets if not (document.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("folder", ["decoding", "envs", "policies", "real_robot", "train"])
+def test_a_folder_page_has_contract_example_and_what_to_touch(folder: str) -> None:
+    page = ROOT / folder / "README.md"
+    assert "## To add one, touch these" in page.read_text()
+    assert blocks(page, "python")

@@ -1,0 +1,86 @@
+"""Policies that `hotloop control` knows by name, and checkpoints on robots."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from ...decoding import Policy
+from ...decoding.plumbing.plugins import Registry
+from ...policies.checkpoint import Checkpoint, load_checkpoint
+from ...real_robot.config import ControlConfig, PolicyOptions, RobotConfig
+from ...real_robot.policies.joints import on_joints
+from ...real_robot.policies.protocol import PolicyKind, RobotPolicy, RobotPolicyFactory
+
+ROBOT_POLICIES: Registry[PolicyKind | RobotPolicyFactory] = Registry(
+    "hotloop.robot_policies",
+    "robot policy",
+    {
+        "joints": "robot_policies:JOINTS",
+        "reach": "..real_robot.policies.reach:REACH",
+        "table": "table_policy:TABLE",
+    },
+    __package__ or "",
+)
+
+
+def policy_kind(config: ControlConfig) -> PolicyKind:
+    """What a run's policy is.
+
+    Raises:
+        ValueError: If the policy is unknown, needs a checkpoint, or does not read a setting that
+            was given.
+        ImportError: If it is a plugin or ``module:Name`` that cannot be imported.
+    """
+    name = config.policy or ("joints" if config.checkpoint else "reach")
+    found = ROBOT_POLICIES.get(name)
+    kind = found if isinstance(found, PolicyKind) else PolicyKind(found)
+    if kind.settings is not None:
+        _check_settings(name, kind.settings, config.policy_options)
+    return kind
+
+
+def _check_settings(name: str, settings: tuple[str, ...], options: PolicyOptions) -> None:
+    """Raise ValueError for settings that the policy does not read, and for one that it lacks."""
+    if "checkpoint" not in settings and options.checkpoint:
+        raise ValueError(f"policy {name} runs no checkpoint; leave policy={name} out")
+    if "checkpoint" in settings and not options.checkpoint:
+        raise ValueError(f"the {name} policy needs a checkpoint, e.g. checkpoint=outputs/run")
+    default = PolicyOptions()
+    for field in fields(options):
+        given = getattr(options, field.name)
+        if field.name not in settings and given != getattr(default, field.name):
+            raise ValueError(
+                f"policy {name} does not read the setting {field.name}, got {given!r}; it reads "
+                f"{', '.join(settings) or 'none'}"
+            )
+
+
+def load_for_robot(options: PolicyOptions) -> tuple[Checkpoint, Policy]:
+    """Load the checkpoint that a policy process is to run, and its policy.
+
+    Raises:
+        ValueError: If it is damaged or the sampling choices do not fit it.
+        FileNotFoundError: If there is none.
+    """
+    import torch
+
+    # The control loop beside it needs a core for itself.
+    torch.set_num_threads(1)
+    checkpoint = load_checkpoint(options.checkpoint)
+    return checkpoint, checkpoint.policy(options.sampling)
+
+
+def make_joint_policy(robot: RobotConfig, options: PolicyOptions) -> RobotPolicy:
+    """Build the policy of any checkpoint whose actions are joint positions.
+
+    Raises:
+        ValueError: If the checkpoint and the robot do not fit each other.
+    """
+    _, policy = load_for_robot(options)
+    return on_joints(policy, robot, options)
+
+
+JOINTS = PolicyKind(
+    make_joint_policy,
+    settings=("checkpoint", "sampling", "latency", "instruction", "units", "given"),
+)

@@ -1,0 +1,57 @@
+"""What is distilled from a teacher: one dataclass per way of doing it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .checks import at_least, shares
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """Distillation of a teacher; all that is to be set for planners and token policies.
+
+    Attributes:
+        teacher: Checkpoint to distil, by name or path; empty trains from demonstrations alone.
+    """
+
+    teacher: str = ""
+
+
+@dataclass(frozen=True)
+class JumpDistillConfig(DistillConfig):
+    """Distillation of a streaming policy's control step into few network calls.
+
+    Attributes:
+        calls_per_step: Numbers of network calls that the student learns.
+        teacher_steps: Steps of the teacher's integration of one jump.
+        denoising: Share of samples that train ordinary denoising.
+        start: Share of samples that train the start buffer's jumps.
+        visited: Share of samples from buffers that the student itself produced.
+        num_visits: Rollouts per ladder whose buffers are kept at each refresh; the latencies that
+            the model knows share them.
+        refresh_every: Steps between two refreshes.
+    """
+
+    calls_per_step: tuple[int, ...] = (1, 2)
+    teacher_steps: int = 5
+    denoising: float = 0.2
+    start: float = 0.15
+    visited: float = 0.4
+    num_visits: int = 1024
+    refresh_every: int = 500
+
+    def __post_init__(self) -> None:
+        """Reject numbers that are none."""
+        if not self.calls_per_step:
+            raise ValueError("distill.calls_per_step must name at least one number of calls")
+        at_least(1, distill__calls_per_step=min(self.calls_per_step))
+        at_least(1, distill__teacher_steps=self.teacher_steps)
+        at_least(1, distill__num_visits=self.num_visits, distill__refresh_every=self.refresh_every)
+        shares(distill__denoising=self.denoising, distill__start=self.start)
+        shares(distill__visited=self.visited)
+        if self.denoising + self.start + self.visited > 1:
+            raise ValueError(
+                "distill: shares must sum to at most 1, got "
+                f"denoising {self.denoising}, start {self.start} and visited {self.visited}"
+            )

@@ -1,0 +1,113 @@
+"""Configuration of evaluations and of latency measurements."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+from .checks import at_least
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """Which episodes an evaluation runs.
+
+    Attributes:
+        n_episodes: Number of episodes.
+        seed: Seed of the first episode; episode i uses seed + i.
+        batch_size: Environments side by side.
+        latency: Injected control steps between an observation and its first action.
+        videos: Episodes recorded to ``video.mp4``.
+    """
+
+    n_episodes: int = 50
+    seed: int = 100_000
+    batch_size: int = 50
+    latency: int = 0
+    videos: int = 0
+
+    def __post_init__(self) -> None:
+        """Reject numbers that are none."""
+        at_least(1, eval__n_episodes=self.n_episodes, eval__batch_size=self.batch_size)
+        at_least(0, eval__seed=self.seed, eval__latency=self.latency, eval__videos=self.videos)
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """One evaluation; what is null stays as the checkpoint has it.
+
+    Attributes:
+        task: Environment; the one that the checkpoint was trained for by default.
+        sampling: Sampling choices of the checkpoint's kind, e.g. ``sampling.calls_per_step=1``;
+            what is not given stays as the checkpoint has it.
+        engine: eager, compile, onnx, openvino or cuda-graph.
+        eval: Episodes.
+        compare: Another checkpoint, evaluated on the same episodes and compared pair by pair.
+        num_threads: CPU threads.
+        output_dir: Folder of ``eval_info.json``; printed only when empty.
+    """
+
+    task: str | None = None
+    sampling: dict[str, Any] = field(default_factory=dict)
+    engine: str = "eager"
+    eval: EvalOptions = field(default_factory=EvalOptions)
+    compare: str | None = None
+    num_threads: int = 1
+    output_dir: str = ""
+
+    def __post_init__(self) -> None:
+        """Reject numbers that are none."""
+        at_least(1, num_threads=self.num_threads)
+
+    @staticmethod
+    def explain(key: str) -> str:
+        """Say where a sampling choice is written, if `key` is one."""
+        return explain_sampling(key)
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """One latency measurement.
+
+    Attributes:
+        engines: Engines to time; all that this machine can run by default.
+        threads: CPU threads; each number is measured in a process of its own.
+        steps: Planning control steps per row, fewer for slow policies.
+        calls: ``calls_per_step`` of the rows; 0 means every level (N for DP, N / h for SDP). By
+            default 100 (DDPM), 10, 4, 2 and 1 for DP, and 0, 2 and 1 for SDP. Early exits of VLA,
+            by default 4, 2 and 1 beside the other decoders. A row's number of calls is that of all
+            network calls of a plan, a planner's drafter included.
+        sampling: Sampling choices for all rows, e.g. ``sampling.num_execute=1``.
+        output: JSON file to write; printed only when empty.
+    """
+
+    engines: tuple[str, ...] = ()
+    threads: tuple[int, ...] = (1,)
+    steps: int = 400
+    calls: tuple[int, ...] = ()
+    sampling: dict[str, Any] = field(default_factory=dict)
+    output: str = ""
+
+    def __post_init__(self) -> None:
+        """Reject numbers that are none."""
+        if not self.threads or min(self.threads) < 1:
+            raise ValueError(f"threads must be positive numbers, got {list(self.threads)}")
+        at_least(1, steps=self.steps)
+        at_least(0, calls=min(self.calls, default=0))
+
+    @staticmethod
+    def explain(key: str) -> str:
+        """Say where a sampling choice is written, if `key` is one."""
+        return explain_sampling(key)
+
+
+def explain_sampling(key: str) -> str:
+    """The right spelling of a sampling choice that is given without its key; else nothing."""
+    from ..families import sampling_names
+
+    names = sampling_names()
+    if key.partition(".")[0] in names:
+        return f"{key}: sampling choices are given under one key; write sampling.{key}=…"
+    near = get_close_matches(key, names, n=1, cutoff=0.8)
+    return f"unknown key {key!r}; did you mean sampling.{near[0]}?" if near else ""

@@ -1,0 +1,75 @@
+"""What the formats in HDF5 files share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+HDF5_SUFFIXES = (".hdf5", ".h5")
+# A dataset that declares so many times more bytes than are stored for it is damaged; no filter of
+# HDF5 packs numbers that tightly.
+_MOST_PACKED, _SLACK = 1100, 2**24
+
+
+def is_dataset(item: object) -> bool:
+    """Whether an item is an array, rather than a group or a link that leads nowhere."""
+    import h5py
+
+    return isinstance(item, h5py.Dataset)
+
+
+def check_size(dataset: Any) -> None:
+    """Raise ValueError if a dataset declares far more numbers than the file holds."""
+    stored = dataset.id.get_storage_size()
+    if dataset.nbytes > _MOST_PACKED * stored + _SLACK:
+        raise ValueError(
+            f"the file declares an array of shape {dataset.shape}, but holds {stored} bytes of it"
+        )
+
+
+def top_names(source: Any, group: str) -> list[str]:
+    """Paths of everything in a group of an open file, or of one that is opened for this.
+
+    Returns:
+        ``GROUP/NAME`` and, below, ``GROUP/NAME/...``; nothing if there is no such group or the
+        file cannot be opened, which its reader then says.
+    """
+    import h5py
+
+    if isinstance(source, Path):
+        try:
+            with h5py.File(source, "r") as file:
+                return top_names(file, group)
+        except (OSError, RuntimeError, KeyError):
+            return []
+    found = source.get(group)
+    return list(_below(group, found)) if isinstance(found, h5py.Group) else []
+
+
+def _below(prefix: str, group: Any) -> Iterator[str]:
+    yield prefix
+    for name, item in group.items():
+        if hasattr(item, "items"):
+            yield from _below(f"{prefix}/{name}", item)
+        elif getattr(item, "shape", ()) != ():
+            yield f"{prefix}/{name}"
+
+
+def json_attribute(item: Any, name: str) -> dict[str, Any] | None:
+    """A JSON object in an attribute; None if there is none or it is null.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    text = item.attrs.get(name)
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"attribute {name!r} is not JSON: {str(text)[:200]!r}") from error
+    if value is not None and not isinstance(value, dict):
+        raise ValueError(f"attribute {name!r} must be a JSON object, found {str(value)[:200]}")
+    return value

@@ -1,0 +1,70 @@
+"""Which features of a column are read, and the text that says so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .columns import Column
+
+_SELECTOR = re.compile(r"(?P<name>[^\[\]]+)(\[(?P<parts>[\d:,\s]+)\])?")
+_FORM = "column selector must look like 'state', 'state[0:2]' or 'state[0:2,5]'"
+_PART = re.compile(r"(?P<start>\d*)(?P<range>:)?(?P<stop>\d*)")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A column, or some of its features, under the name that hotloop gives it.
+
+    Attributes:
+        column: Name in the file.
+        features: Which numbers of the flattened step, in this order; None for all.
+        shape: Shape of a step; None flattens what is not a picture.
+    """
+
+    column: str
+    features: tuple[int, ...] | None = None
+    shape: tuple[int, ...] | None = None
+
+
+def parse_selector(selector: str, path: Path, open_column: Callable[[str], Column]) -> Selection:
+    """Read a selector: ``"state"`` is a column, ``"state[:2,5]"`` some of its features.
+
+    Args:
+        selector: Name of a column, and in brackets features and ranges of them, in any order.
+        path: The dataset, for messages.
+        open_column: Opens a column, or raises ValueError.
+
+    Raises:
+        ValueError: If the column or a feature does not exist, or is chosen twice.
+    """
+    match = _SELECTOR.fullmatch(selector)
+    if match is None:
+        raise ValueError(f"{path}: {_FORM}, got {selector!r}")
+    column = open_column(match["name"])
+    if match["parts"] is None:
+        return Selection(column.name)
+    features: list[int] = []
+    for text in match["parts"].split(","):
+        features += _features(text.strip(), column, selector)
+    if len(set(features)) != len(features):
+        raise ValueError(f"{path}: {selector!r} takes a feature twice")
+    whole = features == list(range(column.num_features))
+    return Selection(column.name, None if whole else tuple(features))
+
+
+def _features(text: str, column: Column, selector: str) -> range:
+    """Features of one part, such as ``5``, ``:2`` or ``3:``."""
+    match = _PART.fullmatch(text)
+    if match is None or not (match["range"] or match["start"]):
+        raise ValueError(f"{column.path}: {_FORM}, got {selector!r}")
+    start = int(match["start"] or 0)
+    stop = int(match["stop"] or column.num_features) if match["range"] else start + 1
+    if not 0 <= start < stop <= column.num_features:
+        raise ValueError(
+            f"{column.path}: {selector!r} is out of range, column {column.name!r} has "
+            f"{column.num_features} features"
+        )
+    return range(start, stop)

@@ -1,0 +1,70 @@
+"""Evaluation of a checkpoint in its simulator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ..envs.registry import make_task
+from ..envs.rollout import Evaluation
+from ..envs.rollout import evaluate as run_episodes
+from ..envs.task import Task
+from ..envs.video import Video
+from ..policies.checkpoint import Checkpoint, load_checkpoint
+from .config.evaluation import EvalConfig
+from .config.sampling import sampled_policy
+from .training import RECORDED
+
+DEFAULTS = EvalConfig()
+
+
+def evaluate(name_or_path: str | Path, config: EvalConfig = DEFAULTS) -> Evaluation:
+    """Run a checkpoint in its simulator, over many seeds.
+
+    Args:
+        name_or_path: An included checkpoint, a checkpoint's folder, or a run's.
+        config: Episodes, sampling choices and engine; with ``eval.videos`` a ``video.mp4`` is
+            written to ``output_dir``.
+
+    Returns:
+        Score and success of every episode, see `hotloop.envs.summary`.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        ValueError: If a sampling choice is unknown, or no simulator belongs to the checkpoint.
+        ImportError: If the simulator is not installed.
+    """
+    torch.set_num_threads(config.num_threads)
+    checkpoint = load_checkpoint(name_or_path)
+    task = task_of(checkpoint, str(name_or_path), config)
+    policy = sampled_policy(checkpoint, config.sampling, config.engine)
+    options, video = config.eval, None
+    if options.videos:
+        video = Video(Path(config.output_dir or ".") / "video.mp4", options.videos)
+    return run_episodes(
+        policy,
+        task,
+        range(options.seed, options.seed + options.n_episodes),
+        options.batch_size,
+        latency=options.latency,
+        progress=Path(name_or_path).name,
+        video=video,
+    )
+
+
+def task_of(checkpoint: Checkpoint, name: str, config: EvalConfig) -> Task:
+    """The task that an evaluation runs: the one that is chosen, or the checkpoint's own.
+
+    Raises:
+        ValueError: If no simulator belongs to it.
+    """
+    task = config.task or str(checkpoint.provenance.get("task") or "")
+    if task == RECORDED:
+        raise ValueError(
+            f"{name} was trained on recordings of a robot, to which no simulator belongs; run it "
+            f"with `hotloop control robot=… checkpoint={name}`, or name one with task=NAME"
+        )
+    if not task:
+        raise ValueError(f"{name} does not say which task it was trained for; name it with task=…")
+    return make_task(task)
