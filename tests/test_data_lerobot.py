@@ -205,7 +205,8 @@ def test_a_feature_without_a_column_is_named(folder):
 def test_a_truncated_parquet_file_is_named(folder):
     path = folder / "data/chunk-000/file-000.parquet"
     path.write_bytes(path.read_bytes()[:-20])
-    assert_error("cannot be opened: ", folder)
+    with pytest.raises(ValueError, match=re.escape(f"{path}: cannot be opened: ")):
+        read_episodes(folder)
 
 
 def test_frames_without_a_place_in_the_metadata_are_named(folder):
@@ -218,3 +219,39 @@ def test_frames_without_a_place_in_the_metadata_are_named(folder):
 def test_missing_statistics_are_a_problem(folder):
     (folder / "meta/stats.json").unlink()
     assert inspect_dataset(folder).problems == ("meta/stats.json is missing",)
+
+
+@pytest.mark.parametrize("part", ["info.json", "stats.json", "tasks.parquet", "episodes"])
+def test_a_pointer_in_place_of_metadata_is_named(folder, part):
+    path = folder / "meta" / (f"{part}/chunk-000/file-000.parquet" if part == "episodes" else part)
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12\n")
+    problems = inspect_dataset(folder).problems
+    assert any(str(path.relative_to(folder)) in p and "git lfs pull" in p for p in problems)
+
+
+@pytest.mark.parametrize("name", ["meta/tasks.parquet", "data/chunk-000/file-000.parquet"])
+def test_damaged_parquet_is_named(folder, name):
+    (folder / name).write_bytes(b"")
+    assert any(name in problem for problem in inspect_dataset(folder).problems)
+
+
+def test_json_may_begin_with_a_byte_order_mark(folder):
+    path = folder / "meta/info.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert not inspect_dataset(folder).problems
+
+
+@pytest.mark.parametrize("splits", [{"train": "0:9"}, {"train": "a:b"}, {"train": "2:1"}, [1]])
+def test_splits_are_ranges_of_the_episodes(folder, splits):
+    change_info(folder, splits=splits)
+    assert any("split" in problem for problem in inspect_dataset(folder).problems)
+
+
+@pytest.mark.parametrize("entry", [{"mean": [0, 0, 0, 0, 0]}, {"std": "x"}])
+def test_statistics_have_the_size_of_their_feature(folder, entry):
+    path = folder / "meta/stats.json"
+    stats = json.loads(path.read_text())
+    stats["observation.state"] |= entry
+    path.write_text(json.dumps(stats))
+    (problem,) = inspect_dataset(folder).problems
+    assert f"the {next(iter(entry))} of the 4 numbers of 'observation.state'" in problem

@@ -229,3 +229,25 @@ def test_another_robosuite_release_is_refused_before_training(tmp_path, monkeypa
 def test_the_same_release_and_other_simulators_pass(monkeypatch, env_args):
     monkeypatch.setattr(metadata, "version", lambda name: {"robosuite": "1.5.1"}[name])
     check_robosuite({"env_args": env_args})
+
+
+@pytest.mark.parametrize("frequency", [0, -5, "fast"])
+def test_a_control_frequency_is_a_number_above_zero(tmp_path, frequency):
+    env_args = {"env_name": "Lift", "type": 1, "env_kwargs": {"control_freq": frequency}}
+    problems = inspect_dataset(write_file(tmp_path / "a.hdf5", env_args=env_args)).problems
+    assert (
+        f"env_kwargs: control_freq must be a number above 0, found {str(frequency)!r}" in problems
+    )
+
+
+def test_pictures_of_fractions_are_a_problem(tmp_path):
+    pictures = np.full((3, 8, 8, 3), 0.5, np.float32)
+    path = write_file(tmp_path / "a.hdf5")
+    with h5py.File(path, "r+") as file:
+        for name, length in LENGTHS.items():
+            del file[f"data/{name}/obs/agentview_image"]
+            file[f"data/{name}/obs/agentview_image"] = np.resize(pictures, (length, 8, 8, 3))
+    assert any(
+        "'obs/agentview_image' has the shape of pictures" in p and "from 0 to 255" in p
+        for p in inspect_dataset(path).problems
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -250,6 +250,20 @@ def stated_rate(facts: Mapping[str, Any]) -> float | None:
         inner = facts.get(name)
         facts = inner if isinstance(inner, Mapping) else {}
     return found or _number(facts.get("control_freq"))
+
+
+def rate_problems(facts: Mapping[str, Any]) -> Iterator[str]:
+    """What metadata state as a control frequency and cannot be one; arguments as `stated_rate`."""
+    where = "metadata"
+    for inner in ("", "env_args", "env_kwargs"):
+        if inner:
+            found, where = facts.get(inner), inner
+            if found is not None and not isinstance(found, Mapping):
+                yield f"{inner} must be a JSON object, found {str(found)[:80]}"
+            facts = found if isinstance(found, Mapping) else {}
+        for name in ("fps", "dt", "control_freq"):
+            if facts.get(name) is not None and _number(facts[name]) is None:
+                yield f"{where}: {name} must be a number above 0, found {str(facts[name])[:80]!r}"
 
 
 def _number(value: Any) -> float | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .columns import Column
+from .pictures import as_pixels
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -64,6 +65,7 @@ class Summarizer:
 
     def _summarize(self, column: Column, bar: tqdm) -> ColumnSummary:
         total, num_values, num_nan, num_inf, failures = 0.0, 0, 0, 0, []
+        not_pixels = ""
         low, high = np.full(column.num_features, np.inf), np.full(column.num_features, -np.inf)
         for rows in () if column.faults else column.blocks():
             try:
@@ -73,6 +75,7 @@ class Summarizer:
                 continue
             bar.update(block.nbytes)
             finite = np.isfinite(block)
+            not_pixels = not_pixels or _pixel_problem(column, block)
             num_nan += int(np.isnan(block).sum())
             num_inf += int(np.isinf(block).sum())
             numbers = block.astype(np.float64) if not finite.all() else block
@@ -81,6 +84,7 @@ class Summarizer:
             total += float(np.where(finite, numbers, 0).sum(dtype=np.float64))
             num_values += int(finite.sum())
         self._tell(column, failures, num_nan, num_inf)
+        self.problems += [not_pixels] if not_pixels else []
         if num_values:
             self.ranges[column.name] = (low, high)
         return ColumnSummary(
@@ -104,3 +108,14 @@ class Summarizer:
             self.problems.append(
                 f"column {column.name!r} holds {num_nan} NaN and {num_inf} infinite values"
             )
+
+
+def _pixel_problem(column: Column, block: np.ndarray) -> str:
+    """Why rows of a column of pictures cannot be read as bytes; empty if they can."""
+    if column.picture_axes is None:
+        return ""
+    try:
+        as_pixels(block.reshape(-1, *column.shape), column.picture_axes)
+    except ValueError as error:
+        return f"column {column.name!r} has the shape of pictures, {column.shape}; {error}"
+    return ""

@@ -26,7 +26,7 @@ from ..episodes import Episodes
 from ..following import differs
 from ..robosuite_version import check_robosuite
 from ..selection import Selection
-from ..source import Cuts, DatasetFile
+from ..source import Cuts, DatasetFile, rate_problems
 from .format import Advance, Format, Option
 from .hdf5 import HDF5_SUFFIXES, check_size, is_dataset, json_attribute, top_names
 from .robomimic_write import write_robomimic_file
@@ -190,6 +190,7 @@ class RobomimicFile(DatasetFile):
             elif "actions" in group and stated != len(group["actions"]):
                 yield f"data/{name} says {stated} samples, but has {len(group['actions'])} actions"
         yield from self._differences()
+        yield from rate_problems(self.metadata())
         for subset in self._file.get("mask", {}):
             unknown = sorted(set(_subset(self._file, subset)) - set(data))
             if unknown:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...source import Cuts
 from ..json_files import read_object
-from .metadata import Feature
+from .metadata import Feature, split_problems
 
 if TYPE_CHECKING:
     from .reader import LeRobotFile
@@ -63,6 +63,7 @@ def problems(file: LeRobotFile) -> Iterator[str]:
         yield from _feature_problems(file, feature)
     yield from _episode_problems(file)
     yield from _task_problems(file)
+    yield from split_problems(file.info, len(file.episodes))
     yield from _statistics_problems(file)
     yield from _video_problems(file)
 
@@ -138,6 +139,12 @@ def _statistics_problems(file: LeRobotFile) -> Iterator[str]:
                     f"{_short(found)}"
                 )
                 break
+        for what in ("mean", "std"):
+            if (stated := _bound(entry, what)).shape != found_low.shape:
+                yield (
+                    f"meta/stats.json must say the {what} of the {len(found_low)} numbers of "
+                    f"{name!r}, found {_short(stated)}"
+                )
 
 
 def _bound(entry: Any, name: str) -> np.ndarray:

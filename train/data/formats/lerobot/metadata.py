@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .....decoding.plumbing.extras import require
+from ...columns import naming
 from ...pictures import picture_axes
 from ...tasks import texts_by_index
 
@@ -104,7 +105,9 @@ def read_tasks(root: Path) -> dict[int, str]:
     path = root / "meta" / "tasks.parquet"
     if not path.exists():
         return {}
-    table = require("pyarrow.parquet", "lerobot").read_table(path)
+    parquet = require("pyarrow.parquet", "lerobot")
+    with naming(path, "cannot be read"):
+        table = parquet.read_table(path)
     texts = [name for name in table.column_names if name != "task_index"]
     if "task_index" not in table.column_names or not texts:
         raise ValueError(f"{path} must have task_index and texts, found {table.column_names}")
@@ -128,7 +131,7 @@ def read_episode_rows(root: Path) -> list[dict[str, Any]]:
     parquet = require("pyarrow.parquet", "lerobot")
     rows: list[dict[str, Any]] = []
     for path in sorted((root / "meta" / "episodes").glob("*/*.parquet")):
-        with parquet.ParquetFile(path) as file:
+        with naming(path, "cannot be read"), parquet.ParquetFile(path) as file:
             names = [n for n in file.schema_arrow.names if not n.startswith("stats/")]
             rows += file.read(columns=names).to_pylist()
     needed = ("episode_index", "dataset_from_index", "dataset_to_index")
@@ -148,9 +151,27 @@ def splits_as_subsets(info: Mapping[str, Any], num_episodes: int) -> dict[str, l
     splits = info.get("splits")
     found: dict[str, list[int]] = {}
     for name, text in splits.items() if isinstance(splits, Mapping) else ():
-        start, colon, stop = str(text).partition(":")
-        if colon and start.isdecimal() and stop.isdecimal():
-            members = list(range(int(start), min(int(stop), num_episodes)))
+        if (borders := _borders(text)) is not None:
+            members = list(range(borders[0], min(borders[1], num_episodes)))
             if members and len(members) < num_episodes:
                 found[name] = members
     return found
+
+
+def split_problems(info: Mapping[str, Any], num_episodes: int) -> Iterator[str]:
+    """Splits that are no ranges of the episodes that are there."""
+    splits = info.get("splits")
+    if splits is not None and not isinstance(splits, Mapping):
+        yield f"meta/info.json: splits must be ranges by name, found {str(splits)[:80]}"
+    for name, text in splits.items() if isinstance(splits, Mapping) else ():
+        borders = _borders(text)
+        if borders is None or not borders[0] <= borders[1] <= num_episodes:
+            yield (
+                f"meta/info.json: split {name!r} must be a range START:STOP of the {num_episodes} "
+                f"episodes, found {str(text)[:80]!r}"
+            )
+
+
+def _borders(text: Any) -> tuple[int, int] | None:
+    start, colon, stop = str(text).partition(":")
+    return (int(start), int(stop)) if colon and start.isdecimal() and stop.isdecimal() else None

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from .....decoding.plumbing.extras import require
-from ...columns import ConcatenatedArray, StoredArray
+from ...columns import ConcatenatedArray, StoredArray, naming
 from ...selection import Selection
 from ...source import Cuts, DatasetFile, stated_rate
 from ...tasks import texts_by_index
@@ -64,10 +64,11 @@ class LeRobotFile(DatasetFile):
         files = sorted((path / "data").glob("*/*.parquet"))
         if not files:
             raise ValueError("no frames; expected data/chunk-*/file-*.parquet")
-        self._parts = {
-            file.relative_to(path).as_posix(): resources.enter_context(parquet.ParquetFile(file))
-            for file in files
-        }
+        self._parts = {}
+        for file in files:
+            with naming(file, "cannot be opened"):
+                opened = resources.enter_context(parquet.ParquetFile(file))
+            self._parts[file.relative_to(path).as_posix()] = opened
         self.features: dict[str, Feature] = declared_features(self.info)
         self.num_frames = sum(part.metadata.num_rows for part in self._parts.values())
 
