@@ -261,3 +261,9 @@ def test_an_unknown_flag_is_named(
             main([command, "--no-such-flag", "a=1"])
         assert raised.value.code == ExitCode.USAGE, command
         assert "--no-such-flag" in capsys.readouterr().err
+
+
+def test_a_key_that_is_given_twice_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    keys = ["action=actions", "action=actions[0:1]"]
+    assert main(["data", "convert", "a.hdf5", "b.hdf5", "--keys", *keys]) == ExitCode.USAGE
+    assert "--keys names a key twice" in capsys.readouterr().err

@@ -267,3 +267,17 @@ def test_declared_observation_keys_must_fit(tmp_path, keys, message):
     with h5py.File(path, "a") as file:
         file["observations"].attrs["keys"] = keys
     assert_error(f"{path}: {message}", read_episodes, path)
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (b"", "the file is empty; copy it again"),
+        (b"\x1f\x8b\x08\x00", "the file is packed by gzip, expected HDF5; unpack it first"),
+        (b"PK\x03\x04", "the file is a zip archive, expected HDF5; unpack it first"),
+    ],
+)
+def test_an_archive_under_the_name_of_a_dataset_is_told(tmp_path, start, message):
+    path = tmp_path / "a.hdf5"
+    path.write_bytes(start)
+    assert_error(f"{path}: cannot be opened: {message}", read_episodes, path)

@@ -65,7 +65,7 @@ def unknown_key(key: str, valid: Iterable[str]) -> str:
 
     The last part counts most, because the usual mistake is a right name in the wrong place.
     """
-    valid = list(valid)
+    valid = list(dict.fromkeys(valid))
     leaf = get_close_matches(_leaf(key), map(_leaf, valid), n=1)
     candidates = [name for name in valid if _leaf(name) in leaf]
     near = get_close_matches(key, candidates, n=3, cutoff=0) or get_close_matches(key, valid)

@@ -207,10 +207,13 @@ def _convert(args: argparse.Namespace) -> int:
     pairs = [text.partition("=") for text in args.keys]
     if wrong := [key for key, _, column in pairs if not column]:
         raise ValueError(f"--keys takes KEY=COLUMN, e.g. action=actions, got {wrong[0]!r}")
+    keys = {key: column for key, _, column in pairs}
+    if len(keys) < len(pairs):
+        raise ValueError(f"--keys names a key twice, give each once, got {' '.join(args.keys)}")
     result = convert_dataset(
         args.source,
         Target(args.target, args.to, WriteOptions(args.fps, args.task), args.overwrite),
-        {key: column for key, _, column in pairs},
+        keys,
         _read_options(args),
         progress=sys.stderr.isatty(),
     )

@@ -34,7 +34,7 @@ from ..source import Cuts, DatasetFile
 from ..tasks import as_tasks
 from .d4rl_ids import D4RL_FILES, d4rl_path
 from .format import Advance, Format, Option
-from .hdf5 import HDF5_SUFFIXES, check_size, is_dataset, json_attribute, top_names
+from .hdf5 import HDF5_SUFFIXES, check_size, is_dataset, json_attribute, open_hdf5, top_names
 
 
 class D4rlFile(DatasetFile):
@@ -49,8 +49,7 @@ class D4rlFile(DatasetFile):
         import h5py
 
         super().__init__(path, options, resources)
-        # h5py's types leave open whether an item is a group, a dataset or a link.
-        self._file: Any = resources.enter_context(h5py.File(path, "r"))
+        self._file = open_hdf5(path, resources)
         file = self._file
         self._datasets = {name: item for name, item in file.items() if is_dataset(item)}
         if isinstance(infos := file.get("infos"), h5py.Group):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,27 @@ HDF5_SUFFIXES = (".hdf5", ".h5")
 # HDF5 packs numbers that tightly.
 _MOST_PACKED, _SLACK = 1100, 2**24
 _CHECKSUM = 4  # bytes of a chunk that are its checksum
+
+
+_PACKED = {b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "packed by gzip"}
+
+
+def open_hdf5(path: Path, resources: ExitStack) -> Any:
+    """Open a file to read; h5py's types leave open whether an item is a group or a dataset.
+
+    Raises:
+        ValueError: If it is empty, or an archive under the name of an HDF5 file.
+        OSError: If it is damaged.
+    """
+    import h5py
+
+    with path.open("rb") as file:
+        start = file.read(4)
+    if not start:
+        raise ValueError("the file is empty; copy it again")
+    if found := [what for mark, what in _PACKED.items() if start.startswith(mark)]:
+        raise ValueError(f"the file is {found[0]}, expected HDF5; unpack it first")
+    return resources.enter_context(h5py.File(path, "r"))
 
 
 def is_dataset(item: object) -> bool:

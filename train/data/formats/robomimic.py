@@ -28,7 +28,7 @@ from ..robosuite_version import check_robosuite
 from ..selection import Selection
 from ..source import Cuts, DatasetFile, rate_problems
 from .format import Advance, Format, Option
-from .hdf5 import HDF5_SUFFIXES, check_size, is_dataset, json_attribute, top_names
+from .hdf5 import HDF5_SUFFIXES, check_size, is_dataset, json_attribute, open_hdf5, top_names
 from .robomimic_write import write_robomimic_file
 
 _DEMO = re.compile(r"demo_(\d+)")
@@ -45,8 +45,7 @@ class RobomimicFile(DatasetFile):
         import h5py
 
         super().__init__(path, options, resources)
-        # h5py's types leave open whether an item is a group, a dataset or a link.
-        self._file: Any = resources.enter_context(h5py.File(path, "r"))
+        self._file = open_hdf5(path, resources)
         data: Any = self._file.get("data")
         self._demos: dict[str, Any] = {}
         if isinstance(data, h5py.Group):
