@@ -58,6 +58,23 @@ def replacing(path: Path) -> Generator[Path, None, None]:
         _writing.discard(partial)
 
 
+@contextmanager
+def scratch_folder(path: Path) -> Generator[Path, None, None]:
+    """Context of a folder beside `path` for what is in the making; it is gone afterwards.
+
+    What a killed process left there is removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in _left_over(path, "scratch"):
+        _remove(leftover)
+    folder = path.with_name(f".scratch-{os.getpid()}-{path.name}")
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        _remove(folder)
+
+
 def recover(path: Path) -> Path:
     """Finish what a process was killed in that was replacing `path`, and return `path`.
 

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ...decoding.plumbing.lfs import find_pointer, pointer_message
 from .episodes import blocks
 from .pictures import is_map, picture_axes
+from .pointers import find_pointer, pointer_message
 
 # What the decoders raise on damaged bytes: HDF5 OSError, Blosc and Zstandard RuntimeError,
 # zip members BadZipFile, EOFError or zlib.error, a wrong number of bytes or bad JSON ValueError.
@@ -35,6 +35,7 @@ DECODE_ERRORS = (
     ArithmeticError,
     MemoryError,
     SyntaxError,
+    AssertionError,
 )
 
 

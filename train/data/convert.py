@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ...decoding.plumbing.files import scratch_folder
 from .decode import Allocate, Decoding
 from .episodes import Episodes
 from .formats.format import Format
@@ -146,13 +145,8 @@ def _scratch(path: Path, large: bool) -> Iterator[Allocate]:
     if not large:
         yield lambda key, shape, dtype: np.empty(shape, dtype)
         return
-    # Named so that the next attempt removes what a killed one left, see `replacing`.
-    folder = path.with_name(f".partial-{os.getpid()}-scratch-{path.name}")
-    folder.mkdir(parents=True)
     names = iter(range(10**6))
-    try:
+    with scratch_folder(path) as folder:
         yield lambda key, shape, dtype: np.lib.format.open_memmap(
             folder / f"{next(names)}.npy", "w+", dtype=dtype, shape=shape
         )
-    finally:
-        shutil.rmtree(folder)

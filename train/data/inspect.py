@@ -70,10 +70,15 @@ def inspect_dataset(
     format_of(path)
     try:
         with open_dataset(path, options) as file:
-            return _Inspection(file, task).run(progress)
+            return inspect_opened(file, task, progress=progress)
     except ValueError as error:
         problem = str(error).removeprefix(f"{path}: ")
         return DatasetReport(str(path), "unreadable", None, None, None, (), {}, (problem,))
+
+
+def inspect_opened(file: DatasetFile, task: str = "", *, progress: bool = False) -> DatasetReport:
+    """The same for a dataset that is open."""
+    return _Inspection(file, task).run(progress)
 
 
 class _Inspection:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ class DatasetFile(ABC):
     """An open dataset; nothing is decoded before it is asked for.
 
     Methods may raise ValueError naming the file and what is wrong with it. Whatever else the
-    decoders of strangers raise becomes such a ValueError in `open_as`.
+    decoders of strangers raise becomes such a ValueError in `open_with`.
 
     Args:
         path: File or folder.
@@ -255,14 +255,3 @@ def stated_rate(facts: Mapping[str, Any]) -> float | None:
 def _number(value: Any) -> float | None:
     usable = isinstance(value, (int, float)) and not isinstance(value, bool)
     return float(value) if usable and np.isfinite(value) and value > 0 else None
-
-
-@contextmanager
-def opened(file: DatasetFile, resources: ExitStack) -> Iterator[DatasetFile]:
-    """Context of an open dataset, closed after use; damage is told in one sentence.
-
-    Raises:
-        ValueError: If the file turns out to be damaged while it is used, naming it.
-    """
-    with resources, naming(file.path, "cannot be read"):
-        yield file

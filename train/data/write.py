@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...decoding.plumbing.files import replacing
+from ...decoding.plumbing.files import recover, replacing
 from .episodes import Episodes
 from .formats.format import Format
 from .formats.registry import FORMATS, all_formats
@@ -104,6 +104,8 @@ def check_target(
         raise ValueError(f"{path}: {reason}; name one of {', '.join(formats)}")
     kind = FORMATS.get(layout)
     path = kind.target(path)
+    if not path.is_symlink():
+        recover(path)
     if source is not None:
         check_source(path, source)
     if path.is_symlink():

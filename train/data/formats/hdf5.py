@@ -11,6 +11,7 @@ HDF5_SUFFIXES = (".hdf5", ".h5")
 # A dataset that declares so many times more bytes than are stored for it is damaged; no filter of
 # HDF5 packs numbers that tightly.
 _MOST_PACKED, _SLACK = 1100, 2**24
+_CHECKSUM = 4  # bytes of a chunk that are its checksum
 
 
 def is_dataset(item: object) -> bool:
@@ -21,7 +22,18 @@ def is_dataset(item: object) -> bool:
 
 
 def check_size(dataset: Any) -> None:
-    """Raise ValueError if a dataset declares far more numbers than the file holds."""
+    """Raise ValueError if a dataset declares far more numbers than the file holds.
+
+    Nor may a chunk be empty or lie beyond the file: HDF5's filters read them all the same, and the
+    process dies.
+    """
+    end, least = dataset.file.id.get_filesize(), _CHECKSUM if dataset.fletcher32 else 0
+
+    def is_damaged(info: Any) -> bool | None:
+        return True if not least < info.size <= end - info.byte_offset else None
+
+    if dataset.chunks and dataset.id.chunk_iter(is_damaged):
+        raise ValueError("a chunk of the array has no place in the file")
     stored = dataset.id.get_storage_size()
     if dataset.nbytes > _MOST_PACKED * stored + _SLACK:
         raise ValueError(

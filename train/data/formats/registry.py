@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from ....decoding.plumbing.lfs import is_pointer, pointer_message
+from ....decoding.plumbing.files import recover
 from ....decoding.plumbing.plugins import Registry
 from ..cache import EpisodeCache
 from ..columns import naming, require_path
 from ..decode import Allocate, Decoding
 from ..episodes import Episodes
-from ..source import DatasetFile, Wanted, opened
+from ..pointers import is_pointer, pointer_message
+from ..source import DatasetFile, Wanted
 from .format import Format
 
 _LOG = logging.getLogger(__name__)
@@ -133,24 +134,35 @@ def open_dataset(
 ) -> Iterator[DatasetFile]:
     """Context of a dataset of which nothing is decoded yet; errors as in `read_episodes`."""
     path = find_dataset(name)
-    kind = format_of(path)
+    with open_with(format_of(path), path, options) as file:
+        yield file
+
+
+@contextmanager
+def open_with(
+    kind: Format, path: Path, options: Mapping[str, Any] | None = None
+) -> Iterator[DatasetFile]:
+    """Context of a dataset of a known format; damage is told in one sentence.
+
+    Raises:
+        ValueError: If the file is damaged, also while it is used, naming it; or an option is wrong.
+    """
     complete = kind.complete_options(options or {})
-    with ExitStack() as resources:
+    with ExitStack() as resources, naming(path, "cannot be read"):
         with naming(path, "cannot be opened"):
             file = kind.open(path, complete, resources)
-        with opened(file, resources):
-            yield file
+        yield file
 
 
 def find_dataset(name: Path | str) -> Path:
     """Path of a dataset given by path or id; errors as in `read_episodes`."""
-    text, path = str(name), Path(name)
+    text, path = str(name), recover(Path(name))
     if path.exists():
         return path
     formats = all_formats().values()
     for kind in formats:
         if (found := kind.locate(text)) is not None:
-            return found
+            return recover(found)
     known = [known for kind in formats for known in kind.ids()]
     nearest = difflib.get_close_matches(text, known, n=4, cutoff=0.5)
     if nearest and not path.suffix:

@@ -49,7 +49,9 @@ class RldsFile(DatasetFile):
 
     def __init__(self, path: Path, options: Mapping[str, Any], resources: ExitStack) -> None:
         super().__init__(path, options, resources)
-        self._features = dict(_declared("", read_object(path / "features.json")))
+        declared = list(_declared("", read_object(path / "features.json")))
+        self._declared_names = [name for name, _ in declared]
+        self._features: dict[str, _Feature] = {name: f for name, f in declared if f is not None}
         subset = options["subset"]
         pattern = f"*-{subset or '*'}.tfrecord*"
         shards = sorted(path.glob(pattern))
@@ -113,11 +115,25 @@ class RldsFile(DatasetFile):
             chosen = self._instruction() or "none of them"
             yield f"of the texts {', '.join(texts)}, the instruction is {chosen}"
 
+    def absences(self) -> Iterator[str]:
+        """Episodes that ``dataset_info.json`` counts and the shards do not hold."""
+        counts = _declared_episodes(self.path)
+        for split, count in counts.items():
+            if self.options["subset"] in ("", split):
+                shards = self.path.glob(f"*-{split}.tfrecord*")
+                found = sum(1 for shard in shards for _ in find_records(shard))
+                if found != count:
+                    yield (
+                        f"dataset_info.json counts {count} episodes of split {split!r}, {found} "
+                        "are there"
+                    )
+
+    def losses(self) -> Iterator[str]:
+        """Declared features that are no columns: of whole episodes, and nested texts."""
+        return (name for name in self._declared_names if name not in self._features)
+
     def problems(self) -> Iterator[str]:
-        """Episodes that the metadata count and the shards do not hold, flags out of place."""
-        expected = _declared_episodes(self.path, self.options["subset"])
-        if expected is not None and expected != len(self._records):
-            yield f"dataset_info.json counts {expected} episodes, found {len(self._records)}"
+        """Flags out of place."""
         for number in range(len(self._records)):
             flags = self.episode(number)
             first = flags[f"{_STEPS}is_first"]
@@ -198,20 +214,26 @@ def _text(encoded: bytes) -> np.ndarray:
     return encode_instruction(text) if text.strip() else np.zeros(INSTRUCTION_BYTES, np.uint8)
 
 
-def _declared(prefix: str, entry: Mapping[str, Any]) -> Any:
-    """Yield name and feature of everything below ``steps`` that holds numbers, pictures or text."""
+def _declared(prefix: str, entry: Mapping[str, Any]) -> Iterator[tuple[str, _Feature | None]]:
+    """Yield name and feature of everything declared; None for what is no column of the steps."""
     if "sequence" in entry:
         yield from _declared(prefix, entry["sequence"]["feature"])
     elif "featuresDict" in entry:
         for name, child in entry["featuresDict"]["features"].items():
-            yield from _declared(f"{prefix}{name}" if not prefix else f"{prefix}/{name}", child)
-    elif prefix.startswith(_STEPS):
-        if "image" in entry:
-            yield prefix, _Feature("image", _shape(entry["image"]), np.dtype(np.uint8))
-        elif "text" in entry:
-            yield prefix, _Feature("text", (INSTRUCTION_BYTES,), np.dtype(np.uint8))
-        elif (tensor := entry.get("tensor")) and tensor["dtype"] != "string":
-            yield prefix, _Feature("tensor", _shape(tensor), np.dtype(tensor["dtype"]))
+            yield from _declared(f"{prefix}/{name}" if prefix else name, child)
+    else:
+        yield prefix, _feature_of(entry) if prefix.startswith(_STEPS) else None
+
+
+def _feature_of(entry: Mapping[str, Any]) -> _Feature | None:
+    """A feature that holds numbers, pictures or text, None for others."""
+    if "image" in entry:
+        return _Feature("image", _shape(entry["image"]), np.dtype(np.uint8))
+    if "text" in entry:
+        return _Feature("text", (INSTRUCTION_BYTES,), np.dtype(np.uint8))
+    if (tensor := entry.get("tensor")) and tensor["dtype"] != "string":
+        return _Feature("tensor", _shape(tensor), np.dtype(tensor["dtype"]))
+    return None
 
 
 def _shape(entry: Mapping[str, Any]) -> tuple[int, ...]:
@@ -223,15 +245,15 @@ def _splits(path: Path) -> str:
     return ", ".join(found[:4]) or "none"
 
 
-def _declared_episodes(path: Path, subset: str) -> int | None:
-    """Number of episodes that ``dataset_info.json`` counts, None if it does not."""
+def _declared_episodes(path: Path) -> dict[str, int]:
+    """Number of episodes that ``dataset_info.json`` counts, by split."""
     info = path / "dataset_info.json"
     splits = read_object(info).get("splits") if info.exists() else None
-    lengths: list[int] = []
-    for split in splits if isinstance(splits, list) else ():
-        if isinstance(split, Mapping) and subset in ("", split.get("name")):
-            lengths += [int(length) for length in split.get("shardLengths") or ()]
-    return sum(lengths) if lengths else None
+    return {
+        str(split["name"]): sum(int(length) for length in split.get("shardLengths") or ())
+        for split in (splits if isinstance(splits, list) else ())
+        if isinstance(split, Mapping) and split.get("name")
+    }
 
 
 class RldsFormat(Format):

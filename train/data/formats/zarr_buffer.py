@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -26,6 +27,7 @@ from ..columns import StoredArray
 from ..episodes import BLOCK_BYTES, Episodes, blocks
 from ..selection import Selection
 from ..source import Cuts, DatasetFile
+from .blosc import BloscArray, uses_blosc
 from .format import Advance, Format
 
 ZARR_SUFFIXES = (".zarr", ".zarr.zip")
@@ -142,18 +144,27 @@ class ZarrBufferFile(DatasetFile):
         store = zarr.storage.ZipStore(path, mode="r") if zipped else zarr.storage.LocalStore(path)
         # Opens the store, which could not be closed otherwise. Consolidated metadata would parse
         # every column, also those whose codec is not installed.
-        group = zarr.open_group(store, mode="r", use_consolidated=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            group = zarr.open_group(store, mode="r", use_consolidated=False)
         resources.callback(store.close)
         self._attributes = dict(group.attrs)
         self._all = tuple(paths)
         self._open = lambda name: self._open_zarr_array(zarr, store, name, paths[name])
 
     def _open_zarr_array(self, zarr: Any, store: Any, name: str, array_path: str) -> Any:
-        array = zarr.open_array(store, path=array_path, mode="r")
+        with warnings.catch_warnings():
+            # Of metadata that only another version of zarr would write.
+            warnings.simplefilter("ignore")
+            array = zarr.open_array(store, path=array_path, mode="r")
         stored = array.nchunks_initialized
         missing = array.nchunks - stored
+        if self.path.is_dir() and array.ndim and uses_blosc(array):
+            checked: Any = BloscArray(array, self.path / array_path)
+        else:
+            checked = array
         if not missing:
-            return array
+            return checked
         found = f"{missing} of {array.nchunks} chunks are absent"
         if "keys" in self._attributes:
             raise ValueError(f"{found}, all of which were written; copy the file again")
@@ -161,7 +172,7 @@ class ZarrBufferFile(DatasetFile):
             raise ValueError(f"{found} and nothing says what they hold; copy the file again")
         value = np.asarray(array.fill_value).item()
         self._sparse[name] = f"column {name!r}: {found} and read as {value:g}, their fill value"
-        return array
+        return checked
 
 
 def _array_paths(root: Path | zipfile.Path) -> dict[str, str]:

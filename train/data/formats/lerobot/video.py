@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .....decoding.plumbing.extras import require
-from .....decoding.plumbing.lfs import is_pointer, pointer_message
+from ...pointers import is_pointer, pointer_message
 from .metadata import Feature
 
 
@@ -78,11 +78,6 @@ class VideoArray:
     def faults(self) -> tuple[str, ...]:
         """Videos that are not there, one sentence for each file."""
         return tuple(self._find_faults())
-
-    @property
-    def absent_episodes(self) -> list[int]:
-        """Episodes without a video."""
-        return [place.episode for place in self._places if _is_absent(place.path)]
 
     def __getitem__(self, rows: slice, /) -> np.ndarray:
         """Decode some frames; neighbouring frames of an episode are decoded in one go."""
@@ -222,6 +217,7 @@ class _Container:
         return self._container
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        del kind, trace
         if self._container is not None:
             self._container.close()
         if isinstance(error, Exception) and not isinstance(error, ValueError):
