@@ -23,8 +23,9 @@ Letters in shapes and formulas: R rows, B training batch, H horizon, D action si
 frame or state, To observation steps, Ta executed steps, N noise levels, h chunks, V vocabulary, n
 tokens of a block. x noisy actions, x0 clean actions, f network output, z or eps standard normal
 noise, a and s the shares of signal and noise, ``a_k = sqrt(alpha_bar_k)`` and
-``s_k = sqrt(1 - alpha_bar_k)``.
-Comments and einops patterns write the same letters small: ``# (b, h, d)``.
+``s_k = sqrt(1 - alpha_bar_k)``. In networks W width, E and F features, L tokens of a sequence;
+in planners T frames of a window, A action size, P features of a position, G of a goal, Q of what a
+draft heads for. Comments and einops patterns write the same letters small: ``# (b, h, d)``.
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ class LevelMixture:
 
     def _draw_chunkwise(self, num_samples: int, generator: torch.Generator) -> Tensor:
         tables = [
-            np.stack([ladder.levels(j) for j in range(ladder.levels_per_step)])  # (N / h, h)
+            np.stack([ladder.levels(j) for j in range(ladder.levels_per_step)])  # (progress, h)
             for ladder in self.ladders
         ]
         sizes = torch.tensor([len(table) for table in tables])

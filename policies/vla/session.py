@@ -108,7 +108,7 @@ class CachedModel:
             position_ids = torch.cat([self._prompt.position_ids, position_ids], dim=1)
             self._prompt_read = True
         self._num_fed += num_new
-        hidden = self._forward(embeddings, position_ids, self._num_fed)  # (b, q, e)
+        hidden = self._forward(embeddings, position_ids, self._num_fed)  # (b, l + q or q, e)
         return self._host.action_logits(hidden[:, -num_new:])
 
     def crop(self, num_fed: int) -> None:

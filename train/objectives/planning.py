@@ -93,6 +93,10 @@ class PlannerDraw(Drawn):
 class PlannerObjective(nn.Module):
     """Sum of the losses of a planner's parts.
 
+    Those of the Trajectory Diffuser (arXiv 2407.16142), and the value of Diffuser. With inverse
+    dynamics g, critic Q and returns R: L_inv = |g(s_t, s_t+1) - a_t|^2 and L_Q = |Q(s, a) - R|^2;
+    L_diff and L_AR below.
+
     No parameter belongs to two parts and AdamW scales every parameter's step by itself, so this
     is training each part with an optimiser of its own.
 
@@ -168,7 +172,8 @@ class PlannerObjective(nn.Module):
     ) -> Tensor:
         """Error of the denoiser on plans x (B, H, P), shape ().
 
-        A goal needs no return, so its condition is always dropped.
+        L_diff = |f(x_k, m R, k) - target|^2, without the condition where m = 0. A goal needs no
+        return, so its condition is always dropped.
         """
         model, past = self.model, self.model.config.context - 1
         keep = torch.zeros_like(inputs.keep) if model.goal_dim else inputs.keep
@@ -181,7 +186,10 @@ class PlannerObjective(nn.Module):
         return (counts * (output - target) ** 2).mean()
 
     def _draft_loss(self, inputs: PlannerDraw) -> Tensor:
-        """Teacher-forced error of what follows every token but the last, shape ()."""
+        """Teacher-forced error of what follows every token but the last, shape ().
+
+        L_AR = mean_k |f(s_0:k, R_0:k) - (s_k+1, R_k+1)|^2, in units of a token's usual change.
+        """
         assert self.model.drafter is not None
         num = max(1, round(self.losses.drafter_share * len(inputs.states)))
         drafter, rows = self.model.drafter, inputs.select(slice(num))
