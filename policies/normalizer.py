@@ -37,7 +37,9 @@ class Normalizer(nn.Module):
         blow up the first value that differs.
         """
         if mode == "min_max":
-            low, high = np.float64(values.min(axis=0)), np.float64(values.max(axis=0))
+            low, high = (
+                np.asarray(end, np.float64) for end in (values.min(axis=0), values.max(axis=0))
+            )
             centre, half = (low + high) / 2, (high - low) / 2
         elif mode == "z_score":
             centre = values.mean(axis=0, dtype=np.float64)
@@ -51,7 +53,7 @@ class Normalizer(nn.Module):
             raise ValueError(
                 f"normalisation must be 'min_max', 'z_score' or 'identity', got {mode!r}"
             )
-        half = np.where(is_constant(centre, half), 1.0, half)
+        half = np.where(is_constant(np.asarray(centre), np.asarray(half)), 1.0, half)
         normalizer = cls(values.shape[1])
         normalizer.scale.copy_(torch.from_numpy(1 / half))
         normalizer.offset.copy_(torch.from_numpy(-centre / half))

@@ -12,7 +12,7 @@ os.environ.setdefault("MUJOCO_GL", "egl")
 import hypothesis
 import pytest
 
-pytest.register_assert_rewrite("conformance")
+pytest.register_assert_rewrite("hotloop.decoding.conformance")
 
 # How long an example takes says more about the machine's load than about the code.
 hypothesis.settings.register_profile("hotloop", deadline=None, max_examples=50)

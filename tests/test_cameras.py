@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -113,6 +114,33 @@ def test_a_device_is_asked_for_its_format_and_given_back(monkeypatch) -> None:
     assert device.released
     expected = {cv2.CAP_PROP_FPS: 60, cv2.CAP_PROP_FRAME_HEIGHT: 8, cv2.CAP_PROP_FRAME_WIDTH: 8}
     assert device.asked == expected
+
+
+def test_a_device_that_hangs_does_not_hang_its_user(monkeypatch) -> None:
+    cv2 = pytest.importorskip("cv2")
+    stuck = threading.Event()
+
+    class Hanging(FakeDevice):
+        def read(self):
+            if not self.images:
+                stuck.wait(20)
+            return super().read()
+
+    device = Hanging([np.full((8, 8, 3), 7, np.uint8)])
+    monkeypatch.setattr(cv2, "VideoCapture", lambda source: device)
+    camera = OpenCvCamera(CameraConfig("opencv", (8, 8), 0.0, {"source": 3}))
+    camera.open()
+    began = time.monotonic()
+    camera.close()
+    with pytest.raises(ConnectionError, match="camera 3 does not answer"):
+        camera.open()
+    assert time.monotonic() - began < 5
+    stuck.set()
+    camera.close()
+    device.images.append(np.full((8, 8, 3), 9, np.uint8))
+    camera.open()
+    assert camera.read().image[0, 0, 0] == 9, "it is back"
+    camera.close()
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ def test_a_robot_without_limits_is_refused(tmp_path) -> None:
         (["latency=-1"], "latency must be 0 or more control steps"),
         (["inject=typo"], "inject must be one of"),
         (["robot.control.speed=2.0"], "speed must be in"),
-        (["robot.control.slow_start=.inf"], "slow_start 0 s or more, got 1.0 and inf"),
+        (["robot.control.slow_start=inf"], "slow_start 0 s or more, got 1.0 and inf"),
         (["robot.control.stale_timeout=0.001"], "longer than the control period dt of 0.002 s"),
         (["robot.control.rules.max_age=0.0"], r"rules\.max_age must be a positive time"),
         (["robot.control.limits.jerk=[1.0]"], "limits need one value per joint"),

@@ -21,9 +21,9 @@ from hotloop.train import (
     compose_training,
     train_on,
 )
-from hotloop.train.config.compose import choices
+from hotloop.train.config.compose import choices, compose
 from hotloop.train.config.evaluation import BenchConfig
-from hotloop.train.config.sampling import sampled_policy
+from hotloop.train.config.sampling import as_overrides, sampled_policy
 from hotloop.train.families import FAMILIES, family_of
 from hotloop.train.measure.bench import timed_rows
 
@@ -200,3 +200,9 @@ def test_planners_count_the_drafters_calls_too() -> None:
     (row,) = timed_rows("hopper", checkpoint, "eager", cold)
     assert row.costs.num_calls == checkpoint.model.config.horizon - 1 + 1
     assert FAMILIES.get("diffuser") is family_of("trajectory_diffuser")
+
+
+def test_choices_survive_the_way_to_another_process() -> None:
+    choices = {"start_key": "a b=c, d", "calls_per_step": None, "x": {"y": 0.5, "z": [1, 2]}}
+    overrides = as_overrides({**choices, "flag": True}, "sampling")
+    assert compose("bench", overrides, BenchConfig).sampling == {**choices, "flag": True}

@@ -89,7 +89,7 @@ def test_a_task_and_a_policy_of_ones_own(tmp_path: Path) -> None:
         ("", r"mine\.yaml: expected names and values"),
         ("base: 'feetech\n", r"mine\.yaml is not valid YAML: .* line"),
         ("name: a\nname: b\n", r"mine\.yaml is not valid YAML: .*duplicate key name"),
-        ("base: feetech\noptions:\n", r"mine\.yaml: robot\.options: expected dict.*, got None"),
+        ("base: feetech\ncontrol:\n", r"mine\.yaml: robot\.control: expected Controller.*None"),
     ],
 )
 def test_a_wrong_file_is_answered_by_one_sentence_that_names_it(
@@ -122,3 +122,11 @@ def test_a_task_needs_no_file_at_all() -> None:
     assert train("task=hotloop.envs.pusht:PUSHT").task.name == "hotloop.envs.pusht:PUSHT"
     with pytest.raises(ValueError, match=r"no task of that name \(did you mean hopper\?\)"):
         train("task=hoper")
+
+
+def test_a_policys_file_serves_teacher_and_student_alike(tmp_path: Path) -> None:
+    policy = written(tmp_path / "p.yaml", "base: sdp\nmodel: {horizon: 33}\n")
+    config = train(f"policy={policy}", "distill.teacher=outputs/teacher")
+    assert config.distill.teacher == "outputs/teacher"
+    with pytest.raises(ValueError, match=r"policy\.model\.horizon has no effect here"):
+        train(f"policy={policy}", "distill.teacher=x", "policy.model.horizon=33")

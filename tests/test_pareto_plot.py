@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from hotloop.train.measure.pareto_plot import ParetoPoint, pareto_plot
+from hotloop.train.measure.pareto_plot import BOTTOM, HEIGHT, TOP, ParetoPoint, pareto_plot
 
 POINTS = (
     ParetoPoint("slow & sure", "100 calls", 0.9, (0.8, 0.95), 10.0),
@@ -24,7 +24,7 @@ def places(tree: ElementTree.Element) -> list[tuple[float, float]]:
     discs = [
         (float(one.attrib["cx"]), float(one.attrib["cy"])) for one in tree if one.tag == "circle"
     ]
-    return [place for place in discs if place[1] < 260]
+    return [place for place in discs if place[1] < HEIGHT - BOTTOM + 1]
 
 
 def test_equal_ratios_of_latency_are_equal_distances() -> None:
@@ -38,7 +38,7 @@ def test_scores_are_heights_of_a_linear_axis() -> None:
     assert high < middle < low
     assert low - middle == pytest.approx(middle - high, abs=0.2)
     (_, low), (_, high), _ = places(drawn(shown=(0.4, 0.9)))
-    assert low - high == pytest.approx(0.4 / 0.5 * (300 - 40 - 46), abs=0.2)
+    assert low - high == pytest.approx(0.4 / 0.5 * (HEIGHT - TOP - BOTTOM), abs=0.2)
 
 
 def test_each_series_is_one_line_in_the_order_of_latency_and_stands_in_the_legend() -> None:

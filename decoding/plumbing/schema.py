@@ -92,9 +92,8 @@ def _leaf(key: str) -> str:
 
 def _convert(annotation: Any, value: Any, key: str) -> Any:
     """Return `value` as an instance of `annotation`, or raise ValueError."""
-    if value is None and get_origin(annotation) is dict:
-        # A key without a value, in YAML: nothing of what it would have inherited.
-        value = {}
+    if _is_emptied(annotation, value):
+        return {}
     members = [member for member in _members(annotation) if _fits(member, value)]
     if not members:
         got = f"{value!r} ({type(value).__name__})"
@@ -133,6 +132,11 @@ def _convert_tuple(inner: tuple[Any, ...], values: list[Any], key: str) -> tuple
         raise ValueError(f"{key}: expected {len(inner)} values, got {len(values)}: {values}")
     pairs = enumerate(zip(inner, values, strict=True))
     return tuple(_convert(element, value, f"{key}[{i}]") for i, (element, value) in pairs)
+
+
+def _is_emptied(annotation: Any, value: Any) -> bool:
+    """Whether a mapping is given as a YAML key without value: nothing of what it would inherit."""
+    return value is None and get_origin(annotation) is dict
 
 
 def _fits(member: Any, value: Any) -> bool:

@@ -16,6 +16,7 @@ from ..core.events import RobotState
 from ..drivers.driver import check_options
 from .camera import Picture
 
+CLOSING = 1.0  # [s]
 FIRST_PICTURE = 5.0  # [s]; a camera needs a moment to set its exposure
 
 
@@ -65,6 +66,8 @@ class OpenCvCamera:
         source = options["source"]
         if self._ended and self._is_file:
             raise EOFError(f"the video file {source} has ended")
+        if self._thread is not None and self._thread.is_alive():
+            raise ConnectionError(f"camera {source!r} does not answer")
         self._ending.clear()
         self._first.clear()
         capture = cv2.VideoCapture(source)
@@ -91,8 +94,8 @@ class OpenCvCamera:
         """Stop and release the device."""
         self._ending.set()
         if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+            # A device that hangs in the middle of a picture must not hang its user.
+            self._thread.join(CLOSING)
 
     def _take(self, capture: Any, pause: float) -> None:
         height, width = self._config.size

@@ -64,9 +64,9 @@ def push_t() -> dict[str, Any]:
         "shown": [0.6, 1.0],
         "points": points,
         "source": (
-            "pusht-dp, pusht-sdp: three trainings each, of which the package has one, 50 episodes "
-            f"per training; {machine(latency)}, one thread, ONNX Runtime, commit "
-            f"{latency['commit']}."
+            "pusht-dp (8 actions per plan), pusht-sdp (4): three trainings each, of which the "
+            f"package has one, 50 episodes per training; {machine(latency)}, one thread, ONNX "
+            "Runtime."
         ),
     }
 

@@ -27,7 +27,7 @@ def compose(
 
     A schema may offer three methods, see `TrainConfig`: ``specialised(values)``, the dataclass to
     use for these values; ``explain(key)``, what to say about a key that it does not have; and
-    ``check_given(keys)`` of the result, called with all keys that the user gave.
+    ``check_given(keys)`` of the result, called with the keys that were typed.
 
     Args:
         name: File of `config_dir` without its suffix, e.g. ``"train"``.
@@ -67,7 +67,7 @@ def compose(
         prefix = f"{origin[max(named, key=len)]}: " if named else ""
         raise ValueError(f"{prefix}{error}") from None
     if check := getattr(config, "check_given", None):
-        check([*origin, *assigned])
+        check(list(assigned))
     return config
 
 

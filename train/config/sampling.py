@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
@@ -32,3 +33,15 @@ def sampled_policy(checkpoint: Checkpoint, choices: Mapping[str, Any], engine: s
         )
     sampling = build(type(stored), merged(asdict(stored), choices), "sampling.")
     return checkpoint.policy({name: getattr(sampling, name) for name in names}, engine)
+
+
+def as_overrides(choices: Mapping[str, Any], prefix: str) -> list[str]:
+    """Plain data as ``key=value``, as a user would type it for another process."""
+    overrides: list[str] = []
+    for name, value in choices.items():
+        key = f"{prefix}.{name}"
+        if isinstance(value, Mapping):
+            overrides += as_overrides(value, key)
+        else:
+            overrides.append(f"{key}={json.dumps(value)}")
+    return overrides

@@ -146,7 +146,10 @@ class TrainConfig:
         )
 
     def check_given(self, keys: Iterable[str]) -> None:
-        """Raise ValueError if a setting that the user gave has no effect in this run."""
+        """Raise ValueError if a setting that was typed has no effect in this run.
+
+        Files of policies are for teachers and students alike, so theirs are not asked.
+        """
         from ..families import family_of
 
         unread = dict(family_of(self.policy.kind).unread(self))

@@ -70,13 +70,13 @@ def _strip(rollouts: Rollouts) -> str:
     middle = SCENE + 14
     marks = "".join(
         f'<path d="M{_strip_x(speed):.1f} {middle - 7}v14" stroke-width="2" stroke-opacity="0.55" '
-        f'stroke="{REACHED if abs(speed) > 1 else "currentColor"}"/>'
+        'stroke="currentColor"/>'
         for speed in rollouts.sideways
     )
     ticks = "".join(
         f'<text x="{_strip_x(speed):.1f}" y="{middle + 23}" text-anchor="middle" '
-        f'class="tick">{speed:+g}</text>'
-        for speed in (-0.6, -0.3, 0.0, 0.3, 0.6)
+        f'class="tick">{text}</text>'
+        for speed, text in ((-0.6, "-0.6"), (-0.3, "-0.3"), (0, "0"), (0.3, "+0.3"), (0.6, "+0.6"))
     )
     axis = f'<path class="minor" d="M{_STRIP_LEFT} {middle}H{_STRIP_RIGHT}"/>'
     units = f'<text x="{WIDTH - 2}" y="{middle + 23}" text-anchor="end" class="tick">m/s</text>'

@@ -29,7 +29,8 @@ EXPLANATION = (
     "Diffusion Policy begins every plan with fresh noise. With ten calls the noise is moved step "
     "by step to one of the two ways. With one call there is nothing between noise and action, and "
     "the best single guess from noise is the mean of both ways: straight ahead, until it is too "
-    "late to turn. This is what denoising is trained to answer, so more training does not help.",
+    "late to turn. Only a puck that is off the middle early enough is steered to the nearer side. "
+    "The mean is what denoising is trained to answer, so more training does not help.",
     "A streaming policy does not begin anew. Its buffer holds the next 16 actions, the later the "
     "noisier, and a call takes all of them a quarter of the way to clean, so every action has "
     "seen four calls, one per plan, when it is executed. The decision is made while it "

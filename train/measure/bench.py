@@ -20,7 +20,7 @@ from ...decoding.plumbing.processes import module_command
 from ...policies.checkpoint import Checkpoint, load_checkpoint
 from ...policies.programs.engines.engine import installed_engines
 from ..config.evaluation import BenchConfig
-from ..config.sampling import sampled_policy
+from ..config.sampling import as_overrides, sampled_policy
 from ..families import family_of
 from ..families.family import Costs
 from .latency import ControlStepTimer, time_interleaved
@@ -165,7 +165,7 @@ def _in_subprocess(names: Sequence[str], config: BenchConfig, threads: int) -> l
             f"engines=[{','.join(config.engines)}]",
             f"output={output}",
         ]
-        overrides += [f"sampling.{name}={value}" for name, value in config.sampling.items()]
+        overrides += as_overrides(config.sampling, "sampling")
         command = module_command("hotloop.train.cli", "bench", *names, *overrides)
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         result = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)

@@ -143,13 +143,6 @@ def time_interleaved(timers: Sequence[ControlStepTimer], num_steps: int, label: 
                 timer.run_block(math.ceil(num_steps / num_blocks))
 
 
-def time_control_steps(policy: Policy, num_steps: int = 400) -> np.ndarray:
-    """Duration of control steps that plan [ms], shape (n,), n at most about `num_steps`."""
-    timer = ControlStepTimer(policy)
-    time_interleaved([timer], num_steps)
-    return timer.plan_ms
-
-
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """Keep the garbage collector from running, and from looking at what exists already."""

@@ -10,8 +10,8 @@ import numpy as np
 
 from .latency_plot import COLORS
 
-WIDTH, HEIGHT = 480, 300  # [px]
-LEFT, RIGHT, TOP, BOTTOM = 46, 14, 40, 46  # [px], margins of the axes
+WIDTH, HEIGHT = 480, 312  # [px]
+LEFT, RIGHT, TOP, BOTTOM = 46, 14, 52, 46  # [px], margins of the axes
 LEGEND_HEIGHT = 19  # [px]
 # Where labels stand, from their point [px]: those of neighbouring series keep apart.
 PLACES = ((9, 5, "start"), (0, 20, "middle"), (0, -11, "middle"))
