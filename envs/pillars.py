@@ -56,7 +56,7 @@ _FLOOR, _STONE, _GREEN, _BLUE = (244, 244, 240), (84, 84, 96), (144, 220, 150), 
 _RED = (214, 60, 50)
 
 
-class Pillars:
+class Pillars(EndsWhenSolved):
     """A course whose episodes end at the goal or, as a failure, when the puck touches a pillar."""
 
     def __init__(self) -> None:
@@ -66,18 +66,8 @@ class Pillars:
         text = _MODEL.substitute(pillars=pillars, force=_MAX_FORCE, **sizes)
         self._model: Any = self._mujoco.MjModel.from_xml_string(text)
         self._data: Any = self._mujoco.MjData(self._model)
-        self._touched = self._success = False
+        self._touched = False
         self._num_steps = 0
-
-    @property
-    def score(self) -> float:
-        """1 if the goal was reached, else 0."""
-        return float(self._success)
-
-    @property
-    def success(self) -> bool:
-        """Whether the goal was reached without touching a pillar."""
-        return self._success
 
     @property
     def terminated(self) -> bool:
