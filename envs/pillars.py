@@ -14,7 +14,7 @@ import numpy as np
 
 from ..decoding import ActionSpec
 from ..decoding.plumbing.extras import require
-from .task import Environment, Task
+from .task import EndsWhenSolved, Environment, Task
 
 DT = 0.05  # [s]
 MAX_STEPS = 120
