@@ -72,6 +72,7 @@ class Executor:
                 for key, shape in spec.shapes.items()
             }
         else:
+            self._acting(rows)  # refuses rows that are not there
             for row in rows.tolist():
                 self._rows[row] = Row()
         self.policy.reset(seeds, rows)
@@ -88,12 +89,10 @@ class Executor:
 
         Raises:
             NotReady: If a plan has no ready action; the frame is remembered, no step is taken.
-            ValueError: On a missing key, a wrong shape, or an action out of bounds.
+            ValueError: Before `reset`, on a missing key, a wrong shape, or an action out of bounds.
         """
         indices = self._all if rows is None else rows
-        acting: list[Row] = self._rows
-        if rows is not None:
-            acting = [self._rows[row] for row in rows.tolist()]
+        acting = self._acting(rows)
         self._observe(frame, indices, acting, complete=rows is None)
         while due := [i for i, row in enumerate(acting) if len(row.queue) <= self.latency]:
             if len(due) == len(acting):
@@ -111,24 +110,40 @@ class Executor:
 
         Its frame enters the history, its action is dropped; no plan is made.
         """
-        self._observe(frame, self._all, self._rows, complete=True)
-        for row in self._rows:
+        acting = self._acting(None)
+        self._observe(frame, self._all, acting, complete=True)
+        for row in acting:
             if row.queue:
                 row.queue.popleft()
             row.step += 1
 
     def next_step(self, row: int = 0) -> int:
         """Control step of a row's next action."""
-        return self._rows[row].step
+        return self._acting(np.array([row]))[0].step
 
     def upcoming(self, row: int = 0) -> ActionTrajectory | None:
         """What is scheduled from a row's next step on, one row; None if nothing is."""
-        state = self._rows[row]
+        state = self._acting(np.array([row]))[0]
         if not state.queue:
             return None
         first_step, observed_step = np.array([state.step]), np.array([state.observed])
         actions = np.array(state.queue)[None]
         return ActionTrajectory.clean(actions, first_step, observed_step, self._action_spec.dt)
+
+    def _acting(self, rows: np.ndarray | None) -> list[Row]:
+        """The states of `rows`, by default of all, or ValueError if they were never reset."""
+        if not self._rows:
+            raise ValueError(
+                "no episode has begun; call reset(seeds), with one seed per row, first"
+            )
+        if rows is None:
+            return self._rows
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self._rows):
+            raise ValueError(
+                f"rows must be between 0 and {len(self._rows) - 1}, as many as were reset, got "
+                f"{rows.tolist()}"
+            )
+        return [self._rows[row] for row in rows.tolist()]
 
     def _observe(
         self, frame: Mapping[str, np.ndarray], rows: np.ndarray, acting: list[Row], complete: bool

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -33,6 +33,8 @@ class ActionTrajectory:
         dt: Control period [s].
         noise_level: 0 is clean, 1 is pure noise; shape (R, H).
         valid: False where the action is not meant to be executed; shape (R, H).
+        num_usable: Length of the prefix of each row that is clean and valid, shape (R,), where it
+            is known; `following` hands it on.
     """
 
     actions: np.ndarray
@@ -41,9 +43,12 @@ class ActionTrajectory:
     dt: float
     noise_level: np.ndarray
     valid: np.ndarray
+    num_usable: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Reject inconsistent shapes and trajectories without a step."""
+        if self.num_usable is not None and self.actions.shape[:2] == self.noise_level.shape:
+            return  # a following one: noise and validity were checked before
         if self.actions.ndim != 3 or self.actions.shape[1] == 0:
             raise ValueError(
                 f"actions must have shape (R, H, D) with H > 0, got {self.actions.shape}"
@@ -90,15 +95,15 @@ class ActionTrajectory:
 
         A policy whose plans differ in nothing else makes them this way in a fraction of the time.
         """
-        assert actions.shape == self.actions.shape, "a following trajectory keeps its shape"
-        plan = object.__new__(ActionTrajectory)
-        values = plan.__dict__
-        values["actions"], values["dt"] = actions, self.dt
-        values["first_step"], values["observed_step"] = first_step, observed_step
-        values["noise_level"], values["valid"] = self.noise_level, self.valid
-        # It depends on noise and validity alone.
-        values["_num_usable"] = self._num_usable
-        return plan
+        return ActionTrajectory(
+            actions,
+            first_step,
+            observed_step,
+            self.dt,
+            self.noise_level,
+            self.valid,
+            self._num_usable,
+        )
 
     @property
     def ready(self) -> np.ndarray:
@@ -109,6 +114,8 @@ class ActionTrajectory:
     @cached_property
     def _num_usable(self) -> np.ndarray:
         """Length of the prefix of each row that is clean and valid, finite or not, shape (R,)."""
+        if self.num_usable is not None:
+            return self.num_usable
         usable = (self.noise_level <= 0) & self.valid
         return np.logical_and.accumulate(usable, axis=1).sum(axis=1)
 
@@ -116,30 +123,6 @@ class ActionTrajectory:
     def num_ready(self) -> np.ndarray:
         """Length of the ready prefix of each row, shape (R,)."""
         return self._num_usable if all_finite(self.actions) else self.ready.sum(axis=1)
-
-    def from_step(self, step: int) -> ActionTrajectory:
-        """Drop everything before control step `step`; raise ValueError if a row has nothing left.
-
-        All rows must start at the same step, as a slice cannot differ by row.
-        """
-        if (self.first_step != self.first_step[0]).any():
-            raise ValueError(
-                f"rows start at different steps {self.first_step}; select() rows first"
-            )
-        skip = max(step - int(self.first_step[0]), 0)
-        if skip >= self.horizon:
-            raise ValueError(
-                f"step {step} lies behind the end of the trajectory, which covers "
-                f"{self.first_step[0]} to {self.first_step[0] + self.horizon - 1}"
-            )
-        return ActionTrajectory(
-            self.actions[:, skip:],
-            self.first_step + skip,
-            self.observed_step,
-            self.dt,
-            self.noise_level[:, skip:],
-            self.valid[:, skip:],
-        )
 
     def select(self, rows: np.ndarray) -> ActionTrajectory:
         """Return the given rows as a trajectory of their own."""

@@ -53,7 +53,7 @@ class Normalizer(nn.Module):
             raise ValueError(
                 f"normalisation must be 'min_max', 'z_score' or 'identity', got {mode!r}"
             )
-        half = np.where(is_constant(centre, half), 1.0, half)
+        half = np.where(is_constant(np.asarray(centre), np.asarray(half)), 1.0, half)
         normalizer = cls(values.shape[1])
         normalizer.scale.copy_(torch.from_numpy(1 / half))
         normalizer.offset.copy_(torch.from_numpy(-centre / half))

@@ -113,7 +113,7 @@ def test_a_module_opens_no_pickle(module: str) -> None:
         ("train/bad.py", "from ..real_robot import driver"),
         ("train/data/bad.py", "from ...real_robot import driver"),
         ("train/bad.py", "from ...decoding import Executor"),
-        ("train/bad.py", "from ..tests import conformance"),
+        ("train/bad.py", "from ..tests import tiny"),
         ("envs/bad.py", "import hotloop.decoding"),
         ("envs/bad.py", "from hotloop.decoding import Executor"),
         ("envs/bad.py", "import decoding.executor"),

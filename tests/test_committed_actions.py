@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conformance import PolicyConformance
 from tiny import SHAPES, SPEC, FakeNetwork, demonstrations, normalised, observe, support, tiny_model
 from torch import Tensor
 
 from hotloop.decoding import ActionTrajectory, Executor
+from hotloop.decoding.conformance import PolicyConformance
 from hotloop.decoding.rolling import Ladder, LevelMixture
 from hotloop.decoding.samplers import reverse
 from hotloop.policies.diffusion.config import StreamingSampling

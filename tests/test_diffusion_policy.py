@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conformance import PolicyConformance
 from tiny import (
     SPEC,
     FakeNetwork,
@@ -22,6 +21,7 @@ from tiny import (
 from torch import Tensor
 
 from hotloop.decoding import ActionSpec, Executor, Observation
+from hotloop.decoding.conformance import PolicyConformance
 from hotloop.decoding.samplers import PREDICTIONS, UPDATES, apply_step, step_coefficients
 from hotloop.policies.diffusion.config import DiffusionSampling
 from hotloop.policies.diffusion.model import DiffusionModel

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from conformance import NoisyHold
 from hypothesis import given
 from hypothesis import strategies as st
+from noisy_hold import NoisyHold
 
 from hotloop.decoding import ActionSpec, ActionTrajectory, Executor, ObservationSpec
 
@@ -246,3 +246,20 @@ def test_a_frame_that_does_not_fit_is_refused(bad, message):
 def test_impossible_settings_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         Executor(Stamper(), **arguments)
+
+
+def test_what_comes_before_its_time_is_refused_in_one_sentence():
+    """It was an IndexError from the depths of numpy."""
+    executor = Executor(Stamper())
+    for early in (
+        lambda: executor.act(frame(0)),
+        lambda: executor.skip(frame(0)),
+        lambda: executor.upcoming(),
+        lambda: executor.reset([1], np.array([0])),
+    ):
+        with pytest.raises(ValueError, match=r"no episode has begun; call reset\(seeds\)"):
+            early()
+    executor.reset([1, 2])
+    for rows in (np.array([0, 2]), np.array([-1])):
+        with pytest.raises(ValueError, match="rows must be between 0 and 1"):
+            executor.act(frame(0), rows)

@@ -3,9 +3,10 @@ import pickle
 
 import numpy as np
 import pytest
-from conformance import NoisyHold, PolicyConformance
+from noisy_hold import NoisyHold
 
 from hotloop.decoding import ActionSpec, ActionTrajectory, ObservationSpec, Policy
+from hotloop.decoding.conformance import PolicyConformance, check_policy
 
 SPEC = ActionSpec(("x [px]", "y [px]"), (0.0, -1.0), (512.0, 1.0), dt=0.1)
 
@@ -186,3 +187,10 @@ class WithoutReset:
 def test_the_conformance_suite_catches_broken_policies(broken, test):
     with pytest.raises((AssertionError, ValueError)):
         getattr(PolicyConformance(), test)(broken())
+
+
+def test_a_policy_can_be_checked_without_pytest():
+    check_policy(NoisyHold())
+    message = r"broken rule: ready actions are inside the action spec: .* is outside \[-1"
+    with pytest.raises(AssertionError, match=message):
+        check_policy(LeavesTheSpec())

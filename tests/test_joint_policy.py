@@ -156,10 +156,43 @@ def test_what_does_not_fit_is_an_error_when_the_policy_is_built(
         build(save_tiny(folder / f"wrong-{kind}", kind), *overrides)
 
 
-def test_another_number_of_joints_is_an_error(folder) -> None:
-    spec = ActionSpec(NAMES[:5], (-0.6,) * 5, (0.6,) * 5, DT)
-    with pytest.raises(ValueError, match=r"plans 5 values .*, robot mujoco-arm has 6 joints"):
-        build(save_tiny(folder / "five", "dp", spec))
+def test_more_actions_than_joints_or_numbers_of_another_robot_are_an_error(folder) -> None:
+    """A checkpoint of five numbered joints may be any five-joint robot's."""
+    for names in ((*NAMES, "rail"), tuple(f"action {index}" for index in range(5))):
+        spec = ActionSpec(names, (-0.6,) * len(names), (0.6,) * len(names), DT)
+        message = rf"plans {len(names)} values .*, robot mujoco-arm has 6 joints"
+        with pytest.raises(ValueError, match=message):
+            build(save_tiny(folder / f"joints-{len(names)}", "dp", spec))
+
+
+def test_joints_that_a_checkpoint_does_not_plan_hold_their_place() -> None:
+    """Recordings with a locked wrist: the actions of the other joints, the positions of all."""
+    names = ("action 0", "action 1", "action 2", "action 3", "action 5")
+    spec = ActionSpec(names, (-1.0,) * 5, (1.0,) * 5, DT)
+    with pytest.raises(ValueError, match="plans 5 values"):
+        map_joints(spec, robot(), NO_UNITS, num_read=5)
+    joints = map_joints(spec, robot(), NO_UNITS, num_read=6)
+    assert (joints.order.tolist(), joints.held) == ([0, 1, 2, 3, 5], [4])
+    read = make_reader("observation.state", (6,), robot(), joints, PolicyOptions())
+    first, later = np.linspace(0.1, 0.6, 6), np.linspace(0.2, 0.7, 6)
+    np.testing.assert_allclose(read(Snapshot(0.0, first, first, np.zeros(0))), first, rtol=1e-6)
+    echo = Echo(spec)
+    policy = JointPolicy(
+        echo, joints, {"observation.state": lambda snapshot: snapshot.position[[0, 1, 2, 3, 5]]}
+    )
+    policy.reset(0)
+    for time, position in ((0.0, first), (2 * DT, later)):
+        plan = policy.plan(Snapshot(time, position, np.zeros(6), np.zeros(0)))
+        np.testing.assert_allclose(plan.waypoints[-1, :4], position[:4], atol=1e-6)
+        assert (plan.waypoints[:, 4] == first[4]).all()
+
+
+def test_actions_that_name_some_of_the_joints_are_theirs() -> None:
+    spec = ActionSpec((NAMES[3], NAMES[1]), (-1.0,) * 2, (1.0,) * 2, DT)
+    joints = map_joints(spec, robot(), NO_UNITS)
+    assert joints.order.tolist() == [3, 1]
+    with pytest.raises(ValueError, match=r"reads 'observation\.state' of shape \(6,\)"):
+        make_reader("observation.state", (6,), robot(), joints, PolicyOptions())
 
 
 def test_observations_that_a_robot_lacks_are_named() -> None:

@@ -118,7 +118,7 @@ def test_b3_resetting_the_policy_forgets_the_buffer() -> None:
             super().reset(seeds, rows)
             if len(stale) == len(seeds):
                 self._buffers.windows = stale
-                self._buffers.expect(np.arange(len(seeds)), np.zeros(len(seeds), np.int64))
+                self._buffers.expect(list(range(len(seeds))), [0] * len(seeds))
 
     ours = StreamingDiffusionPolicy(tiny_model(), SPEC, ZERO)
     assert not second_episode_differs(ours)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conformance import PolicyConformance
 from tiny_planner import DECISION, DIFFUSER, HORIZON, SPEC, TRAJECTORY, tiny_planner
 
 from hotloop.decoding import Observation, Policy
+from hotloop.decoding.conformance import PolicyConformance
 from hotloop.policies.planners.config import PlannerConfig, PlannerSampling
 from hotloop.policies.planners.model import PlannerModel
 from hotloop.policies.planners.planner import Planner

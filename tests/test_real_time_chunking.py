@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from benchmarks.synchronous import SynchronousPolicy
-from conformance import PolicyConformance
 from tiny import SHAPES, SPEC, FakeNetwork, tiny_model
 
 from hotloop.decoding import Executor, Observation
+from hotloop.decoding.conformance import PolicyConformance
 from hotloop.decoding.prefix_guidance import guided_clean, prefix_weights
 from hotloop.decoding.schedules import NoiseSchedule
 from hotloop.policies.checkpoint import load_checkpoint

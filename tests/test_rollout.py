@@ -5,7 +5,7 @@ import sys
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from conformance import NoisyHold
+from noisy_hold import NoisyHold
 
 from hotloop.decoding import ActionSpec, ObservationSpec
 from hotloop.envs import TASKS, Task, Video, evaluate, make_task

@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conformance import PolicyConformance
 from tiny import (
     SPEC,
     FakeNetwork,
@@ -22,6 +21,7 @@ from tiny import (
 from torch import Tensor
 
 from hotloop.decoding import Executor, rolling
+from hotloop.decoding.conformance import PolicyConformance
 from hotloop.decoding.samplers import PREDICTIONS, UPDATES
 from hotloop.policies.diffusion.config import START_BUFFERS, DiffusionSampling, StreamingSampling
 from hotloop.policies.diffusion.policy import DiffusionPolicy

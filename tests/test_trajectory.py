@@ -79,23 +79,19 @@ def test_the_ready_prefix_ends_before_the_first_unusable_action(usable):
         assert num_ready == len(row) or row[num_ready] != "ready"
 
 
-@given(first=st.integers(0, 1000), horizon=st.integers(1, 20), skip=st.integers(-5, 25))
-def test_dropping_the_past_keeps_every_remaining_action_at_its_step(first, horizon, skip):
-    plan = stamped([first, first], horizon)
-    if skip >= horizon:
-        with pytest.raises(ValueError, match="behind the end of the trajectory"):
-            plan.from_step(first + skip)
-        return
-    rest = plan.from_step(first + skip)
-    assert rest.first_step[0] == first + max(skip, 0)
-    assert rest.horizon == horizon - max(skip, 0)
-    np.testing.assert_array_equal(rest.actions[..., 1], np.round(rest.times / DT))
-    np.testing.assert_array_equal(rest.observed_step, plan.observed_step)
-
-
-def test_rows_that_start_at_different_steps_cannot_be_cut_together():
-    with pytest.raises(ValueError, match=r"different steps \[3 4\]; select\(\) rows first"):
-        stamped([3, 4], 5).from_step(5)
+def test_a_following_plan_has_other_actions_and_the_same_readiness():
+    plan = stamped([0, 4], 3, noise_level=np.array([[0.0, 0.0, 0.5], [0.0, 0.5, 0.5]]))
+    after = plan.following(plan.actions + 1, plan.first_step + 3, plan.observed_step + 3)
+    expected = dataclasses.replace(
+        plan, actions=plan.actions + 1, first_step=plan.first_step + 3,
+        observed_step=plan.observed_step + 3,
+    )  # fmt: skip
+    for name in ("actions", "first_step", "observed_step", "noise_level", "valid", "num_ready"):
+        np.testing.assert_array_equal(getattr(after, name), getattr(expected, name))
+    after.actions[0, 0] = np.nan
+    np.testing.assert_array_equal(after.num_ready, [0, 1])
+    with pytest.raises(ValueError, match=r"noise_level must have shape \(2, 2\)"):
+        plan.following(plan.actions[:, :2], plan.first_step, plan.observed_step)
 
 
 @given(rows=st.lists(st.integers(0, 3), min_size=1, max_size=4, unique=True))

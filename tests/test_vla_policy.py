@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conformance import PolicyConformance
 from tiny_vla import IMAGE, SPEC, STATE_KEY, TEXTS, WRIST, frames, tiny_model
 
 from hotloop.decoding import ActionSpec, Executor, Observation
+from hotloop.decoding.conformance import PolicyConformance
 from hotloop.decoding.instruction import INSTRUCTION_KEY, encode_instruction
 from hotloop.policies.vla import TokenDecodingConfig, VlaModel, VlaPolicy
 

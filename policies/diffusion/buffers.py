@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...decoding import Observation
 from ...decoding.rolling import Ladder
-from ..programs.rows import RowActions, RowNoise, selection
+from ..programs.rows import RowActions, RowNoise, check_reset, selection
 from .model import DiffusionModel
 
 NOT_STARTED = -1
@@ -47,25 +46,23 @@ class Buffers:
         for row in rows.tolist():
             self._next_step[row] = NOT_STARTED
 
-    def latencies(self, observation: Observation, step: np.ndarray) -> list[int]:
-        """Steps between each row's observation and its plan; `NOT_STARTED` without a buffer.
+    def latencies(self, rows: list[int], steps: list[int], observed: list[int]) -> list[int]:
+        """Control steps between each row's observation and its plan; `NOT_STARTED` if it starts.
 
-        A buffer that was to go on at another step than the asked one counts for none.
+        A row starts if it has no buffer, or one that was to go on at another step.
         """
-        triples = zip(
-            observation.rows.tolist(), step.tolist(), observation.step.tolist(), strict=True
-        )
+        following = self._next_step
+        if len(following) <= max(rows):
+            check_reset(np.array(rows), len(following))
         return [
-            min(first - observed, self._max_latency)
-            if self._next_step[row] == first
-            else NOT_STARTED
-            for row, first, observed in triples
+            min(step - seen, self._max_latency) if following[row] == step else NOT_STARTED
+            for row, step, seen in zip(rows, steps, observed, strict=True)
         ]
 
-    def expect(self, rows: np.ndarray, step: np.ndarray) -> None:
-        """Let the buffers of `rows` go on at `step`, shape (R,)."""
-        for row, following in zip(rows.tolist(), step.tolist(), strict=True):
-            self._next_step[row] = following
+    def expect(self, rows: list[int], steps: list[int]) -> None:
+        """Let the buffers of `rows` go on at `steps`."""
+        for row, step in zip(rows, steps, strict=True):
+            self._next_step[row] = step
 
     def read(self, rows: np.ndarray, latency: int) -> np.ndarray:
         """Windows (R, H, D) at the start of a control step whose plan is `latency` steps late."""

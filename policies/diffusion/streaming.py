@@ -92,7 +92,8 @@ class StreamingDiffusionPolicy:
         buffer as it stands, with its noise levels. A row whose `step` does not continue its buffer
         starts anew.
         """
-        latencies = self._buffers.latencies(observation, step)
+        rows, steps = observation.rows.tolist(), step.tolist()
+        latencies = self._buffers.latencies(rows, steps, observation.step.tolist())
         kinds = set(latencies)
         if len(kinds) == 1:
             actions = self._advance(observation, latencies[0])
@@ -101,7 +102,7 @@ class StreamingDiffusionPolicy:
             for kind in kinds:
                 chosen = np.flatnonzero(np.equal(latencies, kind))
                 actions[chosen] = self._advance(observation.select(chosen), kind)
-        self._buffers.expect(observation.rows, step + self.num_execute)
+        self._buffers.expect(rows, [first + self.num_execute for first in steps])
         late = [max(latency, 0) for latency in latencies]
         first_step = step - late if any(late) else step
         return self._template(late).following(actions, first_step, observation.step)

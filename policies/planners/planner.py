@@ -9,7 +9,7 @@ from ...decoding import ActionSpec, ActionTrajectory, Observation, ObservationSp
 from ..diffusion.policy import write_noise
 from ..programs.engines.engine import Engine, make_engine
 from ..programs.program import Program
-from ..programs.rows import RowNoise, selection
+from ..programs.rows import RowNoise, check_reset, selection
 from .config import PlannerSampling
 from .decision import Decision
 from .model import REWARD_KEY, PlannerModel
@@ -143,6 +143,7 @@ class Planner:
 
     def _advance(self, observation: Observation, observed: list[int]) -> list[bool]:
         """Bring the chosen rows to the observed steps; return which can continue their plan."""
+        check_reset(observation.rows, len(self._rows))
         rewards, warm = None, []
         if self.sampling.return_floor < 1 and REWARD_KEY in observation.frames:
             rewards = observation.frames[REWARD_KEY][..., 0].tolist()

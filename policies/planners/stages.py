@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -283,7 +284,11 @@ def stage(kind: Stage, model: PlannerModel, sampling: PlannerSampling) -> nn.Mod
 
     Exporting a rollout takes seconds; programs that share it share what was exported.
     """
-    read = replace(PlannerSampling(), **{name: getattr(sampling, name) for name in kind.READS})
-    if (kind, read) not in model.parts:
-        model.parts[kind, read] = kind(model, read).eval()
-    return model.parts[kind, read]
+    # A stage is given the choices in its READS and no others, so that it cannot read one that is
+    # missing there: programs with different ones would share the module.
+    read = {name: getattr(sampling, name) for name in kind.READS}
+    key = (kind, *read.values())
+    if key not in model.parts:
+        choices = cast("PlannerSampling", SimpleNamespace(**read))
+        model.parts[key] = kind(model, choices).eval()
+    return model.parts[key]

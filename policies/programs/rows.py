@@ -7,6 +7,15 @@ import numpy as np
 _POOL = 4096  # numbers drawn at a time; a call to a generator costs more than a hundred of them
 
 
+def check_reset(rows: np.ndarray, num_rows: int) -> None:
+    """Raise ValueError unless `reset` has made all of `rows`."""
+    if len(rows) and not 0 <= rows.min() <= rows.max() < num_rows:
+        raise ValueError(
+            f"reset has made {num_rows} rows, and a plan is asked for rows {rows.tolist()}; call "
+            "reset(seeds) first, with one seed per row"
+        )
+
+
 class RowNoise:
     """One random generator per batch row, whose numbers are drawn in advance."""
 
@@ -29,10 +38,12 @@ class RowNoise:
 
     def fill(self, rows: np.ndarray, out: np.ndarray) -> None:
         """Write standard normal noise to `out`, shape (len(rows), ...), float32."""
-        size = out[0].size
+        size, cursors = out[0].size, self._cursors
         for row, noise in zip(rows.tolist(), out, strict=True):
-            begin = self._cursors[row]
-            end = self._cursors[row] = begin + size
+            if row >= len(cursors):
+                check_reset(rows, len(cursors))
+            begin = cursors[row]
+            end = cursors[row] = begin + size
             if end > len(self._pools[row]):
                 begin, end = self._refill(row, size)
             noise[...] = self._pools[row][begin:end].reshape(noise.shape)

@@ -12,6 +12,7 @@ from ...decoding import ActionSpec, ActionTrajectory, Observation, ObservationSp
 from ...decoding.jacobi import jacobi, jacobi_committed
 from ...decoding.token_guesses import random_tokens, repeated_action, shifted_chunk
 from ...decoding.token_model import DecodedTokens, greedy_tokens
+from ..programs.rows import check_reset
 from .decoding_config import TokenDecodingConfig
 from .model import VlaModel
 from .session import CachedModel
@@ -76,6 +77,7 @@ class VlaPolicy:
 
         What the decoder did is left in `decoded`.
         """
+        check_reset(observation.rows, len(self._generators))
         frames = {key: values[:, -1] for key, values in observation.frames.items()}
         tokenizer = self.model.action_tokenizer
         rows, first_step = observation.rows, observation.step

@@ -23,48 +23,67 @@ IMPLAUSIBLE = 10
 class JointMap:
     """From a policy's joint values to a robot's positions and back.
 
+    A policy may plan fewer joints than the robot has: the others hold their place.
+
     Attributes:
-        order: Joint of the robot that each of the policy's values is for, shape (D,).
-        scale: Robot's units per policy's unit, for each of the robot's joints, shape (D,).
-        offset: Robot's position at the policy's 0, for each of its joints, shape (D,).
+        order: Joint of the robot that each of the policy's D values is for, shape (D,).
+        scale: Robot's units per policy's unit, for each of the robot's joints, shape (J,).
+        offset: Robot's position at the policy's 0, for each of its joints, shape (J,).
     """
 
     order: NDArray[np.int64]
     scale: Vector
     offset: Vector
 
+    @property
+    def held(self) -> list[int]:
+        """Joints that the policy does not plan, mostly none."""
+        return sorted({*range(len(self.scale))} - {*self.order.tolist()})
+
     def to_policy(self, positions: Vector) -> Vector:
-        """The policy's values of robot positions, both of shape (..., D)."""
+        """The policy's values, shape (..., D), of robot positions, shape (..., J)."""
         return ((positions - self.offset) / self.scale)[..., self.order]
 
-    def to_robot(self, values: Vector) -> Vector:
-        """Robot positions of the policy's values, both of shape (..., D)."""
-        sorted_values = values[..., np.argsort(self.order)]
-        return self.scale * sorted_values + self.offset
+    def all_to_policy(self, positions: Vector) -> Vector:
+        """Robot positions of all joints in the policy's unit, both of shape (..., J)."""
+        return (positions - self.offset) / self.scale
+
+    def to_robot(self, values: Vector, held: Vector) -> Vector:
+        """Robot positions, shape (..., J), of the policy's values, shape (..., D).
+
+        Args:
+            values: What the policy plans.
+            held: Where the joints stay that it does not plan [rad or m], shape (J,).
+        """
+        positions = np.empty((*values.shape[:-1], len(held)))
+        positions[:] = held
+        positions[..., self.order] = self.scale[self.order] * values + self.offset[self.order]
+        return positions
 
 
-def map_joints(spec: ActionSpec, robot: RobotConfig, units: UnitsConfig) -> JointMap:
+def map_joints(
+    spec: ActionSpec, robot: RobotConfig, units: UnitsConfig, num_read: int | None = None
+) -> JointMap:
     """Match a policy's actions with a robot's joints.
+
+    Fewer actions than joints are accepted if they name joints of the robot, or are numbered and
+    the policy reads the positions of all joints: then the numbers are those of its recordings.
 
     Args:
         spec: The policy's actions are joint positions.
         robot: The robot.
         units: The policy's unit of joint positions.
+        num_read: Joint positions that the policy reads, None for none.
 
     Raises:
         ValueError: If numbers, names or units do not fit each other.
     """
     num_joints = robot.control.limits.num_joints
-    if spec.size != num_joints:
-        raise ValueError(
-            f"the checkpoint plans {spec.size} values {spec.names}, robot {robot.name} has "
-            f"{num_joints} joints {robot.joints}"
-        )
     scale = _per_joint("scale", units.scale, 1.0, num_joints)
     if not scale.all():
         raise ValueError(f"units.scale must not be 0, got {units.scale}")
     offset = _per_joint("offset", units.offset, 0.0, num_joints)
-    found = JointMap(_order(spec.names, robot), scale, offset)
+    found = JointMap(_order(spec, robot, num_read), scale, offset)
     if not (units.scale or units.offset):
         _check_units(spec, robot, found)
     return found
@@ -78,14 +97,26 @@ def _per_joint(name: str, given: tuple[float, ...], default: float, num_joints: 
     return np.broadcast_to(values, (num_joints,))
 
 
-def _order(names: tuple[str, ...], robot: RobotConfig) -> NDArray[np.int64]:
-    """Joint of the robot that each name is for; by position where there are no names."""
-    theirs, ours = [plain_name(name) for name in names], [plain_name(name) for name in robot.joints]
-    if not ours or all(GENERIC.fullmatch(name) for name in theirs):
-        return np.arange(len(names))
-    if sorted(theirs) != sorted(ours):
+def _order(spec: ActionSpec, robot: RobotConfig, num_read: int | None) -> NDArray[np.int64]:
+    """Joint of the robot that each action is for, by name; by number where there are no names."""
+    num_joints = robot.control.limits.num_joints
+    theirs = [plain_name(name) for name in spec.names]
+    ours = [plain_name(name) for name in robot.joints]
+    numbered = all(GENERIC.fullmatch(name) for name in theirs)
+    if spec.size == num_joints and (numbered or not ours):
+        return np.arange(num_joints)
+    if numbered and num_read == num_joints:
+        numbers = [int(re.sub(r"\D", "", name)) for name in theirs]
+        if len(set(numbers)) == len(numbers) and max(numbers) < num_joints:
+            return np.array(numbers)
+    if spec.size > num_joints or numbered or not ours:
         raise ValueError(
-            f"the checkpoint's actions are {names}, the joints of robot {robot.name} are "
+            f"the checkpoint plans {spec.size} values {spec.names}, robot {robot.name} has "
+            f"{num_joints} joints {robot.joints}"
+        )
+    if not set(theirs) <= set(ours) or len(set(theirs)) < len(theirs):
+        raise ValueError(
+            f"the checkpoint's actions are {spec.names}, the joints of robot {robot.name} are "
             f"{robot.joints}; if they are the same, say so with robot.joints=[...]"
         )
     return np.array([ours.index(name) for name in theirs])

@@ -13,6 +13,7 @@ from ...decoding import Policy
 from ...decoding.instruction import INSTRUCTION_KEY, encode_instruction
 from ..cameras.camera import Picture
 from ..config import PolicyOptions, RobotConfig
+from ..core.limits import Vector
 from ..core.trajectory import Chunk
 from .control_steps import ControlSteps
 from .joint_map import JointMap, map_joints
@@ -46,10 +47,12 @@ class JointPolicy:
     ) -> None:
         self.period, self.cameras = policy.action_spec.dt, cameras
         self._joints, self._readers = joints, readers
+        self._held: Vector | None = None
         self._steps = ControlSteps(policy, latency)
 
     def reset(self, seed: int) -> None:
         """Start an episode."""
+        self._held = None
         self._steps.reset(seed)
 
     def plan(self, snapshot: Snapshot) -> Chunk | None:
@@ -58,11 +61,15 @@ class JointPolicy:
         Returns:
             None if there is nothing to send: no action is ready, or the next is not due.
         """
+        if self._held is None:
+            # Joints that are not planned stay where they stood when the episode began.
+            self._held = np.array(snapshot.position)
         frame = {key: read(snapshot) for key, read in self._readers.items()}
         actions = self._steps.act(snapshot.time, frame)
         if actions is None:
             return None
-        return snapshot.chunk(self._steps.due(actions), self._joints.to_robot(actions.actions[0]))
+        waypoints = self._joints.to_robot(actions.actions[0], self._held)
+        return snapshot.chunk(self._steps.due(actions), waypoints)
 
     def try_out(self, snapshot: Snapshot) -> float:
         """Plan twice from the same snapshot; return how long the second plan took [s].
@@ -91,24 +98,31 @@ def on_joints(policy: Policy, robot: RobotConfig, options: PolicyOptions) -> Joi
         ValueError: If the policy and the robot do not fit each other.
     """
     latency = 1 if options.latency is None else options.latency
-    joints = map_joints(policy.action_spec, robot, options.units)
     shapes = {key: tuple(shape) for key, shape in policy.observation_spec.shapes.items()}
+    num_read = shapes[STATE_KEY][0] if STATE_KEY in shapes else None
+    joints = map_joints(policy.action_spec, robot, options.units, num_read)
     _check_read(shapes, options)
     readers = {
         key: make_reader(key, shape, robot, joints, options) for key, shape in shapes.items()
     }
     cameras = tuple(_camera_name(key) for key, shape in shapes.items() if len(shape) == 3)
     made = JointPolicy(policy, joints, readers, cameras, latency)
+    if joints.held:
+        names = [robot.joints[joint] for joint in joints.held] if robot.joints else joints.held
+        _say(f"the checkpoint does not plan joints {names}; they hold their place")
     duration = made.try_out(_standing_still(robot, shapes))
     if duration > (latency + 1) * made.period:
         needed = int(np.ceil(duration / made.period))
-        print(
-            f"hotloop: policy: a plan takes {duration:.3f} s, {needed} control steps; latency="
-            f"{needed} lets the robot go on while it plans",
-            file=sys.stderr,
-            flush=True,
+        _say(
+            f"a plan takes {duration:.3f} s, {needed} control steps; latency={needed} lets the "
+            "robot go on while it plans"
         )
     return made
+
+
+def _say(text: str) -> None:
+    """Tell the operator, at once."""
+    print(f"hotloop: policy: {text}", file=sys.stderr, flush=True)
 
 
 def _check_read(shapes: Mapping[str, tuple[int, ...]], options: PolicyOptions) -> None:
@@ -140,12 +154,7 @@ def make_reader(
     """
     name = key.removeprefix("observation.")
     if key == STATE_KEY:
-        if shape != (len(joints.order),):
-            raise ValueError(
-                f"the checkpoint reads {key!r} of shape {shape}, robot {robot.name} has "
-                f"{len(joints.order)} joint positions"
-            )
-        return lambda snapshot: joints.to_policy(snapshot.position).astype(np.float32)
+        return _state_reader(shape, robot, joints)
     if key == INSTRUCTION_KEY:
         if not options.instruction:
             raise ValueError("the checkpoint follows instructions; give one: instruction='...'")
@@ -163,6 +172,18 @@ def make_reader(
     raise ValueError(
         f"the checkpoint reads {key!r} of shape {shape}, which a robot does not measure; if it "
         f"does not change, give it: given.{name}=[...]"
+    )
+
+
+def _state_reader(shape: tuple[int, ...], robot: RobotConfig, joints: JointMap) -> Reader:
+    """How joint positions are read: of the planned joints in their order, or of all."""
+    if shape == joints.order.shape:
+        return lambda snapshot: joints.to_policy(snapshot.position).astype(np.float32)
+    if shape == joints.scale.shape and (np.diff(joints.order) > 0).all():
+        return lambda snapshot: joints.all_to_policy(snapshot.position).astype(np.float32)
+    raise ValueError(
+        f"the checkpoint reads {STATE_KEY!r} of shape {shape}, robot {robot.name} has "
+        f"{len(joints.scale)} joint positions, of which it plans {joints.order.tolist()}"
     )
 
 

@@ -112,6 +112,7 @@ class Decoding:
         facts = self.file.metadata()
         stored = facts.pop("feature_names", None)
         stored = dict(stored) if isinstance(stored, Mapping) else {}
+        facts.pop("action_features", None)
         if (actions := facts.pop("action_names", None)) is not None:
             stored["action"] = actions
         names = {
@@ -121,6 +122,9 @@ class Decoding:
         }
         if "action" in names:
             facts["action_names"] = names.pop("action")
+        elif (features := self._selections["action"].features) is not None:
+            # A joint without a name is known by its place in the recording.
+            facts["action_features"] = list(features)
         if names:
             facts["feature_names"] = names
         return {

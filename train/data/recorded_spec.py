@@ -38,7 +38,8 @@ def recorded_action_spec(episodes: Episodes) -> ActionSpec:
     size = episodes.actions.shape[1]
     names = facts.get("action_names")
     if not names or len(names) != size:
-        names = [f"action {index}" for index in range(size)]
+        features = facts.get("action_features") or range(size)
+        names = [f"action {index}" for index in features]
     low, high = episodes.actions.min(axis=0), episodes.actions.max(axis=0)
     low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
     still = low == high
