@@ -20,7 +20,7 @@ DT = 0.05  # [s]
 MAX_STEPS = 120
 MAX_SPEED = 1.0  # [m/s]
 PILLARS = (0.0, 1.0)  # [m], x of their centres; y is 0
-PILLAR_RADIUS, PUCK_RADIUS, GOAL_RADIUS = 0.115, 0.04, 0.06  # [m]
+PILLAR_RADIUS, PUCK_RADIUS, GOAL_RADIUS = 0.12, 0.04, 0.06  # [m]
 START, GOAL = np.array([-0.6, 0.0]), np.array([1.6, 0.0])  # [m]
 START_SPREAD = 0.04  # [m], half width in x and y
 SPEEDS = ActionSpec(
@@ -136,7 +136,7 @@ class PillarsExpert:
         """Choose a side of each pillar, how far to stay away from it, and a speed."""
         rng = np.random.default_rng([seed, 1])  # not the numbers that chose the start
         sides = rng.choice([-1.0, 1.0], len(PILLARS))
-        gaps = rng.uniform(0.075, 0.125, len(PILLARS))
+        gaps = rng.uniform(0.07, 0.12, len(PILLARS))
         self._heights = sides * (PILLAR_RADIUS + PUCK_RADIUS + gaps)
         self._speed = rng.uniform(0.75, 0.9)
 
