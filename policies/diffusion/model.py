@@ -55,8 +55,6 @@ class DiffusionModel(nn.Module):
         self.config = config
         self.observation_shapes = dict(observation_shapes)
         self.schedule = NoiseSchedule(config.num_levels)
-        # Modules around the network that programs of this model share, by class.
-        self.parts: dict[type[nn.Module], Any] = {}
         self.ladders = tuple(parse_ladder(text, config) for text in config.ladders)
         # What training visits: every ladder at every latency.
         self.delayed_ladders = tuple(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ...decoding.samplers import reverse_step, step_coefficients
 from ..programs.program import Call, Port, Program
+from ..programs.shared import shared
 from .model import DiffusionModel
 
 
@@ -112,11 +113,9 @@ class Physical(nn.Module):
 
 
 def _part(kind: type[Encode | Denoise | ReverseStep], model: DiffusionModel) -> nn.Module:
-    """The model's one module of a kind: programs share it, and with it what engines compile."""
-    part = model.parts.get(kind)
-    if part is None or part.network is not model.network:
-        part = model.parts[kind] = kind(model).eval()
-    return part
+    """The one module of a kind around the model's network."""
+    choices = (id(model.observation_normalizer), model.config.prediction)
+    return shared(kind, model.network, lambda: kind(model), *choices)
 
 
 def reverse_program(model: DiffusionModel, levels: Sequence[np.ndarray], update: str) -> Program:

@@ -159,9 +159,6 @@ class PlannerModel(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.action_dim = config, action_dim
-        # Stages of decisions by kind and choices: programs share them, and with them what engines
-        # compile. Not registered as submodules.
-        self.parts: dict[object, nn.Module] = {}
         self.observation_shapes = dict(observation_shapes)
         self.state_keys = tuple(
             key for key in observation_shapes if key not in (config.goal_key, REWARD_KEY)

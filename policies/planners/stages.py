@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ...decoding.autoregression import correct, rollout
 from ...decoding.guidance import classifier_free, value_guidance
 from ...decoding.samplers import reverse_step
+from ..programs.shared import shared
 from .config import PlannerSampling
 from .model import PlannerModel
 
@@ -287,8 +288,5 @@ def stage(kind: Stage, model: PlannerModel, sampling: PlannerSampling) -> nn.Mod
     # A stage is given the choices in its READS and no others, so that it cannot read one that is
     # missing there: programs with different ones would share the module.
     read = {name: getattr(sampling, name) for name in kind.READS}
-    key = (kind, *read.values())
-    if key not in model.parts:
-        choices = cast("PlannerSampling", SimpleNamespace(**read))
-        model.parts[key] = kind(model, choices).eval()
-    return model.parts[key]
+    choices = cast("PlannerSampling", SimpleNamespace(**read))
+    return shared(kind, model, lambda: kind(model, choices), *read.values())
