@@ -93,7 +93,10 @@ class TaskConformance:
                 assert array.dtype == (np.uint8 if in_bytes else np.float32), (key, array.dtype)
                 assert np.isfinite(array).all(), f"{key} holds NaN or infinite values"
         if "reward" in frames[0]:
-            assert [frame["reward"].item() for frame in frames] == [0, *np.asarray(rewards, np.float32)]
+            assert [frame["reward"].item() for frame in frames] == [
+                0,
+                *np.asarray(rewards, np.float32),
+            ]
 
     def test_the_same_seed_gives_the_same_episode(self, env: Environment, task: Task) -> None:
         """An episode is a function of seed and actions; another seed starts elsewhere."""
