@@ -106,7 +106,7 @@ class Physical(nn.Module):
 
     def forward(self, window: Tensor) -> Tensor:
         """Map (R, H, D) to (R, H - To + 1, D), clipped; NaN stays NaN."""
-        actions = window[:, self.num_past :] * self.gain + self.shift
+        actions = window[:, self.num_past :] * self.gain + self.shift  # (r, h - to + 1, d)
         clipped = torch.minimum(torch.maximum(actions, self.low), self.high)
         # Some runtimes' minimum drops NaN, which must not become an admissible action.
         return torch.where(actions.isnan(), actions, clipped)
@@ -188,7 +188,7 @@ def _jump(level: np.ndarray, next_level: np.ndarray) -> float:
 def _embed(model: DiffusionModel, level: np.ndarray, jump: float) -> Tensor:
     """Level modulation of one call, shape (1, ...)."""
     device, num_levels = _device(model), model.schedule.num_levels
-    scaled = torch.from_numpy(level)[None].to(device).float() / num_levels
+    scaled = torch.from_numpy(level)[None].to(device).float() / num_levels  # (1, h)
     if not model.config.jump:
         return model.network.embed_level(scaled)
     return model.network.embed_level(scaled, torch.tensor([jump / num_levels], device=device))

@@ -51,11 +51,11 @@ def hindsight_goals(
     """
     position = torch.arange(1 - model.config.context, model.config.horizon, device=arrival.device)
     row = torch.arange(len(arrival), device=arrival.device)
-    goal = batch.states[row, arrival + model.config.context - 1, : model.goal_dim]
-    stays = position > arrival[:, None]
+    goal = batch.states[row, arrival + model.config.context - 1, : model.goal_dim]  # (b, g)
+    stays = position > arrival[:, None]  # (b, t)
     stays[:, -1] = True
     states = torch.where(stays.unsqueeze(-1), model.at_goal(goal).unsqueeze(1), batch.states)
-    rests = (position >= arrival[:, None]).unsqueeze(-1)
+    rests = (position >= arrival[:, None]).unsqueeze(-1)  # (b, t, 1)
     idle = model.action_normalizer.inverse(torch.zeros_like(batch.actions[:1, :1]))
     actions = torch.where(rests, idle, batch.actions)
     return PlanBatch(states, actions, batch.returns, torch.ones_like(batch.valid)), goal
@@ -148,7 +148,7 @@ class PlannerObjective(nn.Module):
         states, actions = inputs.states[:, past], inputs.actions[:, past]  # (b, o), (b, a)
         returns = inputs.returns[:, past]  # (b,)
         clean = model.encode_plan(inputs.states[:, past:], inputs.actions[:, past:])  # (b, h, p)
-        x = model.schedule.add_noise(clean, inputs.noise, inputs.level)
+        x = model.schedule.add_noise(clean, inputs.noise, inputs.level)  # (b, h, p)
         level = inputs.level / model.config.num_levels  # (b, h)
         loss = self._denoising_loss(x, clean, level, inputs)
         action = model.action_normalizer(actions)
@@ -186,7 +186,7 @@ class PlannerObjective(nn.Module):
         num = max(1, round(self.losses.drafter_share * len(inputs.states)))
         drafter, rows = self.model.drafter, inputs.select(slice(num))
         assert rows.jitter is not None
-        targets = self.model.targets(rows.returns, rows.goal)
+        targets = self.model.targets(rows.returns, rows.goal)  # (b, t, 1 or g)
         tokens = self.model.encode_tokens(rows.states, targets)  # (b, t, token)
-        predicted, actual = drafter.change(tokens, rows.jitter)
+        predicted, actual = drafter.change(tokens, rows.jitter)  # each (b, t - 1, token)
         return (rows.valid[:, 1:, None] * (predicted - actual) ** 2).mean()
