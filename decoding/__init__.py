@@ -30,8 +30,9 @@ draft heads for. Comments and einops patterns write the same letters small: ``# 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .plumbing.lazy import lazily
 
 if TYPE_CHECKING:
     from .executor import Executor, NotReady
@@ -48,19 +49,19 @@ __all__ = [
     "Policy",
 ]
 
-# Imported when asked for: a command's help needs the plumbing of this package, but no numpy.
-_MODULES = {
-    "Executor": "executor",
-    "NotReady": "executor",
-    "ActionSpec": "interface",
-    "Observation": "interface",
-    "ObservationSpec": "interface",
-    "Policy": "interface",
-    "ActionTrajectory": "trajectory",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+__getattr__ = lazily(
+    __name__,
+    {
+        "executor": (
+            "Executor",
+            "NotReady",
+        ),
+        "interface": (
+            "ActionSpec",
+            "Observation",
+            "ObservationSpec",
+            "Policy",
+        ),
+        "trajectory": ("ActionTrajectory",),
+    },
+)
