@@ -23,14 +23,16 @@ Letters in shapes and formulas: R rows, B training batch, H horizon, D action si
 frame or state, To observation steps, Ta executed steps, N noise levels, h chunks, V vocabulary, n
 tokens of a block. x noisy actions, x0 clean actions, f network output, z or eps standard normal
 noise, a and s the shares of signal and noise, ``a_k = sqrt(alpha_bar_k)`` and
-``s_k = sqrt(1 - alpha_bar_k)``.
-Comments and einops patterns write the same letters small: ``# (b, h, d)``.
+``s_k = sqrt(1 - alpha_bar_k)``. In networks W width, E and F features, L tokens of a sequence;
+in planners T frames of a window, A action size, P features of a position, G of a goal, Q of what a
+draft heads for. Comments and einops patterns write the same letters small: ``# (b, h, d)``.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .plumbing.lazy import lazily
 
 if TYPE_CHECKING:
     from .executor import Executor, NotReady
@@ -47,19 +49,19 @@ __all__ = [
     "Policy",
 ]
 
-# Imported when asked for: a command's help needs the plumbing of this package, but no numpy.
-_MODULES = {
-    "Executor": "executor",
-    "NotReady": "executor",
-    "ActionSpec": "interface",
-    "Observation": "interface",
-    "ObservationSpec": "interface",
-    "Policy": "interface",
-    "ActionTrajectory": "trajectory",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+__getattr__ = lazily(
+    __name__,
+    {
+        "executor": (
+            "Executor",
+            "NotReady",
+        ),
+        "interface": (
+            "ActionSpec",
+            "Observation",
+            "ObservationSpec",
+            "Policy",
+        ),
+        "trajectory": ("ActionTrajectory",),
+    },
+)

@@ -32,12 +32,12 @@ def rollout(
     Returns:
         The appended tokens, shape (B, num_steps, F).
     """
-    token, cache = prefill(tokens)
+    token, cache = prefill(tokens)  # (b, f)
     drafted = [token]
     for _ in range(num_steps - 1):
         token, cache = decode(token, cache)
         drafted.append(token)
-    return torch.stack(drafted, dim=1)
+    return torch.stack(drafted, dim=1)  # (b, num_steps, f)
 
 
 def rollout_uncached(predict: Callable[[Tensor], Tensor], tokens: Tensor, num_steps: int) -> Tensor:
@@ -76,6 +76,6 @@ def correct(
     """
     known = tokens[:, :num_known]
     for _ in range(num_sweeps):
-        following = predict(tokens[:, :-1])
-        tokens = torch.cat([known, following[:, num_known - 1 :]], dim=1)
+        following = predict(tokens[:, :-1])  # (b, l - 1, f)
+        tokens = torch.cat([known, following[:, num_known - 1 :]], dim=1)  # (b, l, f)
     return tokens

@@ -31,9 +31,10 @@ def classifier_free(
     unconditional: Tensor,
     weight: float,
 ) -> Tensor:
-    """Extrapolate from the unconditional to the conditional prediction (Ho and Salimans 2022).
+    """Extrapolate from the unconditional to the conditional prediction.
 
-    Both passes are one batch. Weights 0 and 1 need only one of the passes and make only that one.
+    Ho and Salimans 2022, eq. 6, ``(1 + w') f_c - w' f_u``, whose weight w' is w - 1 here. Both
+    passes are one batch. Weights 0 and 1 need only one of the passes and make only that one.
 
     Args:
         denoise: Called with x (B, H, D) and modulations (B, ...).
@@ -46,7 +47,7 @@ def classifier_free(
         return denoise(x, conditional)
     if weight == 0:
         return denoise(x, unconditional)
-    both = denoise(torch.cat([x, x]), torch.cat([conditional, unconditional]))
+    both = denoise(torch.cat([x, x]), torch.cat([conditional, unconditional]))  # (2 b, h, d)
     rows = x.shape[0]
     return both[rows:] + weight * (both[:rows] - both[rows:])
 

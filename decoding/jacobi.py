@@ -77,8 +77,8 @@ def jacobi(
     progress = _Progress(guess, exit_rule, decode, min_verified, record)
     base = model.num_fed
     while not progress.finished.all():
-        shifted = torch.cat([begin, progress.tokens[:, :-1]], dim=1)
-        predicted = model.feed(shifted).argmax(dim=-1)
+        shifted = torch.cat([begin, progress.tokens[:, :-1]], dim=1)  # (b, n)
+        predicted = model.feed(shifted).argmax(dim=-1)  # (b, n)
         model.crop(base)
         progress.update(predicted, num_confirming=guess.shape[1])
     return progress.result()
@@ -103,7 +103,7 @@ def jacobi_committed(
     base, num_tokens, committed = model.num_fed, guess.shape[1], 0
     while not progress.finished.all():
         window = torch.cat([begin, progress.tokens], dim=1)[:, committed:num_tokens]
-        predicted = model.feed(window).argmax(dim=-1)
+        predicted = model.feed(window).argmax(dim=-1)  # (b, n - committed)
         progress.update(
             torch.cat([progress.tokens[:, :committed], predicted], dim=1),
             num_confirming=num_tokens - 1,
@@ -149,7 +149,7 @@ class _Progress:
         num_tokens = predicted.shape[1]
         before, running = self.tokens, ~self.finished
         predicted = torch.where(running[:, None], predicted, before)
-        num_agreeing = leading_agreement(before, predicted)
+        num_agreeing = leading_agreement(before, predicted)  # (b,)
         verified = (num_agreeing + 1).clamp(max=num_tokens)
         self.num_verified = torch.where(running, verified, self.num_verified)
         self.num_calls += running
@@ -157,7 +157,7 @@ class _Progress:
         if self._rule.max_calls is not None:
             leaving |= self.num_calls >= self._rule.max_calls
         if self._rule.max_move is not None and self._decode is not None:
-            move = self._decode(predicted) - self._decode(before)
+            move = self._decode(predicted) - self._decode(before)  # (b, ...)
             leaving |= move.flatten(1).abs().amax(dim=1) <= self._rule.max_move
         leaving &= self.num_verified >= self._min_verified
         # More than n + 1 forwards cannot be needed; rounding that differs from one forward to the
@@ -177,18 +177,3 @@ class _Progress:
 def leading_agreement(one: Tensor, other: Tensor) -> Tensor:
     """Length of the common prefix of each row of two token blocks (B, n), shape (B,)."""
     return (one == other).long().cumprod(dim=1).sum(dim=1)
-
-
-def num_fixed_tokens(iterates: Tensor) -> Tensor:
-    """Tokens that were right for good while one in front of them was still wrong, shape (B,).
-
-    Args:
-        iterates: All states of the block from the guess to the fixed point, shape (J, B, n). What
-            the guess holds does not count.
-    """
-    right = iterates == iterates[-1]
-    # Settled in a state: right in it and in all later ones.
-    settled = right.flip(0).cumprod(dim=0).flip(0).bool()
-    first_wrong = right.long().cumprod(dim=-1).sum(dim=-1, keepdim=True)
-    behind = torch.arange(iterates.shape[-1], device=iterates.device)
-    return (settled & (behind > first_wrong))[1:].any(dim=0).sum(dim=-1)

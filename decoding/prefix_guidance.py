@@ -32,7 +32,7 @@ def prefix_weights(horizon: int, delay: int, num_execute: int) -> np.ndarray:
             f"delay {delay}, horizon {horizon} and num_execute {num_execute}"
         )
     index = np.arange(horizon)
-    c = (horizon - num_execute - index) / (horizon - num_execute - delay + 1)
+    c = (horizon - num_execute - index) / (horizon - num_execute - delay + 1)  # (h,)
     soft = c * np.expm1(np.maximum(c, 0)) / np.expm1(1)
     return np.where(index < delay, 1.0, np.where(index < horizon - num_execute, soft, 0.0))
 
@@ -68,7 +68,7 @@ def guided_clean(
         return clean + weights * (old - clean)
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        clean = predict_clean(x)
+        clean = predict_clean(x)  # (b, h, d)
         error = weights * (old - clean.detach())
-        (pull,) = torch.autograd.grad(clean, x, error)
+        (pull,) = torch.autograd.grad(clean, x, error)  # J^T e, (b, h, d)
     return clean.detach() + min(1 / max(signal, 1e-6), MAX_WEIGHT) * pull

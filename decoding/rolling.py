@@ -3,7 +3,7 @@
 A window of H positions holds ``num_past`` slots of executed actions, then h chunks of Ta actions;
 positions left over at the end stay pure noise. At the start of a control step chunk c stands at
 level N (c + 1) / h; N / h levels later chunk 0 is clean, is executed, the buffer shifts by one
-chunk and the ladder is what it was (Streaming Diffusion Policy, arXiv 2406.04806, section III).
+chunk and the ladder is what it was (Streaming Diffusion Policy, arXiv 2406.04806).
 
 When inference takes time, the first chunk begins some steps after the newest observation. The
 actions in between are committed: they stand clean in front of the chunks, and the network learns to
@@ -19,6 +19,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from einops import repeat
 from torch import Tensor
 
 from .samplers import apply_step, spaced_levels, step_coefficients
@@ -78,8 +79,8 @@ class Ladder:
     def levels(self, progress: int = 0) -> np.ndarray:
         """Level vector, shape (H,), after `progress` of the levels of a control step."""
         first = self.num_past + self.num_committed
-        chunk = np.maximum(np.arange(self.horizon) - first, 0) // self.num_execute
-        descending = self.levels_per_step * (chunk + 1) - progress
+        chunk = np.maximum(np.arange(self.horizon) - first, 0) // self.num_execute  # c, (h,)
+        descending = self.levels_per_step * (chunk + 1) - progress  # N (c + 1) / h - progress
         levels = np.where(chunk < self.num_chunks, descending, self.num_levels)
         levels[self.num_past : first] = 0
         return levels
@@ -128,10 +129,10 @@ class LevelMixture:
     def draw(self, num_samples: int, generator: torch.Generator) -> Tensor:
         """Draw integer levels in 1..N, shape (B, H)."""
         constant = torch.randint(1, self.num_levels + 1, (num_samples, 1), generator=generator)
-        levels = constant.repeat(1, self.horizon)
-        kind = torch.rand(num_samples, 1, generator=generator)
+        levels = repeat(constant, "b 1 -> b h", h=self.horizon)
+        kind = torch.rand(num_samples, 1, generator=generator)  # (b, 1)
         if self.chunkwise > 0:
-            chunkwise = self._draw_chunkwise(num_samples, generator)
+            chunkwise = self._draw_chunkwise(num_samples, generator)  # (b, h)
             levels = torch.where(kind < self.chunkwise, chunkwise, levels)
         if self.independent > 0:
             free = torch.randint(1, self.num_levels + 1, levels.shape, generator=generator)
@@ -140,12 +141,12 @@ class LevelMixture:
 
     def _draw_chunkwise(self, num_samples: int, generator: torch.Generator) -> Tensor:
         tables = [
-            np.stack([ladder.levels(j) for j in range(ladder.levels_per_step)])
+            np.stack([ladder.levels(j) for j in range(ladder.levels_per_step)])  # (progress, h)
             for ladder in self.ladders
         ]
         sizes = torch.tensor([len(table) for table in tables])
         offsets = sizes.cumsum(0) - sizes
-        which = torch.randint(len(tables), (num_samples,), generator=generator)
+        which = torch.randint(len(tables), (num_samples,), generator=generator)  # (b,)
         progress = (torch.rand(num_samples, generator=generator) * sizes[which]).long()
         return torch.as_tensor(np.concatenate(tables))[offsets[which] + progress]
 
@@ -162,8 +163,8 @@ def advance(buffer: Tensor, executed: Tensor, fresh: Tensor) -> Tensor:
     Returns:
         Buffer at the start of the next control step, shape (R, H, D).
     """
-    left = buffer[:, executed.shape[1] + fresh.shape[1] :]
-    return torch.cat([executed, left, fresh], dim=1)
+    left = buffer[:, executed.shape[1] + fresh.shape[1] :]  # (r, h - num_past - ta, d)
+    return torch.cat([executed, left, fresh], dim=1)  # (r, h, d)
 
 
 def stream(
@@ -176,7 +177,7 @@ def stream(
     draw: Callable[[tuple[int, ...]], Tensor],
     update: str = "ddim",
 ) -> Iterator[Tensor]:
-    """Stream chunks of actions: the whole policy, to be read beside the paper (section III).
+    """Stream chunks of actions: the whole policy, to be read beside the paper (arXiv 2406.04806).
 
     This is the reference; `policies.diffusion.streaming` computes the same, prepared.
 
@@ -198,11 +199,11 @@ def stream(
     past, executed = ladder.num_past, ladder.num_execute
     for observation in observations:
         for level, next_level in pairwise(levels):  # from N (c + 1) / h to N c / h in chunk c
-            clean = denoise(buffer, torch.as_tensor(level).expand(rows, -1), observation)
+            clean = denoise(buffer, torch.as_tensor(level).expand(rows, -1), observation)  # x0
             step = step_coefficients(schedule, level, next_level, "sample", update)
             noise = draw(tuple(buffer.shape)) if update == "ddpm" else None
             buffer = apply_step(buffer, clean, step, noise)  # (r, h, d)
-        yield buffer[:, past : past + executed]  # chunk 0 is clean
+        yield buffer[:, past : past + executed]  # chunk 0 is clean, (r, ta, d)
         fresh = draw((rows, past + executed, size))
         newest = buffer[:, executed : executed + past]  # the last executed actions, (r, past, d)
         level = torch.as_tensor(levels[0][:past]).expand(rows, -1)

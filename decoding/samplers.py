@@ -46,7 +46,8 @@ def step_coefficients(
     """Coefficients that take positions from `level` to `next_level`, integers of one shape.
 
     A position whose level does not change is left as it is. DDIM is Song et al. 2021, eq. 12 with
-    eta 0; DDPM is the posterior of Ho et al. 2020, eq. 7, between any two levels.
+    sigma 0; DDPM is the posterior of Ho et al. 2020, eq. 7, between any two levels. The velocity is
+    that of Salimans and Ho 2022, ``v = a eps - s x0``.
 
     Raises:
         ValueError: If a level is out of range or rises, or a name is unknown.
@@ -59,7 +60,7 @@ def step_coefficients(
         raise ValueError(f"prediction must be one of {PREDICTIONS}, got {prediction!r}")
     if update not in UPDATES:
         raise ValueError(f"update must be one of {UPDATES}, got {update!r}")
-    a, s = schedule.signals[level], schedule.sigmas[level]
+    a, s = schedule.signals[level], schedule.sigmas[level]  # (..., h), as the levels
     a_next, s_next = schedule.signals[next_level], schedule.sigmas[next_level]
     safe_s = np.where(s > 0, s, 1)
     zero, one = np.zeros_like(a), np.ones_like(a)
@@ -86,12 +87,16 @@ def step_coefficients(
 def prediction_target(
     schedule: NoiseSchedule, prediction: str, clean: Tensor, noise: Tensor, level: Tensor
 ) -> Tensor:
-    """What a network should predict for `clean` (B, H, D) noised by `noise` to `level` (B, H)."""
+    """What a network should predict for `clean` (B, H, D) noised by `noise` to `level` (B, H).
+
+    x0, eps (Ho et al. 2020, eq. 14) or v = a eps - s x0 (Salimans and Ho 2022).
+    """
     if prediction == "sample":
         return clean
     if prediction == "epsilon":
         return noise
-    signal, sigma = schedule.signal(level)[..., None], schedule.sigma(level)[..., None]
+    signal = schedule.signal(level)[..., None]  # (b, h, 1)
+    sigma = schedule.sigma(level)[..., None]  # (b, h, 1)
     return signal * noise - sigma * clean
 
 
@@ -114,7 +119,7 @@ def reverse_step(
         predicts_sample: Whether p_x = 0 and p_f = 1, so that the output is the clean estimate
             itself; for a small network every operation counts.
     """
-    p_x, p_f, c_0, c_x, c_f, c_z = coefficients.unbind(0)
+    p_x, p_f, c_0, c_x, c_f, c_z = coefficients.unbind(0)  # each (h, 1) or (b, h, 1)
     x0 = output if predicts_sample else p_x * x + p_f * output  # (b, h, d)
     result = c_0 * x0.clamp(-clip, clip) + c_x * x + c_f * output
     return result if noise is None else result + c_z * noise
@@ -158,7 +163,7 @@ def reverse(
     """
     for level, next_level in pairwise(levels):
         coefficients = step_coefficients(schedule, level, next_level, prediction, update)
-        output = denoise(x, torch.as_tensor(level).expand(len(x), -1))
+        output = denoise(x, torch.as_tensor(level).expand(len(x), -1))  # (b, h, d)
         noise = None
         if update == "ddpm":
             noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)

@@ -34,9 +34,9 @@ class NoiseSchedule:
     @cached_property
     def alpha_bar(self) -> np.ndarray:
         """Share of signal variance at levels 0..N, shape (N + 1,), float64; 1 at level 0."""
-        time = np.arange(self.num_levels + 1) / self.num_levels
+        time = np.arange(self.num_levels + 1) / self.num_levels  # (n + 1,)
         f = np.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
-        betas = np.minimum(1 - f[1:] / f[:-1], 0.999)
+        betas = np.minimum(1 - f[1:] / f[:-1], 0.999)  # (n,)
         return np.concatenate([[1.0], np.cumprod(1 - betas)])
 
     @cached_property

@@ -23,13 +23,13 @@ def shifted_chunk(tokens: Tokens, num_executed: int, action_tokens: int) -> Toke
         num_executed: Actions executed since; from the chunk's size on, only the last one is left.
         action_tokens: Tokens per action D.
     """
-    actions = np.reshape(tokens, (-1, action_tokens))
+    actions = np.reshape(tokens, (-1, action_tokens))  # (steps, d)
     steps = np.minimum(np.arange(len(actions)) + num_executed, len(actions) - 1)
-    return np.ravel(actions[steps])
+    return np.ravel(actions[steps])  # (n,)
 
 
 def repeated_action(tokens: Tokens, num_executed: int, action_tokens: int) -> Tokens:
     """The action of the previous chunk that was executed last, again and again, shape (n,)."""
-    actions = np.reshape(tokens, (-1, action_tokens))
+    actions = np.reshape(tokens, (-1, action_tokens))  # (steps, d)
     last = min(max(num_executed - 1, 0), len(actions) - 1)
-    return np.tile(actions[last], len(actions))
+    return np.tile(actions[last], len(actions))  # (n,)

@@ -107,7 +107,7 @@ def greedy_tokens_uncached(
     """
     tokens = begin
     for _ in range(num_tokens):
-        following = forward(tokens)[:, -1:].argmax(dim=-1)
+        following = forward(tokens)[:, -1:].argmax(dim=-1)  # (b, 1)
         tokens = torch.cat([tokens, following], dim=1)
     return tokens[:, 1:]
 
@@ -123,7 +123,7 @@ def greedy_tokens(model: TokenModel, begin: Tensor, num_tokens: int) -> DecodedT
     base, token = model.num_fed, begin
     tokens: list[Tensor] = []
     for _ in range(num_tokens):
-        token = model.feed(token)[:, -1:].argmax(dim=-1)
+        token = model.feed(token)[:, -1:].argmax(dim=-1)  # (b, 1)
         tokens.append(token)
     model.crop(base)
     count = torch.full((len(begin),), num_tokens, device=begin.device)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..decoding.plumbing.lazy import lazily
 
 if TYPE_CHECKING:
-    from .expert import SCRIPTED_EXPERTS, Expert, ScriptedExpert, trained_expert
-    from .recording import RecordedEpisode, record_episode
-    from .reference_scores import (
+    from .d4rl_scores import (
         REFERENCE_SCORES,
         ReferenceScores,
         normalized_score,
         reference_scores,
     )
+    from .expert import SCRIPTED_EXPERTS, Expert, ScriptedExpert, trained_expert
+    from .recording import RecordedEpisode, record_episode
     from .registry import TASKS, make_task
     from .rollout import Episode, Evaluation, evaluate
     from .statistics import (
@@ -62,58 +63,53 @@ __all__ = [
     "write_json",
 ]
 
-# Imported when asked for: a command's help lists the tasks, but needs no numpy.
-_HOMES = {
-    "expert": (
-        "SCRIPTED_EXPERTS",
-        "Expert",
-        "ScriptedExpert",
-        "trained_expert",
-    ),
-    "recording": (
-        "RecordedEpisode",
-        "record_episode",
-    ),
-    "reference_scores": (
-        "REFERENCE_SCORES",
-        "ReferenceScores",
-        "normalized_score",
-        "reference_scores",
-    ),
-    "registry": (
-        "TASKS",
-        "make_task",
-    ),
-    "rollout": (
-        "Episode",
-        "Evaluation",
-        "evaluate",
-    ),
-    "statistics": (
-        "Comparison",
-        "Interval",
-        "bootstrap_interval",
-        "compare",
-        "read_json",
-        "summary",
-        "wilson_interval",
-        "write_json",
-    ),
-    "task": (
-        "EndsWhenSolved",
-        "Environment",
-        "Task",
-    ),
-    "video": ("Video",),
-    "waypoint_controller": (
-        "WaypointController",
-        "WaypointExpert",
-    ),
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+__getattr__ = lazily(
+    __name__,
+    {
+        "expert": (
+            "SCRIPTED_EXPERTS",
+            "Expert",
+            "ScriptedExpert",
+            "trained_expert",
+        ),
+        "recording": (
+            "RecordedEpisode",
+            "record_episode",
+        ),
+        "d4rl_scores": (
+            "REFERENCE_SCORES",
+            "ReferenceScores",
+            "normalized_score",
+            "reference_scores",
+        ),
+        "registry": (
+            "TASKS",
+            "make_task",
+        ),
+        "rollout": (
+            "Episode",
+            "Evaluation",
+            "evaluate",
+        ),
+        "statistics": (
+            "Comparison",
+            "Interval",
+            "bootstrap_interval",
+            "compare",
+            "read_json",
+            "summary",
+            "wilson_interval",
+            "write_json",
+        ),
+        "task": (
+            "EndsWhenSolved",
+            "Environment",
+            "Task",
+        ),
+        "video": ("Video",),
+        "waypoint_controller": (
+            "WaypointController",
+            "WaypointExpert",
+        ),
+    },
+)

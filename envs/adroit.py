@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..decoding import ActionSpec
+from .d4rl_scores import REFERENCE_SCORES
 from .gymnasium_env import Frame, GymnasiumEnvironment, make_gymnasium_env
-from .reference_scores import REFERENCE_SCORES
 from .task import Task
 
 # Names of the model's actuators: arm translation and rotation, wrist, then first, middle, ring and

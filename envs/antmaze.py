@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from .d4rl_scores import REFERENCE_SCORES
 from .gymnasium_env import Frame, GymnasiumEnvironment, make_gymnasium_env
 from .locomotion import ANT
-from .reference_scores import REFERENCE_SCORES
 from .task import Task
 
 # Row and column of start and goal.

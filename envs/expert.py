@@ -64,7 +64,7 @@ _WANDERING = ScriptedExpert(
 )
 _TABLETOP = ScriptedExpert(make_tabletop_expert, "Meta-World's scripts", action_noise=0.2)
 SCRIPTED_EXPERTS: dict[str, ScriptedExpert] = {
-    "pillars": ScriptedExpert(make_pillars_expert, "bows round the pillars", action_noise=0.1),
+    "pillars": ScriptedExpert(make_pillars_expert, "bows round the pillars", action_noise=0.15),
     "pointmaze-umaze": _WAYPOINTS,
     "pointmaze-medium": _WAYPOINTS,
     "pointmaze-large": _WAYPOINTS,

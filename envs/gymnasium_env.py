@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .reference_scores import ReferenceScores
+from .d4rl_scores import ReferenceScores
 from .rendering import choose_backend, draw_fast, require_backend
 
 Frame = dict[str, np.ndarray]

@@ -14,8 +14,8 @@ from functools import partial
 import numpy as np
 
 from ..decoding import ActionSpec
+from .d4rl_scores import REFERENCE_SCORES
 from .gymnasium_env import Frame, GymnasiumEnvironment, make_gymnasium_env
-from .reference_scores import REFERENCE_SCORES
 from .task import Task
 
 MAX_STEPS = 280

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from .d4rl_scores import REFERENCE_SCORES
 from .gymnasium_env import Frame, GymnasiumEnvironment
 from .pointmaze import FORCES, draw_maze, make_maze_env
-from .reference_scores import REFERENCE_SCORES
 from .task import Environment, Task
 from .waypoint_controller import WaypointController
 

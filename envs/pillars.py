@@ -14,13 +14,13 @@ import numpy as np
 
 from ..decoding import ActionSpec
 from ..decoding.plumbing.extras import require
-from .task import Environment, Task
+from .task import EndsWhenSolved, Environment, Task
 
 DT = 0.05  # [s]
 MAX_STEPS = 120
 MAX_SPEED = 1.0  # [m/s]
 PILLARS = (0.0, 1.0)  # [m], x of their centres; y is 0
-PILLAR_RADIUS, PUCK_RADIUS, GOAL_RADIUS = 0.115, 0.04, 0.06  # [m]
+PILLAR_RADIUS, PUCK_RADIUS, GOAL_RADIUS = 0.12, 0.04, 0.06  # [m]
 START, GOAL = np.array([-0.6, 0.0]), np.array([1.6, 0.0])  # [m]
 START_SPREAD = 0.04  # [m], half width in x and y
 SPEEDS = ActionSpec(
@@ -56,7 +56,7 @@ _FLOOR, _STONE, _GREEN, _BLUE = (244, 244, 240), (84, 84, 96), (144, 220, 150), 
 _RED = (214, 60, 50)
 
 
-class Pillars:
+class Pillars(EndsWhenSolved):
     """A course whose episodes end at the goal or, as a failure, when the puck touches a pillar."""
 
     def __init__(self) -> None:
@@ -66,18 +66,8 @@ class Pillars:
         text = _MODEL.substitute(pillars=pillars, force=_MAX_FORCE, **sizes)
         self._model: Any = self._mujoco.MjModel.from_xml_string(text)
         self._data: Any = self._mujoco.MjData(self._model)
-        self._touched = self._success = False
+        self._touched = False
         self._num_steps = 0
-
-    @property
-    def score(self) -> float:
-        """1 if the goal was reached, else 0."""
-        return float(self._success)
-
-    @property
-    def success(self) -> bool:
-        """Whether the goal was reached without touching a pillar."""
-        return self._success
 
     @property
     def terminated(self) -> bool:
@@ -146,7 +136,7 @@ class PillarsExpert:
         """Choose a side of each pillar, how far to stay away from it, and a speed."""
         rng = np.random.default_rng([seed, 1])  # not the numbers that chose the start
         sides = rng.choice([-1.0, 1.0], len(PILLARS))
-        gaps = rng.uniform(0.075, 0.125, len(PILLARS))
+        gaps = rng.uniform(0.07, 0.12, len(PILLARS))
         self._heights = sides * (PILLAR_RADIUS + PUCK_RADIUS + gaps)
         self._speed = rng.uniform(0.75, 0.9)
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from ..decoding import ActionSpec
-from .reference_scores import ReferenceScores
+from .d4rl_scores import ReferenceScores
 
 
 class Environment(Protocol):

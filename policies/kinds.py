@@ -6,11 +6,17 @@ one's own, an entry point of the group ``hotloop.policies`` that names a `Kind`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..decoding.plumbing.plugins import Registry
+
+
+def _none(model: Any, sampling: Any) -> Mapping[str, str]:
+    """The dataclass of the choices refuses by itself what has no effect."""
+    del model, sampling
+    return {}
 
 
 @dataclass(frozen=True)
@@ -24,12 +30,15 @@ class Kind:
         sampling: Dataclass of the choices that need no training, as many as mean something for
             this kind.
         policy: Called with model, action spec, sampling choices and the name of an engine.
+        idle: Called with model and sampling choices; which of them have no effect beside the
+            others, each with what deprives it of one.
     """
 
     model_config: type[Any]
     model: Callable[..., Any]
     sampling: type[Any]
     policy: Callable[..., Any]
+    idle: Callable[[Any, Any], Mapping[str, str]] = _none
 
 
 KINDS: Registry[Kind] = Registry(

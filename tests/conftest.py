@@ -1,6 +1,8 @@
 """Shared fixtures, and an environment in which tests neither open windows nor fight for cores."""
 
 import os
+import re
+from collections.abc import Generator
 from pathlib import Path
 
 # Before torch, OpenMP, SDL and MuJoCo read them.
@@ -27,3 +29,23 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"the data folder {path} does not exist; set HOTLOOP_DATA")
     return path
+
+
+def _skip_what_this_python_cannot_have() -> Generator[None, object, object]:
+    """Turn hotloop's own word that a package needs a newer Python into the reason of a skip."""
+    try:
+        return (yield)
+    except ImportError as error:
+        if re.search(r" on Python [\d.]+ or later$", str(error)):
+            pytest.skip(str(error))
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None, object, object]:
+    return (yield from _skip_what_this_python_cannot_have())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    return (yield from _skip_what_this_python_cannot_have())

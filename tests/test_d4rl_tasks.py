@@ -152,5 +152,7 @@ def test_a_dataset_of_another_robot_is_refused_even_if_its_sizes_fit():
         metadata={"task": "halfcheetah"},
     )
     check_matches_task(episodes, make_task("halfcheetah"))
-    with pytest.raises(ValueError, match="was recorded in 'halfcheetah', which takes other"):
+    with pytest.raises(
+        ValueError, match="was recorded in 'halfcheetah', but it is to be trained for 'walker2d'"
+    ):
         check_matches_task(episodes, make_task("walker2d"))

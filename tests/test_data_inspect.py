@@ -4,11 +4,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-import zarr
 
 from hotloop.train.data.episodes import Episodes
 from hotloop.train.data.inspect import inspect_dataset
 from hotloop.train.data.write import write_episodes
+
+zarr = pytest.importorskip("zarr", reason="zarr 3 needs Python 3.11 or later")
 
 PUSHT = (
     Path(os.environ.get("HOTLOOP_DATA", Path(__file__).parents[2] / "shared/data"))

@@ -5,11 +5,12 @@ import re
 
 import numpy as np
 import pytest
-import zarr
 from example_episodes import make_episodes
 
 from hotloop.train.data import read_episodes, write_episodes
 from hotloop.train.data.inspect import inspect_dataset
+
+zarr = pytest.importorskip("zarr", reason="zarr 3 needs Python 3.11 or later")
 
 
 def make_action():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -36,9 +37,12 @@ PYTHON = [
 
 
 def run(code: list[str], folder: Path) -> None:
+    # A command that ran in this process before may have set it; readers type in a fresh shell.
+    environment = {name: text for name, text in os.environ.items() if name != "PYTHONSAFEPATH"}
     process = subprocess.run(
         [sys.executable, "-W", "error::DeprecationWarning:__main__", *code],
         cwd=folder,
+        env=environment,
         capture_output=True,
         text=True,
     )

@@ -209,7 +209,7 @@ def test_new_weights_are_never_served_from_an_old_export() -> None:
 
 def test_a_model_is_exported_once(model: DiffusionModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exporting takes seconds; the start of an episode and the control step share one export."""
-    make_engine("onnx", program_of(model, 1))
+    kept = make_engine("onnx", program_of(model, 1))
 
     def export(*args: object, **kwargs: object) -> None:
         raise AssertionError("exported again")
@@ -217,6 +217,7 @@ def test_a_model_is_exported_once(model: DiffusionModel, monkeypatch: pytest.Mon
     monkeypatch.setattr(torch.onnx, "export", export)
     assert make_engine("onnx", program_of(model, 5)).parity < 1e-5
     assert make_engine("openvino", program_of(model, 1)).parity < 1e-5
+    assert kept.parity < 1e-5
 
 
 def test_building_an_engine_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from benchmarks.fixed_tokens import num_fixed_tokens
 from tiny_vla import prompt_of, random_blocks, row_of, tiny_model
 from torch import Tensor
 
@@ -15,7 +16,6 @@ from hotloop.decoding.jacobi import (
     jacobi,
     jacobi_committed,
     leading_agreement,
-    num_fixed_tokens,
 )
 from hotloop.decoding.token_model import (
     DecodedTokens,
@@ -77,8 +77,9 @@ def test_all_decoders_give_the_greedy_tokens_from_any_guess(
 
 def test_greedy_decoding_is_what_generate_does_with_the_action_ids_alone(setting: Setting) -> None:
     host, prompt = setting.model.host, setting.prompt
-    begin = torch.full((len(prompt.ids), 1), host.begin_id)
-    allowed = list(range(host.first_action_id, host.begin_id))
+    begin_id = host.first_action_id + host.num_action_ids
+    begin = torch.full((len(prompt.ids), 1), begin_id)
+    allowed = list(range(host.first_action_id, begin_id))
     generated = host.model.generate(
         input_ids=torch.cat([prompt.ids, begin], dim=1),
         attention_mask=torch.cat([prompt.attended, begin > 0], dim=1).long(),
@@ -113,6 +114,11 @@ def test_the_number_of_forwards_is_bounded(
     assert (decoded.num_calls > 1).all()
 
 
+def cache_length(model: CachedModel) -> int:
+    """Positions that the cache holds."""
+    return int(model._cache.get_seq_length())
+
+
 class CountingModel:
     """Counts forwards and notes how many tokens were remembered after each crop."""
 
@@ -129,7 +135,7 @@ class CountingModel:
 
     def crop(self, num_fed: int) -> None:
         self.model.crop(num_fed)
-        self.remembered.append(self.model.cache_length)
+        self.remembered.append(cache_length(self.model))
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
@@ -198,7 +204,7 @@ def test_the_cache_holds_the_prompt_alone_afterwards(
     else:
         decoder(model, setting.begin, setting.guess())
     assert model.num_fed == 0
-    assert model.cache_length == setting.prompt.ids.shape[1]
+    assert cache_length(model) == setting.prompt.ids.shape[1]
 
 
 def test_plain_jacobi_never_lets_the_cache_grow(setting: Setting) -> None:

@@ -63,7 +63,7 @@ def test_no_loss_looks_behind_the_end_of_an_episode(choices: dict[str, bool]) ->
     level = torch.full_like(inputs.level, model.config.num_levels)
     level[:, 0] = 0
     objective = PlannerObjective(model, WHOLE)
-    model.schedule._tables[0][-1] = 0.0  # nothing of the clean plan shines through
+    model.schedule.signals[-1] = 0.0  # nothing of the clean plan shines through
     losses = []
     for value in (0.0, 5.0):
         states, actions, returns = (

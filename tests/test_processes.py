@@ -102,7 +102,8 @@ def test_a_command_in_a_folder_of_scripts_runs_none_of_them(arguments, trap) -> 
 def test_processes_of_other_libraries_are_told_to_do_the_same(trap) -> None:
     """torch's compiler runs `python -c "... from ctypes import cdll ..."`."""
     code = (
-        "import os, subprocess, sys; from hotloop.train.cli import main; main(['bench', 'none']); "
+        "import subprocess, sys; from hotloop.train.cli import main; "
+        "sys.argv = ['hotloop', 'bench', 'none']; main(); "
         "subprocess.run([sys.executable, '-c', 'import ctypes'])"
     )
     safe = run([sys.executable, "-P", "-c", code], trap)

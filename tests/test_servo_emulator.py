@@ -77,8 +77,8 @@ def test_a_tracker_gives_the_newest_numbers_and_ignores_others() -> None:
         ({}, "needs the option port"),
         ({"port": "x", "speed": 1}, "unknown driver option 'speed'"),
         ({"port": "x", "baud": "fast"}, "driver option baud must be"),
-        ({"port": "x", "baud": 12345}, "dynamixel_sdk cannot set 12345 baud"),
-        ({"port": "x", "ids": [1, 2]}, "one value for each of the 6 joints"),
+        ({"port": "x", "baud": 12345}, "Dynamixel X servos have 9600.* got 12345"),
+        ({"port": "x", "ids": [1, 2]}, "ids needs 6 values, got 2"),
         ({"port": "x", "direction": [2] * 6}, "direction must be 1 or -1"),
     ],
 )

@@ -49,7 +49,7 @@ def test_logits_are_the_whole_models_at_the_action_ids(
         position_ids=torch.cat(
             [prompt.position_ids, prompt.lengths[:, None] + torch.arange(tokens.shape[1])], dim=1
         ),
-    ).logits[:, -tokens.shape[1] :, host.first_action_id : host.begin_id]
+    ).logits[:, -tokens.shape[1] :, host.first_action_id :][..., : host.num_action_ids]
     torch.testing.assert_close(block_logits(host, prompt, tokens), whole, rtol=1e-9, atol=1e-9)
 
 
@@ -240,4 +240,4 @@ def test_a_pretrained_host_without_room_is_refused(pretrained: Path) -> None:
 def test_a_host_knows_its_block() -> None:
     host = tiny_model().host
     assert isinstance(host, Host)
-    assert host.begin_id == host.first_action_id + 256
+    assert host.num_action_ids == 256

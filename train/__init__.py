@@ -16,8 +16,9 @@ one's own, and ``key=value``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..decoding.plumbing.lazy import lazily
 
 if TYPE_CHECKING:
     from .config.distill import DistillConfig, JumpDistillConfig
@@ -54,22 +55,38 @@ __all__ = [
     "train_on",
 ]
 
-# Imported when they are used: they need torch, and `hotloop --help` passes here too.
-_HOMES = {
-    "config.distill": ("DistillConfig", "JumpDistillConfig"),
-    "config.evaluation": ("BenchConfig", "EvalConfig", "EvalOptions"),
-    "config.policies": (
-        "DiffusionPolicyConfig",
-        "PlannerPolicyConfig",
-        "PolicyConfig",
-        "VlaPolicyConfig",
-    ),
-    "config.training": ("OptimConfig", "TaskConfig", "TrainConfig"),
-    "evaluation": ("evaluate",),
-    "measure.bench": ("bench",),
-    "training": ("distill", "train", "train_on"),
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+__getattr__ = lazily(
+    __name__,
+    {
+        "config.distill": (
+            "DistillConfig",
+            "JumpDistillConfig",
+        ),
+        "config.evaluation": (
+            "BenchConfig",
+            "EvalConfig",
+            "EvalOptions",
+        ),
+        "config.policies": (
+            "DiffusionPolicyConfig",
+            "PlannerPolicyConfig",
+            "PolicyConfig",
+            "VlaPolicyConfig",
+        ),
+        "config.training": (
+            "OptimConfig",
+            "TaskConfig",
+            "TrainConfig",
+        ),
+        "evaluation": ("evaluate",),
+        "measure.bench": ("bench",),
+        "training": (
+            "distill",
+            "train",
+            "train_on",
+        ),
+    },
+)
 
 
 def compose_training(overrides: Sequence[str] = ()) -> TrainConfig:
@@ -85,10 +102,3 @@ def compose_training(overrides: Sequence[str] = ()) -> TrainConfig:
     from .config.training import TrainConfig
 
     return compose("train", overrides, TrainConfig)
-
-
-def __getattr__(name: str) -> Any:
-    """Import one of the names above."""
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOME_OF[name]}", __name__), name)

@@ -47,6 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: From argparse, for ``--help``, ``--version`` and malformed arguments.
     """
+    if argv is None:
+        # Python processes that other libraries start, as torch's compiler does, are to import
+        # nothing from the current folder; from Python 3.11 on this tells them. Who calls this
+        # function from a program of their own decides for their own processes.
+        os.environ.setdefault("PYTHONSAFEPATH", "1")
     _set_process_defaults()
     parser = build_parser()
     args = parse(parser, sys.argv[1:] if argv is None else argv)
@@ -153,9 +158,6 @@ def _set_process_defaults() -> None:
     # Spinning OpenMP threads made a training step 16 times slower on cores shared with others.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-    # Python processes that other libraries start, as torch's compiler does, are to import nothing
-    # from the current folder; from Python 3.11 on this tells them.
-    os.environ.setdefault("PYTHONSAFEPATH", "1")
     if not sys.warnoptions:
         # Deprecation notices of other libraries would bury the messages meant for the user.
         warnings.filterwarnings("ignore", module=r"(?!hotloop\.)")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import Any
+
+# Packages that cannot be installed on older versions of Python than these.
+_OLDEST_PYTHON = {"minari": (3, 11), "rerun": (3, 11), "zarr": (3, 11)}
 
 
 def require(module: str, extra: str) -> Any:
@@ -15,4 +19,6 @@ def require(module: str, extra: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise ImportError(f"{module} is missing: pip install 'hotloop[{extra}]'") from error
+        oldest = _OLDEST_PYTHON.get(module, (0, 0))
+        needs = f" on Python {oldest[0]}.{oldest[1]} or later" if sys.version_info < oldest else ""
+        raise ImportError(f"{module} is missing: pip install 'hotloop[{extra}]'{needs}") from error

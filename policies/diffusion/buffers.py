@@ -71,10 +71,10 @@ class Buffers:
             return windows
         # The last executed actions before the chunks: some clean, in front of them noised ones.
         num_past, level = self._ladder.num_past, self._ladder.levels_per_step
-        executed = self.normalised(self.executed.newest(rows, num_past + latency))
+        executed = self.normalised(self.executed.newest(rows, num_past + latency))  # (r, n, d)
         noise = self.noise.draw(rows, (num_past, executed.shape[2]))
         past = self._signal[level] * executed[:, :num_past] + self._sigma[level] * noise
-        chunks = windows[:, num_past : windows.shape[1] - latency]
+        chunks = windows[:, num_past : windows.shape[1] - latency]  # (r, h - num_past - latency, d)
         return np.concatenate([past, executed[:, num_past:], chunks], axis=1)  # (r, h, d)
 
     def write(self, rows: np.ndarray, windows: np.ndarray) -> None:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from ...decoding.rolling import Ladder
@@ -55,8 +56,6 @@ class DiffusionModel(nn.Module):
         self.config = config
         self.observation_shapes = dict(observation_shapes)
         self.schedule = NoiseSchedule(config.num_levels)
-        # Modules around the network that programs of this model share, by class.
-        self.parts: dict[type[nn.Module], Any] = {}
         self.ladders = tuple(parse_ladder(text, config) for text in config.ladders)
         # What training visits: every ladder at every latency.
         self.delayed_ladders = tuple(
@@ -84,8 +83,11 @@ class DiffusionModel(nn.Module):
 
     def flatten(self, observation: Mapping[str, Tensor]) -> Tensor:
         """Join the frames of all keys, shapes (B, To, *shape), into normalised (B, To * O)."""
-        frames = [observation[key].flatten(2) for key in self.observation_shapes]
-        return self.observation_normalizer(torch.cat(frames, dim=-1)).flatten(1)
+        frames = [
+            rearrange(observation[key], "b to ... -> b to (...)") for key in self.observation_shapes
+        ]
+        joined = self.observation_normalizer(torch.cat(frames, dim=-1))
+        return rearrange(joined, "b to o -> b (to o)")
 
     def predict(
         self, x: Tensor, level: Tensor, observation: Tensor, jump: Tensor | None = None
@@ -134,9 +136,10 @@ def denoising_loss(
     level: Tensor,
     noise: Tensor,
 ) -> Tensor:
-    """Unweighted squared error of the prediction over all noisy positions (SDP, section III-B).
+    """Unweighted squared error of the prediction over all noisy positions.
 
-    Clean positions are what the network is given, not what it should find.
+    Ho et al. 2020, eq. 14, with actions for images and a level of its own for each of them. Clean
+    positions are what the network is given, not what it should find.
 
     Args:
         model: The model in training.
@@ -145,7 +148,8 @@ def denoising_loss(
         level: Integer levels, shape (B, H).
         noise: Standard normal, shape (B, H, D).
     """
-    x = model.schedule.add_noise(clean, noise, level)
-    output = model.predict(x, level, observation)
+    x = model.schedule.add_noise(clean, noise, level)  # (b, h, d)
+    output = model.predict(x, level, observation)  # (b, h, d)
     error = (output - model.target(clean, noise, level)) ** 2
-    return ((level > 0)[..., None] * error).mean()
+    noisy = (level > 0)[..., None]  # (b, h, 1)
+    return (noisy * error).mean()

@@ -75,9 +75,9 @@ class RealTimeChunkingPolicy:
         frames = torch.empty(len(rows), self._model.config.num_obs_steps, len(normalizer.scale))
         self._head.join_frames(observation, frames.numpy())
         with torch.no_grad():
-            context = normalizer(frames).flatten(1)
+            context = normalizer(frames).flatten(1)  # (r, to * o)
             window = self._denoise(x, context, torch.from_numpy(old), torch.from_numpy(weights))
-            actions = self._head.physical(window).numpy()
+            actions = self._head.physical(window).numpy()  # (r, h - to + 1, d)
         self._old[rows], self._old_step[rows] = window.numpy(), observation.step
         return ActionTrajectory.clean(
             actions, observation.step, observation.step, self.action_spec.dt
@@ -122,7 +122,7 @@ class RealTimeChunkingPolicy:
         p_x, p_f = float(steps.p_x[0]), float(steps.p_f[0])
 
         def predict(x: Tensor) -> Tensor:
-            levels = torch.from_numpy(level).expand(len(x), -1)
+            levels = torch.from_numpy(level).expand(len(x), -1)  # (r, h)
             return p_x * x + p_f * self._model.predict(x, levels, context)
 
         return predict

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ...decoding.samplers import reverse_step, step_coefficients
 from ..programs.program import Call, Port, Program
+from ..programs.shared import shared
 from .model import DiffusionModel
 
 
@@ -105,18 +106,16 @@ class Physical(nn.Module):
 
     def forward(self, window: Tensor) -> Tensor:
         """Map (R, H, D) to (R, H - To + 1, D), clipped; NaN stays NaN."""
-        actions = window[:, self.num_past :] * self.gain + self.shift
+        actions = window[:, self.num_past :] * self.gain + self.shift  # (r, h - to + 1, d)
         clipped = torch.minimum(torch.maximum(actions, self.low), self.high)
         # Some runtimes' minimum drops NaN, which must not become an admissible action.
         return torch.where(actions.isnan(), actions, clipped)
 
 
 def _part(kind: type[Encode | Denoise | ReverseStep], model: DiffusionModel) -> nn.Module:
-    """The model's one module of a kind: programs share it, and with it what engines compile."""
-    part = model.parts.get(kind)
-    if part is None or part.network is not model.network:
-        part = model.parts[kind] = kind(model).eval()
-    return part
+    """The one module of a kind around the model's network."""
+    choices = (id(model.observation_normalizer), model.config.prediction)
+    return shared(kind, model.network, lambda: kind(model), *choices)
 
 
 def reverse_program(model: DiffusionModel, levels: Sequence[np.ndarray], update: str) -> Program:
@@ -189,7 +188,7 @@ def _jump(level: np.ndarray, next_level: np.ndarray) -> float:
 def _embed(model: DiffusionModel, level: np.ndarray, jump: float) -> Tensor:
     """Level modulation of one call, shape (1, ...)."""
     device, num_levels = _device(model), model.schedule.num_levels
-    scaled = torch.from_numpy(level)[None].to(device).float() / num_levels
+    scaled = torch.from_numpy(level)[None].to(device).float() / num_levels  # (1, h)
     if not model.config.jump:
         return model.network.embed_level(scaled)
     return model.network.embed_level(scaled, torch.tensor([jump / num_levels], device=device))

@@ -81,7 +81,7 @@ def make_guess(
         )
 
     def stay(observation: Observation) -> np.ndarray:
-        position = head.features(observation, key)[:, :size]
-        return np.repeat(buffers.normalised(position)[:, None], horizon, axis=1)
+        position = head.features(observation, key)[:, :size]  # (r, d)
+        return np.repeat(buffers.normalised(position)[:, None], horizon, axis=1)  # (r, h, d)
 
     return stay

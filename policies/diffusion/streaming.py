@@ -146,7 +146,7 @@ class StreamingDiffusionPolicy:
         buffers.begin(rows, clean)
         # The whole window is clean: its first chunk is executed now, without further calls, and
         # the later ones are noised to where they must stand one control step on.
-        window = buffers.noised(rows, clean, ladder.levels(ladder.levels_per_step))
+        window = buffers.noised(rows, clean, ladder.levels(ladder.levels_per_step))  # (r, h, d)
         fresh = buffers.noise.draw(rows, (ladder.num_past + self.num_execute, clean.shape[2]))
         parts = [window, fresh]
         if self._emit.needs_past:
@@ -169,7 +169,7 @@ class StreamingDiffusionPolicy:
         # The buffers' own noise levels: 0 for committed actions and the emitted chunk.
         ladders = [self.ladder.delayed(latency) for latency in late]
         future = [ladder.levels(ladder.levels_per_step)[ladder.num_past :] for ladder in ladders]
-        levels = (np.stack(future) / self.ladder.num_levels).astype(np.float32)
+        levels = (np.stack(future) / self.ladder.num_levels).astype(np.float32)  # (r, h - to + 1)
         actions, steps = np.zeros((len(late), *self._head.actions.shape)), np.zeros(len(late), int)
         return ActionTrajectory(
             actions, steps, steps, self.action_spec.dt, levels, np.ones(levels.shape, bool)

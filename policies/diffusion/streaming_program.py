@@ -55,7 +55,7 @@ class Emit(nn.Module):
         executed = window[:, num_past : num_past + self.num_shifted]
         if past is not None:
             executed = torch.cat([past, executed], dim=1)
-        executed = executed[:, executed.shape[1] - num_past :]
+        executed = executed[:, executed.shape[1] - num_past :]  # (r, num_past, d)
         noised = self.signal * executed + self.sigma * fresh[:, :num_past]
         return advance(window, noised, fresh[:, num_past:]), self.physical(window)
 

@@ -30,8 +30,8 @@ class CausalBlock(nn.Module):
         # Matrices instead of batches of them: runtimes fuse their products with the bias.
         heads = self.qkv(self.norm(x)).view(-1, bias.shape[1], 3, self.num_heads, self.head_dim)
         query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)  # each (b, heads, l, w / heads)
-        key = key.transpose(2, 3)
-        weights = (query @ key * self.scale + bias).softmax(dim=-1)
+        key = key.transpose(2, 3)  # (b, heads, w / heads, l)
+        weights = (query @ key * self.scale + bias).softmax(dim=-1)  # (b, heads, l, l)
         x = x + self.project((weights @ value).transpose(1, 2).flatten(2).flatten(0, 1))
         return self._transform(x), (key, value)
 
@@ -39,8 +39,8 @@ class CausalBlock(nn.Module):
         """Map one more token x (B, W) that sees L cached ones; `bias` is (heads, 1, L + 1)."""
         heads = self.qkv(self.norm(x)).unflatten(-1, (3, self.num_heads, -1))
         query, key, value = heads.unbind(1)  # each (b, heads, w / heads)
-        key = torch.cat([cache[0], key.unsqueeze(3)], dim=3)
-        value = torch.cat([cache[1], value.unsqueeze(2)], dim=2)
+        key = torch.cat([cache[0], key.unsqueeze(3)], dim=3)  # (b, heads, w / heads, l + 1)
+        value = torch.cat([cache[1], value.unsqueeze(2)], dim=2)  # (b, heads, l + 1, w / heads)
         weights = (query.unsqueeze(2) @ key * self.scale + bias).softmax(dim=-1)
         x = x + self.project((weights @ value).flatten(1))
         return self._transform(x), (key, value)
@@ -104,9 +104,9 @@ class CausalTransformer(nn.Module):
         """
         length = tokens.shape[1]
         self._check_length(length)
-        distance = self.distance[:length, :length]
+        distance = self.distance[:length, :length]  # (l, l)
         bias = self.distance_bias[:, distance.clamp(min=0)].masked_fill(distance < 0, -torch.inf)
-        x, cache = self.input(tokens.flatten(0, 1)), []
+        x, cache = self.input(tokens.flatten(0, 1)), []  # (b * l, w)
         for block in self.blocks:
             x, layer = block(x, bias)
             cache.append(layer)

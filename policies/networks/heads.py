@@ -57,14 +57,15 @@ class PlanValue(nn.Module):
 
     def forward(self, x: Tensor, level_term: Tensor) -> Tensor:
         """Value (B,) of windows x (B, H, D)."""
-        first = F.silu(self.input(x.flatten(1)) + level_term)
+        first = F.silu(self.input(x.flatten(1)) + level_term)  # (b, w)
         return self.output(F.silu(self.hidden(first)))[:, 0]
 
     def gradient(self, x: Tensor, level_term: Tensor) -> Tensor:
         """Gradient of the value with respect to x, shape (B, H, D)."""
-        first = self.input(x.flatten(1)) + level_term
-        second = self.hidden(F.silu(first))
-        flow = (self.output.weight * _silu_slope(second)) @ self.hidden.weight
+        # The chain rule, from the output weights (1, w) back to the window.
+        first = self.input(x.flatten(1)) + level_term  # (b, w)
+        second = self.hidden(F.silu(first))  # (b, w)
+        flow = (self.output.weight * _silu_slope(second)) @ self.hidden.weight  # (b, w)
         return ((flow * _silu_slope(first)) @ self.input.weight).unflatten(1, self.shape)
 
 

@@ -33,7 +33,7 @@ class LevelEmbedding(nn.Module):
 
     def forward(self, level: Tensor) -> Tensor:
         """Embed `level` of any shape (...) as features of shape (..., dim)."""
-        angle = level[..., None] * self.frequencies
+        angle = level[..., None] * self.frequencies  # (..., dim / 2)
         return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
     def jump(self, jump: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class LevelEncoder(nn.Module):
 
     def forward(self, level: Tensor, jump: Tensor | None = None) -> Tensor:
         """Embed levels (B, H) and jumps (B,) as (B, 1, E) if joined, else as (B, H, E)."""
-        features = self.features(level)
+        features = self.features(level)  # (b, h, dim)
         hidden = self.input(features.flatten(1).unsqueeze(1) if self.joined else features)
         if jump is not None:
             if self.jump_input is None:

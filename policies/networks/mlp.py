@@ -92,7 +92,7 @@ class MLPDenoiser(Denoiser):
             raise ValueError(
                 f"this network was built for a window of {self.horizon} steps, got {level.shape[1]}"
             )
-        hidden = self.level_input(self.level_embedding(level).flatten(1))
+        hidden = self.level_input(self.level_embedding(level).flatten(1))  # (b, w / 8)
         if jump is not None:
             if self.jump_input is None:
                 raise ValueError("this network was built without jump conditioning (jump=False)")
@@ -107,9 +107,9 @@ class MLPDenoiser(Denoiser):
         self, x: Tensor, level_modulation: Tensor, observation_modulation: Tensor
     ) -> Tensor:
         """Predict from noisy actions `x`, shape (B, H, D); returns the same shape."""
-        shift, *films = level_modulation.split(self.norm.normalized_shape[0], dim=-1)
-        hidden = self.action_input(x.flatten(1)) + observation_modulation + shift
+        shift, *films = level_modulation.split(self.norm.normalized_shape[0], dim=-1)  # each (b, w)
+        hidden = self.action_input(x.flatten(1)) + observation_modulation + shift  # (b, w)
         for index, block in enumerate(self.blocks):
             hidden = block(hidden, films[2 * index], films[2 * index + 1])
         hidden = self.norm(hidden) * (1 + films[-2]) + films[-1]
-        return self.head(F.silu(hidden)).unflatten(1, (self.horizon, self.action_dim))
+        return self.head(F.silu(hidden)).unflatten(1, (self.horizon, self.action_dim))  # (b, h, d)

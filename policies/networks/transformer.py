@@ -24,7 +24,7 @@ def position_codes(length: int, dim: int, device: torch.device) -> Tensor:
     """
     exponents = torch.arange(dim // 2, device=device) / max(dim // 2 - 1, 1)
     frequencies = torch.exp(math.log(_SLOWEST_FREQUENCY) * exponents)
-    angle = torch.arange(length, device=device)[:, None] * frequencies
+    angle = torch.arange(length, device=device)[:, None] * frequencies  # (length, dim / 2)
     return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
 
@@ -42,7 +42,7 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, film: Tensor) -> Tensor:
         """Map tokens x of shape (B, H, W); `film` is (B, H, 6W)."""
-        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = film.chunk(6, dim=-1)
+        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = film.chunk(6, dim=-1)  # each (b, h, w)
         x = x + gate * self._attend(self.norm(x) * (1 + scale) + shift)
         hidden = self.expand(self.norm(x) * (1 + mlp_scale) + mlp_shift)
         return x + mlp_gate * self.contract(F.gelu(hidden))
@@ -50,8 +50,8 @@ class TransformerBlock(nn.Module):
     def _attend(self, x: Tensor) -> Tensor:
         heads = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # (b, h, 3, heads, w / heads)
         query, key, value = heads.transpose(1, 3).unbind(2)  # each (b, heads, h, w / heads)
-        attended = F.scaled_dot_product_attention(query, key, value)
-        return self.project(attended.transpose(1, 2).flatten(2))
+        attended = F.scaled_dot_product_attention(query, key, value)  # (b, heads, h, w / heads)
+        return self.project(attended.transpose(1, 2).flatten(2))  # (b, h, w)
 
 
 class TransformerDenoiser(Denoiser):
@@ -123,7 +123,7 @@ class TransformerDenoiser(Denoiser):
 
     def embed_level(self, level: Tensor, jump: Tensor | None = None) -> Tensor:
         """Return the level term of every modulation and the positions, shape (B, H, F)."""
-        film = self.level_film(F.mish(self.level_encoder(level, jump)))
+        film = self.level_film(F.mish(self.level_encoder(level, jump)))  # (b, h, f)
         positions = position_codes(level.shape[1], self.width, level.device)
         return film + F.pad(positions, (0, film.shape[-1] - self.width))
 
@@ -138,7 +138,7 @@ class TransformerDenoiser(Denoiser):
         width = self.width
         sizes = [width, *(6 * width for _ in self.blocks), width, width]
         films = (level_modulation + observation_modulation).split(sizes, dim=-1)
-        hidden = self.action_input(x) + films[0]
+        hidden = self.action_input(x) + films[0]  # (b, h, w)
         for block, film in zip(self.blocks, films[1:-2], strict=True):
             hidden = block(hidden, film)
         return self.head(self.norm(hidden) * (1 + films[-1]) + films[-2])

@@ -36,7 +36,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, film: Tensor) -> Tensor:
         """Map x of shape (B, C_in, T) to (B, C, T); `film` is (B, 2C, T) or (B, 2C, 1)."""
-        scale, bias = film.chunk(2, dim=1)
+        scale, bias = film.chunk(2, dim=1)  # each (b, c, t or 1)
         # The scale is raw, not 1 + scale, as in the reference network.
         return self.second(scale * self.first(x) + bias) + self.shortcut(x)
 
@@ -158,7 +158,7 @@ class UNet1DDenoiser(Denoiser):
         films = []
         for resolution, film in enumerate(self.level_films):
             if resolution and self.per_position:
-                embedding = embedding.unflatten(1, (-1, 2)).mean(dim=2)
+                embedding = embedding.unflatten(1, (-1, 2)).mean(dim=2)  # half as many positions
             films.append(film(F.mish(embedding)).transpose(1, 2).flatten(1))
         return torch.cat(films, dim=1)
 
@@ -178,14 +178,14 @@ class UNet1DDenoiser(Denoiser):
         hidden = self.down[0](x, films[0][0])  # (b, c, padded h)
         skips = []
         for index, downsample in enumerate(self.downsample):
-            hidden = self.down[index + 1](downsample(hidden), films[index + 1][0])
+            hidden = self.down[index + 1](downsample(hidden), films[index + 1][0])  # (b, c, t / 2)
             skips.append(hidden)
         hidden = self.middle(hidden, films[-1][1])
         # The first resolution has no skip connection, as in the reference network.
         for index in reversed(range(len(skips))):
             hidden = self.up[index](torch.cat([hidden, skips[index]], dim=1), films[index + 1][-1])
-            hidden = self.upsample[index](hidden)
-        return self.head(hidden).transpose(1, 2)[:, :horizon]
+            hidden = self.upsample[index](hidden)  # (b, c, 2 t)
+        return self.head(hidden).transpose(1, 2)[:, :horizon]  # (b, h, d)
 
     def _films(self, level: Tensor, observation: Tensor, length: int) -> list[tuple[Tensor, ...]]:
         """Add both terms; per resolution one film (B, 4C, T or 1) per stage."""

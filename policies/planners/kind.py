@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..kinds import Kind
 from .config import PlannerConfig, PlannerSampling
+from .idle import idle_choices
 from .model import PlannerModel
 from .planner import Planner
 
-PLANNER = Kind(PlannerConfig, PlannerModel, PlannerSampling, Planner)
+PLANNER = Kind(PlannerConfig, PlannerModel, PlannerSampling, Planner, idle_choices)

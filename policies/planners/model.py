@@ -63,8 +63,8 @@ class Coordinates(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         """Encode states (B, H, O)."""
         # Written for compiled graphs: three operations on the whole window, the rest constant.
-        later = self._later()
-        gain = torch.where(later > 0, self.slot_scale, self.normalizer.scale)
+        later = self._later()  # (h, 1)
+        gain = torch.where(later > 0, self.slot_scale, self.normalizer.scale)  # (h, o)
         return (states - later * states[:, :1]) * gain + (1 - later) * self.normalizer.offset
 
     def inverse(self, plan: Tensor, current: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ class Drafter(nn.Module):
             jitter: Noise on the states that are read, in units of their usual change, (B, L, O).
         """
         read = tokens + nn.functional.pad(jitter, (0, self.target_dim)) * self.gain
-        actual = (tokens[:, 1:] - read[:, :-1] - self.drift) / self.gain
+        actual = (tokens[:, 1:] - read[:, :-1] - self.drift) / self.gain  # (b, l - 1, o + q)
         return self.network(read[:, :-1]), actual
 
 
@@ -159,9 +159,6 @@ class PlannerModel(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.action_dim = config, action_dim
-        # Stages of decisions by kind and choices: programs share them, and with them what engines
-        # compile. Not registered as submodules.
-        self.parts: dict[object, nn.Module] = {}
         self.observation_shapes = dict(observation_shapes)
         self.state_keys = tuple(
             key for key in observation_shapes if key not in (config.goal_key, REWARD_KEY)
@@ -208,9 +205,9 @@ class PlannerModel(nn.Module):
         plan = self.coordinates(states)
         if not self.config.joint:
             return plan
-        before = self.action_normalizer(actions[:, :-1])
-        before = torch.cat([torch.zeros_like(before[:, :1]), before], dim=1)
-        return torch.cat([plan, before], dim=-1)
+        before = self.action_normalizer(actions[:, :-1])  # (b, h - 1, a)
+        before = torch.cat([torch.zeros_like(before[:, :1]), before], dim=1)  # (b, h, a)
+        return torch.cat([plan, before], dim=-1)  # (b, h, o + a)
 
     def at_goal(self, goal: Tensor) -> Tensor:
         """State (B, O) with the features of a goal (B, G), at rest."""
@@ -225,7 +222,7 @@ class PlannerModel(nn.Module):
         """
         if goal is None:
             return returns.unsqueeze(-1)
-        normalised = self.coordinates.normalizer(self.at_goal(goal))[:, : self.goal_dim]
+        normalised = self.coordinates.normalizer(self.at_goal(goal))[:, : self.goal_dim]  # (b, g)
         return normalised.unsqueeze(1).expand(-1, returns.shape[1], -1)
 
     def actions(self, plan: Tensor, states: Tensor, num: int) -> Tensor:
@@ -238,9 +235,9 @@ class PlannerModel(nn.Module):
             return self.action_normalizer.inverse(plan[:, 1 : num + 1, self.state_dim :])
         if num == 1:
             # The plan encodes its first step just as inverse dynamics read it.
-            steps = plan[:, :2].flatten(1).unsqueeze(1)
+            steps = plan[:, :2].flatten(1).unsqueeze(1)  # (b, 1, 2 o)
         else:
-            steps = self.coordinates.step(states[:, :num], states[:, 1 : num + 1])
+            steps = self.coordinates.step(states[:, :num], states[:, 1 : num + 1])  # (b, num, 2 o)
         return self.action_normalizer.inverse(self.inverse(steps))
 
     def encode_tokens(self, states: Tensor, targets: Tensor) -> Tensor:

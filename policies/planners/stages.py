@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ...decoding.autoregression import correct, rollout
 from ...decoding.guidance import classifier_free, value_guidance
 from ...decoding.samplers import reverse_step
+from ..programs.shared import shared
 from .config import PlannerSampling
 from .model import PlannerModel
 
@@ -57,9 +58,9 @@ class Draft(nn.Module):
         """
         draft, return_to_go, actions = self.tokens(states, returns, previous, goal)
         if goal is not None:
-            reached = self.model.at_goal(goal).unsqueeze(1)
+            reached = self.model.at_goal(goal).unsqueeze(1)  # (r, 1, o)
             draft = torch.cat([draft[:, :-1], reached], dim=1)
-        x = self.model.encode_plan(draft, actions).unsqueeze(1)
+        x = self.model.encode_plan(draft, actions).unsqueeze(1)  # (r, 1, h, d)
         if noise is None or signal is None or sigma is None:
             return x.expand(-1, self.sampling.candidates, -1, -1), return_to_go
         return signal * x + self.sampling.temperature * sigma * noise, return_to_go
@@ -81,12 +82,12 @@ class Draft(nn.Module):
         actions = states.new_zeros(1).expand(states.shape[0], horizon, num_actions)
         if previous is not None:
             old = shifted(previous, self.sampling.num_execute, model.config.stride)
-            states = torch.cat([states, old[:, 1:, :size]], dim=1)
+            states = torch.cat([states, old[:, 1:, :size]], dim=1)  # (r, context + h - 1, o)
             returns = torch.cat([returns, old[:, 1:, size]], dim=1)
             actions = old[..., size + 1 :]
         if self.sampling.draft == "rollout":
             assert drafter is not None
-            tokens = model.encode_tokens(states, model.targets(returns, goal))
+            tokens = model.encode_tokens(states, model.targets(returns, goal))  # (r, l, o + q)
             if previous is not None:
                 tokens = correct(drafter, tokens, num_known, self.sampling.sweeps)
             else:
@@ -115,7 +116,7 @@ def shifted(plan: Tensor, num_steps: int, stride: int) -> Tensor:
     whole, part = divmod(num_steps, stride)
     length = plan.shape[1]
     longer = torch.cat([plan, plan[:, -1:].expand(-1, whole + 1, -1)], dim=1)
-    rest = longer[:, whole : whole + length]
+    rest = longer[:, whole : whole + length]  # (r, h, f)
     return rest if part == 0 else rest.lerp(longer[:, whole + 1 :], part / stride)
 
 
@@ -162,7 +163,9 @@ def modulations(model: PlannerModel, sampling: PlannerSampling) -> tuple[str, ..
 
 
 class Denoise(nn.Module):
-    """One guided denoising step.
+    """One guided denoising step: a pass of the loop of Diffuser's algorithm 1.
+
+    Its value moves the plan before the network sees it; a condition guides the network itself.
 
     Args:
         model: Trained planner.
@@ -200,7 +203,7 @@ class Denoise(nn.Module):
             guidance_scale: Step size of value guidance, shape (1, H, 1).
         """
         model, sampling, num = self.model, self.sampling, self.sampling.candidates
-        result = x.flatten(0, 1)
+        result = x.flatten(0, 1)  # (r * candidates, h, d)
         given = [one for one in (conditional, unconditional) if one is not None]
         if num > 1:
             given = [one.repeat_interleave(num, dim=0) for one in given]
@@ -212,7 +215,7 @@ class Denoise(nn.Module):
         weight = guidance_weight(model, sampling)
         output = classifier_free(denoise, result, given[0], given[-1], weight)
         result = reverse_step(result, output, coefficients, clip=model.config.clip)
-        result = result.unflatten(0, (x.shape[0], num))
+        result = result.unflatten(0, (x.shape[0], num))  # (r, candidates, h, d)
         return result if noise is None else result + sampling.temperature * coefficients[5] * noise
 
     def _denoise(self, level_modulation: Tensor, x: Tensor, condition: Tensor) -> Tensor:
@@ -249,13 +252,13 @@ class Choose(nn.Module):
         model, num, rows = self.model, self.sampling.candidates, x.shape[0]
         executed = num_found(model, self.sampling)
         num_actions = model.config.horizon - 1 if model.config.joint else executed
-        x = x.flatten(0, 1)
+        x = x.flatten(0, 1)  # (r * candidates, h, d)
         current = states[:, -1].repeat_interleave(num, dim=0) if num > 1 else states[:, -1]
-        planned = model.coordinates.inverse(x[..., : model.state_dim], current)
-        actions = model.actions(x, planned, num_actions)
+        planned = model.coordinates.inverse(x[..., : model.state_dim], current)  # (.., h, o)
+        actions = model.actions(x, planned, num_actions)  # (.., num_actions, a)
         if num > 1:
             best = torch.arange(rows, device=x.device) * num + self._best(x, planned, actions, rows)
-            planned, actions = planned[best], actions[best]
+            planned, actions = planned[best], actions[best]  # (r, h, o), (r, num_actions, a)
         plan = [planned, return_to_go.unsqueeze(-1)]
         if model.config.joint:
             plan.append(nn.functional.pad(actions, (0, 0, 0, 1)))
@@ -269,7 +272,7 @@ class Choose(nn.Module):
         if self.sampling.select == "critic":
             assert model.critic is not None
             state = model.coordinates.normalizer(planned[:, 0])
-            score = model.critic(state, model.action_normalizer(actions[:, 0]))[:, 0]
+            score = model.critic(state, model.action_normalizer(actions[:, 0]))[:, 0]  # Q(s, a)
         else:
             assert model.value is not None
             score = model.value(x, model.value.embed_level(x.new_zeros(1)))
@@ -287,8 +290,5 @@ def stage(kind: Stage, model: PlannerModel, sampling: PlannerSampling) -> nn.Mod
     # A stage is given the choices in its READS and no others, so that it cannot read one that is
     # missing there: programs with different ones would share the module.
     read = {name: getattr(sampling, name) for name in kind.READS}
-    key = (kind, *read.values())
-    if key not in model.parts:
-        choices = cast("PlannerSampling", SimpleNamespace(**read))
-        model.parts[key] = kind(model, choices).eval()
-    return model.parts[key]
+    choices = cast("PlannerSampling", SimpleNamespace(**read))
+    return shared(kind, model, lambda: kind(model, choices), *read.values())

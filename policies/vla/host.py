@@ -106,7 +106,6 @@ class Host(nn.Module):
             )
         self.model = model
         self.first_action_id, self.num_action_ids = first_action_id, num_action_ids
-        self.begin_id = first_action_id + num_action_ids
         self.image_token_id: int = getattr(model.config, "image_token_id", None) or int(
             model.config.image_token_index
         )
@@ -143,12 +142,12 @@ class Host(nn.Module):
         embeddings = self.model.get_input_embeddings()(ids)
         if pixel_values is None:
             return embeddings
-        features = self._image_features(pixel_values).to(embeddings)
+        features = self._image_features(pixel_values).to(embeddings)  # (b * c * tokens, e)
         return embeddings.masked_scatter((ids == self.image_token_id)[..., None], features)
 
     def _image_features(self, pixel_values: Tensor) -> Tensor:
         """Image tokens of all rows and cameras in order, shape (B C tokens, E)."""
-        images = pixel_values.flatten(0, 1).contiguous()
+        images = pixel_values.flatten(0, 1).contiguous()  # (b * c, 3, h, w)
         if self._resamples:
             # What `get_image_features` does beside this looks for padding among pictures and
             # pixels, which takes a sixth more time at every call; here there is none.

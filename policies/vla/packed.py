@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from einops import repeat
 from torch import Tensor
 
 from .host import Host
@@ -30,18 +31,19 @@ def packed_logits(host: Host, prompt: Prompt, blocks: Sequence[Tensor]) -> list[
     num_rows, num_tokens = blocks[0].shape
     begin = begin_tokens(host, num_rows, blocks[0].device)
     # The last token of a block predicts nothing that is wanted, so it is not fed.
-    fed = torch.cat([begin, *(block[:, :-1] for block in blocks)], dim=1)
+    fed = torch.cat([begin, *(block[:, :-1] for block in blocks)], dim=1)  # (b, q)
     embeddings = torch.cat(
         [host.embed(prompt.ids, prompt.pixel_values), host.embed(fed + host.first_action_id)], dim=1
     )
-    order = torch.arange(num_tokens - 1, device=fed.device).repeat(len(blocks)) + 1
-    order = torch.cat([order.new_zeros(1), order])
+    order = torch.arange(1, num_tokens, device=fed.device)
+    order = repeat(order, "n -> (blocks n)", blocks=len(blocks))
+    order = torch.cat([order.new_zeros(1), order])  # (q,)
     position_ids = torch.cat([prompt.position_ids, prompt.lengths[:, None] + order], dim=1)
     mask = packed_mask(prompt.attended, num_tokens - 1, len(blocks), embeddings.dtype)
-    hidden = host.hidden(embeddings, position_ids, mask)[:, prompt.ids.shape[1] :]
-    logits = host.action_logits(hidden)
+    hidden = host.hidden(embeddings, position_ids, mask)[:, prompt.ids.shape[1] :]  # (b, q, e)
+    logits = host.action_logits(hidden)  # (b, q, v)
     first = logits[:, :1]  # the token that opens the block predicts the first of every block
-    parts = logits[:, 1:].split(num_tokens - 1, dim=1)
+    parts = logits[:, 1:].split(num_tokens - 1, dim=1)  # each (b, n - 1, v)
     return [torch.cat([first, part], dim=1) for part in parts]
 
 
@@ -60,8 +62,8 @@ def packed_mask(attended: Tensor, block_size: int, num_blocks: int, dtype: torch
     index = torch.arange(size, device=attended.device)
     # Block 0 is the prompt with the opening token, which everything behind it may see.
     block = torch.where(index < shared, 0, (index - shared) // max(block_size, 1) + 1)
-    causal = index[:, None] >= index[None, :]
+    causal = index[:, None] >= index[None, :]  # (s, s)
     visible = causal & ((block[None, :] == 0) | (block[None, :] == block[:, None]))
-    real = torch.cat([attended, attended.new_ones(num_rows, size - length)], dim=1)
+    real = torch.cat([attended, attended.new_ones(num_rows, size - length)], dim=1)  # (b, s)
     itself = torch.eye(size, dtype=torch.bool, device=attended.device)
     return additive((visible[None] & real[:, None, :]) | itself, dtype)

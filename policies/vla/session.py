@@ -49,9 +49,9 @@ class Prompt:
             return None
         length = self.attended.shape[1] + num_tokens
         index = torch.arange(length, device=self.attended.device)
-        causal = index[-num_queries:, None] >= index[None, :]
+        causal = index[-num_queries:, None] >= index[None, :]  # (q, l + k)
         tail = self.attended.new_ones(len(self.attended), num_tokens)
-        real = torch.cat([self.attended, tail], dim=1)
+        real = torch.cat([self.attended, tail], dim=1)  # (b, l + k)
         itself = index[-num_queries:, None] == index[None, :]
         return additive(causal & real[:, None, :] | itself, dtype)
 
@@ -89,11 +89,6 @@ class CachedModel:
         """Tokens that are remembered behind the prompt."""
         return self._num_fed
 
-    @property
-    def cache_length(self) -> int:
-        """Positions that the cache holds."""
-        return int(self._cache.get_seq_length())
-
     def read_prompt(self) -> None:
         """Read the prompt in a forward of its own."""
         if not self._prompt_read:
@@ -106,14 +101,14 @@ class CachedModel:
         num_new = tokens.shape[1]
         embeddings = self._host.embed(tokens + self._host.first_action_id)
         order = self._num_fed + torch.arange(num_new, device=tokens.device)
-        position_ids = self._prompt.lengths[:, None] + order
+        position_ids = self._prompt.lengths[:, None] + order  # (b, q)
         if not self._prompt_read:
             prompt = self._host.embed(self._prompt.ids, self._prompt.pixel_values)
             embeddings = torch.cat([prompt, embeddings], dim=1)
             position_ids = torch.cat([self._prompt.position_ids, position_ids], dim=1)
             self._prompt_read = True
         self._num_fed += num_new
-        hidden = self._forward(embeddings, position_ids, self._num_fed)
+        hidden = self._forward(embeddings, position_ids, self._num_fed)  # (b, l + q or q, e)
         return self._host.action_logits(hidden[:, -num_new:])
 
     def crop(self, num_fed: int) -> None:
@@ -148,7 +143,7 @@ def block_logits(host: Host, prompt: Prompt, tokens: Tensor) -> Tensor:
     order = torch.arange(num_tokens, device=tokens.device)
     position_ids = torch.cat([prompt.position_ids, prompt.lengths[:, None] + order], dim=1)
     mask = prompt.mask(num_tokens, embeddings.shape[1], embeddings.dtype)
-    hidden = host.hidden(embeddings, position_ids, mask)
+    hidden = host.hidden(embeddings, position_ids, mask)  # (b, l + k, e)
     return host.action_logits(hidden[:, -num_tokens:])
 
 

@@ -28,12 +28,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from fixed_tokens import num_fixed_tokens
 from result_rows import Results
 from vla_chunk_length import run_length
 from vla_decoders import DECODINGS, LIMIT, fused_forward, observations
 from vla_success import run_success
 
-from hotloop.decoding.jacobi import jacobi, num_fixed_tokens
+from hotloop.decoding.jacobi import jacobi
 from hotloop.decoding.token_guesses import random_tokens
 from hotloop.policies.checkpoint import load_checkpoint
 

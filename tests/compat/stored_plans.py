@@ -96,7 +96,14 @@ def cases_of(name: str, kind: str) -> dict[str, Choices]:
         return VLA
     has_drafter = "trajectory" in name
     cases = PLANNER | (ROLLOUT if has_drafter else {})
-    return {case: c for case, c in cases.items() if case != "critic" or name.startswith("hopper")}
+    if name.startswith("hopper"):
+        return cases
+    # In a maze there is a goal, no return: no critic learns one, and nothing asks for one.
+    return {
+        case: {name: value for name, value in choices.items() if name != "return_floor"}
+        for case, choices in cases.items()
+        if case != "critic"
+    }
 
 
 def old_spelling(choices: Choices, known: set[str]) -> Choices:

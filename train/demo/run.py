@@ -28,8 +28,8 @@ from .texts import COMMENTS, EXPLANATION, NOTE, facts, headline, next_commands, 
 TASK = "pillars"
 NUM_DEMONSTRATIONS = 300
 NUM_EXECUTE = 4
-STEPS = 7000  # of each policy; the streaming one spends the last of them on distillation
-DISTILLATION_STEPS = 3000
+STEPS = 8000  # of each policy; the streaming one spends half of them on distillation
+DISTILLATION_STEPS = 4000
 NUM_PATHS = 24
 NUM_LATENCIES = 200
 # Demonstrations begin with seeds that no evaluation uses.

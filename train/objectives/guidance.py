@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+from einops import repeat
 from torch import Tensor, nn
 
 from ...decoding.guidance import classifier_free
@@ -85,7 +86,7 @@ class GuidanceObjective(nn.Module):
         """Mean squared difference where a plan is noisy, shape ()."""
         model, past, levels = self.model, self.model.config.context - 1, inputs.level
         clean = model.encode_plan(inputs.states[:, past:], inputs.actions[:, past:])  # (b, h, p)
-        x = model.schedule.add_noise(clean, inputs.noise, levels)
+        x = model.schedule.add_noise(clean, inputs.noise, levels)  # (b, h, p)
         known = torch.ones_like(inputs.return_to_go)
         conditions = [model.condition(inputs.return_to_go, keep) for keep in (known, 0 * known)]
         scaled = levels / model.config.num_levels
@@ -94,10 +95,12 @@ class GuidanceObjective(nn.Module):
             modulation = teacher.embed_level(scaled)
 
             def denoise(x: Tensor, condition: Tensor) -> Tensor:
-                both = modulation.repeat(len(x) // len(modulation), *[1] * (modulation.ndim - 1))
+                passes = len(x) // len(modulation)  # both at once where both are needed
+                both = repeat(modulation, "b ... -> (passes b) ...", passes=passes)
                 return teacher.denoise(x, both, condition)
 
             encoded = [teacher.encode(condition) for condition in conditions]
-            target = classifier_free(denoise, x, encoded[0], encoded[1], self.weight)
-        output = model.denoiser(x, scaled, conditions[0])
-        return ((levels > 0).unsqueeze(-1) * (output - target) ** 2).mean()
+            target = classifier_free(denoise, x, encoded[0], encoded[1], self.weight)  # (b, h, p)
+        output = model.denoiser(x, scaled, conditions[0])  # (b, h, p)
+        noisy = (levels > 0).unsqueeze(-1)  # (b, h, 1)
+        return (noisy * (output - target) ** 2).mean()

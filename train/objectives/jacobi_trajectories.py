@@ -1,5 +1,8 @@
 """Jacobi trajectories of a teacher over a dataset: collected into shards, read back for training.
 
+CEED-VLA, algorithm 2: from every prompt of the dataset a random block is iterated to its fixed
+point, and all iterates are kept.
+
 A shard ``trajectories-00003.safetensors`` covers a fixed range of samples and is written whole or
 not at all, so an interrupted collection goes on where it stopped. For N prompts it holds `index`
 (N,) of the sample, `fixed` (N, n), `labels` (N, n) of the demonstration, `guesses` (N, G, n),

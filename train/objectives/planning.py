@@ -51,11 +51,11 @@ def hindsight_goals(
     """
     position = torch.arange(1 - model.config.context, model.config.horizon, device=arrival.device)
     row = torch.arange(len(arrival), device=arrival.device)
-    goal = batch.states[row, arrival + model.config.context - 1, : model.goal_dim]
-    stays = position > arrival[:, None]
+    goal = batch.states[row, arrival + model.config.context - 1, : model.goal_dim]  # (b, g)
+    stays = position > arrival[:, None]  # (b, t)
     stays[:, -1] = True
     states = torch.where(stays.unsqueeze(-1), model.at_goal(goal).unsqueeze(1), batch.states)
-    rests = (position >= arrival[:, None]).unsqueeze(-1)
+    rests = (position >= arrival[:, None]).unsqueeze(-1)  # (b, t, 1)
     idle = model.action_normalizer.inverse(torch.zeros_like(batch.actions[:1, :1]))
     actions = torch.where(rests, idle, batch.actions)
     return PlanBatch(states, actions, batch.returns, torch.ones_like(batch.valid)), goal
@@ -92,6 +92,10 @@ class PlannerDraw(Drawn):
 
 class PlannerObjective(nn.Module):
     """Sum of the losses of a planner's parts.
+
+    Those of the Trajectory Diffuser (arXiv 2407.16142), and the value of Diffuser. With inverse
+    dynamics g, critic Q and returns R: L_inv = |g(s_t, s_t+1) - a_t|^2 and L_Q = |Q(s, a) - R|^2;
+    L_diff and L_AR below.
 
     No parameter belongs to two parts and AdamW scales every parameter's step by itself, so this
     is training each part with an optimiser of its own.
@@ -148,7 +152,7 @@ class PlannerObjective(nn.Module):
         states, actions = inputs.states[:, past], inputs.actions[:, past]  # (b, o), (b, a)
         returns = inputs.returns[:, past]  # (b,)
         clean = model.encode_plan(inputs.states[:, past:], inputs.actions[:, past:])  # (b, h, p)
-        x = model.schedule.add_noise(clean, inputs.noise, inputs.level)
+        x = model.schedule.add_noise(clean, inputs.noise, inputs.level)  # (b, h, p)
         level = inputs.level / model.config.num_levels  # (b, h)
         loss = self._denoising_loss(x, clean, level, inputs)
         action = model.action_normalizer(actions)
@@ -168,7 +172,8 @@ class PlannerObjective(nn.Module):
     ) -> Tensor:
         """Error of the denoiser on plans x (B, H, P), shape ().
 
-        A goal needs no return, so its condition is always dropped.
+        L_diff = |f(x_k, m R, k) - target|^2, without the condition where m = 0. A goal needs no
+        return, so its condition is always dropped.
         """
         model, past = self.model, self.model.config.context - 1
         keep = torch.zeros_like(inputs.keep) if model.goal_dim else inputs.keep
@@ -181,12 +186,15 @@ class PlannerObjective(nn.Module):
         return (counts * (output - target) ** 2).mean()
 
     def _draft_loss(self, inputs: PlannerDraw) -> Tensor:
-        """Teacher-forced error of what follows every token but the last, shape ()."""
+        """Teacher-forced error of what follows every token but the last, shape ().
+
+        L_AR = mean_k |f(s_0:k, R_0:k) - (s_k+1, R_k+1)|^2, in units of a token's usual change.
+        """
         assert self.model.drafter is not None
         num = max(1, round(self.losses.drafter_share * len(inputs.states)))
         drafter, rows = self.model.drafter, inputs.select(slice(num))
         assert rows.jitter is not None
-        targets = self.model.targets(rows.returns, rows.goal)
+        targets = self.model.targets(rows.returns, rows.goal)  # (b, t, 1 or g)
         tokens = self.model.encode_tokens(rows.states, targets)  # (b, t, token)
-        predicted, actual = drafter.change(tokens, rows.jitter)
+        predicted, actual = drafter.change(tokens, rows.jitter)  # each (b, t - 1, token)
         return (rows.valid[:, 1:, None] * (predicted - actual) ** 2).mean()

@@ -126,7 +126,7 @@ class JumpObjective(nn.Module):
         denoising = self._denoising[0].draw(batch, generator)
         observation, clean = denoising.observation, denoising.clean
         num, device = len(clean), clean.device
-        kind = torch.rand(num, generator=generator)
+        kind = torch.rand(num, generator=generator)  # (b,)
         is_start = (kind >= config.denoising) & (kind < config.denoising + config.start)
         is_visited = kind >= 1 - config.visited
         is_ladder = (kind >= config.denoising + config.start) & ~is_visited
@@ -139,7 +139,7 @@ class JumpObjective(nn.Module):
         which = torch.randint(len(visited.x), (num,), generator=generator)
         level = torch.where(is_visited[:, None], visited.level[which], level).to(device)
         next_level = torch.where(is_visited[:, None], visited.next_level[which], next_level)
-        x = self.model.schedule.add_noise(clean, denoising.noise, level)
+        x = self.model.schedule.add_noise(clean, denoising.noise, level)  # (b, h, d)
         is_visited, which = is_visited.to(device), which.to(device)
         return JumpDraw(
             x=torch.where(is_visited[:, None, None], visited.x[which], x),
@@ -156,12 +156,15 @@ class JumpObjective(nn.Module):
         is_jump = jump > 0
         if is_jump.any():
             target[is_jump], weight[is_jump] = self._teacher_target(inputs.select(is_jump))
-        output = self.model.predict(inputs.x, inputs.level, inputs.observation, jump)
+        output = self.model.predict(inputs.x, inputs.level, inputs.observation, jump)  # (b, h, d)
         return (weight * (output - target) ** 2).mean()
 
     @torch.no_grad()
     def _teacher_target(self, rows: JumpDraw) -> tuple[Tensor, Tensor]:
-        """Clean actions (B, H, D) whose single DDIM step lands where the teacher lands."""
+        """Clean actions (B, H, D) whose single DDIM step lands where the teacher lands.
+
+        DDIM's ``x' = a' x0 + (s' / s) (x - a x0)`` (Song et al. 2021, eq. 12), solved for x0.
+        """
         x = rows.x
         teacher = self._teacher[0].to(x.device)
         level, next_level = rows.level.cpu().numpy(), rows.next_level.cpu().numpy()
@@ -173,12 +176,12 @@ class JumpObjective(nn.Module):
             levels,
             teacher.schedule,
             teacher.config.prediction,
-        )
+        )  # (b, h, d)
         schedule = teacher.schedule
-        signal, sigma = schedule.signal(rows.level), schedule.sigma(rows.level)
-        ratio = schedule.sigma(rows.next_level) / sigma
+        signal, sigma = schedule.signal(rows.level), schedule.sigma(rows.level)  # a, s, (b, h)
+        ratio = schedule.sigma(rows.next_level) / sigma  # s' / s
         gain = schedule.signal(rows.next_level) - ratio * signal
-        moves = (rows.level > rows.next_level)[..., None]
+        moves = (rows.level > rows.next_level)[..., None]  # (b, h, 1)
         target = (landed - ratio[..., None] * x) / torch.where(moves, gain[..., None], 1.0)
         # Positions that stay pure noise have nothing to learn from a jump.
         return torch.where(moves, target, 0.0).clamp(-1, 1), moves.float()
@@ -226,7 +229,7 @@ def visit(
         current = torch.randint(len(windows), (num_visits,), generator=generator)
         clean = model.action_normalizer(windows.gather(current).actions.to(device))
         noise = torch.randn(clean.shape, generator=generator).to(device)
-        x = schedule.add_noise(clean, noise, level.expand(num_visits, -1).to(device))
+        x = schedule.add_noise(clean, noise, level.expand(num_visits, -1).to(device))  # (m, h, d)
         jump = torch.full((num_visits,), ladder.levels_per_step, device=device)
         for control_step in range(ladder.num_chunks + 1):
             observation = model.flatten(windows.gather(current).to(device).observation)
@@ -255,7 +258,7 @@ def shift(
     """Bring a buffer (M, H, D) from the end of a control step to the start of the next."""
     num_past, chunk = ladder.num_past, ladder.num_execute
     fresh = torch.randn(landed.shape, generator=generator).to(landed.device)
-    executed = landed[:, chunk : chunk + num_past]
+    executed = landed[:, chunk : chunk + num_past]  # (m, num_past, d)
     level = torch.full(executed.shape[:2], ladder.levels_per_step, device=landed.device)
     past = schedule.add_noise(executed, fresh[:, chunk : chunk + num_past], level)
     return advance(landed, past, fresh[:, :chunk])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from einops import rearrange
 from torch import Tensor
 from torch.nn import functional
 
@@ -12,8 +13,12 @@ from ...decoding.jacobi import leading_agreement
 
 
 def cloning_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of tokens; logits (B, n, V) given the labels before, labels (B, n)."""
-    return functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten())
+    """Mean cross-entropy of tokens; logits (B, n, V) given the labels before, labels (B, n).
+
+    L_AR = -sum_i log Q(y_i | y_<i, x) of CEED-VLA, as a mean over tokens.
+    """
+    flat = rearrange(logits.float(), "b n v -> (b n) v")
+    return functional.cross_entropy(flat, rearrange(labels, "b n -> (b n)"))
 
 
 def consistency_loss(
@@ -21,7 +26,8 @@ def consistency_loss(
 ) -> Tensor:
     """Forward KL that makes any Jacobi iterate predict what the fixed point predicts (CEED-VLA).
 
-    The target is the model's own prediction behind the fixed point's prefix, without gradient.
+    L_C = sum_i KL(Q_sg(. | y*_<i, x) || Q(. | y_<i, x)): the target is the model's own prediction
+    behind the fixed point's prefix, without gradient.
     Tokens up to the first wrong one have the same prefix in both, so their divergence is zero;
     they are left out of the mean instead of diluting it (CLLM).
 
@@ -31,11 +37,11 @@ def consistency_loss(
         iterate: Jacobi iterate, shape (B, n).
         fixed: Fixed point, shape (B, n).
     """
-    target = functional.log_softmax(on_fixed.detach().float(), dim=-1)
+    target = functional.log_softmax(on_fixed.detach().float(), dim=-1)  # (b, n, v)
     predicted = functional.log_softmax(on_iterate.float(), dim=-1)
-    divergence = (target.exp() * (target - predicted)).sum(dim=-1)
-    behind = torch.arange(fixed.shape[1], device=fixed.device)
-    counted = behind > leading_agreement(iterate, fixed)[:, None]
+    divergence = (target.exp() * (target - predicted)).sum(dim=-1)  # (b, n)
+    behind = torch.arange(fixed.shape[1], device=fixed.device)  # (n,)
+    counted = behind > leading_agreement(iterate, fixed)[:, None]  # (b, n)
     # `where`, so that what is left out cannot even contribute a rounding error or a NaN.
     total = torch.where(counted, divergence, divergence.new_zeros(())).sum()
     return total / counted.sum().clamp(min=1)
