@@ -128,10 +128,12 @@ def test_a_truncated_chunk_of_pusht_is_named_by_its_steps(tmp_path):
         names = [name for name in archive.namelist() if not name.startswith("data/img/")]
         archive.extractall(path, names)
     chunk = path / "data/action/3.0"
+    size = chunk.stat().st_size
     chunk.write_bytes(chunk.read_bytes()[:-100])
     assert_error(
-        f"{path}: column 'action' cannot be decoded at steps 483 to 643 of 25650; the file is "
-        "damaged or incomplete, copy it again (",
+        f"{path}: column 'action' cannot be decoded at steps 483 to 643 of 25650: chunk 3.0 has "
+        f"{size - 100} bytes, by its header {size}; the file is damaged or incomplete, copy it "
+        "again",
         read_episodes,
         path,
         PUSHT_KEYS,

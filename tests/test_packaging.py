@@ -16,10 +16,12 @@ FOLDERS = ("decoding", "policies", "envs", "train", "real_robot")
 
 
 def shipped_files(folder: Path) -> set[str]:
-    """Return the files below a package folder that belong to it."""
+    """Return the files below a package folder that belong to it; its page is the repository's."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return {
-        path.relative_to(folder).as_posix() for path in files if "__pycache__" not in path.parts
+        path.relative_to(folder).as_posix()
+        for path in files
+        if "__pycache__" not in path.parts and path.name != "README.md"
     }
 
 
