@@ -14,7 +14,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 
 from ..decoding import ActionSpec
-from ..decoding.plumbing.files import recover, refuse_lfs_pointer, replacing
+from ..decoding.plumbing.files import read_json_object, recover, refuse_lfs_pointer, replacing
 from ..decoding.plumbing.schema import build
 from .kinds import kind_of
 from .migrations import FORMAT_VERSION, migrated
@@ -128,7 +128,7 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
     """
     folder = find_checkpoint(name_or_path)
     config_path, weights_path = folder / CONFIG_FILE, folder / WEIGHTS_FILE
-    values = _read_json(config_path)
+    values = read_json_object(config_path)
     try:
         stored = build(Stored, migrated(values))
         kind = kind_of(stored.kind)
@@ -146,18 +146,6 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
     return Checkpoint(
         stored.kind, model, stored.action_spec, sampling, stored.provenance, stored.hotloop_version
     )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file."""
-    refuse_lfs_pointer(path)
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} holds no checkpoint: expected a JSON object")
-    return values
 
 
 def find_checkpoint(name_or_path: str | Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 # Far longer than two renames take, in case another process is just between them.
@@ -118,6 +120,23 @@ def refuse_lfs_pointer(path: Path) -> Path:
             "repository to download it"
         )
     return path
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that must hold an object.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it holds something else, or is a Git LFS pointer.
+    """
+    try:
+        # Windows writes a byte order mark in front.
+        found: Any = json.loads(refuse_lfs_pointer(path).read_text(encoding="utf-8-sig"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} must hold a JSON object, found {str(found)[:80]}")
+    return cast("dict[str, Any]", found)
 
 
 def _members(path: Path, purpose: str) -> list[tuple[int, Path]]:

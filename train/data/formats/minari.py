@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from ....decoding.plumbing.extras import require
+from ....decoding.plumbing.files import read_json_object
 from ..columns import DECODE_ERRORS, StoredArray, describe
 from ..episodes import BLOCK_BYTES, Episodes
 from ..selection import Selection
 from ..source import Cuts, DatasetFile
 from .format import Advance, Format
-from .json_files import read_object
 from .minari_write import REPEATED, quiet, write_minari_folder
 
 _KEPT_BYTES = 4 * BLOCK_BYTES
@@ -54,7 +54,7 @@ class MinariFile(DatasetFile):
     def __init__(self, path: Path, options: Mapping[str, Any], resources: ExitStack) -> None:
         super().__init__(path, options, resources)
         minari = require("minari", "minari")
-        self.facts = read_object(path / "data" / "metadata.json")
+        self.facts = read_json_object(path / "data" / "metadata.json")
         with quiet():
             dataset = minari.MinariDataset(path / "data")
         self._storage = dataset.storage

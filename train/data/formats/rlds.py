@@ -19,12 +19,12 @@ import numpy as np
 
 from ....decoding.instruction import INSTRUCTION_BYTES, INSTRUCTION_KEY, encode_instruction
 from ....decoding.plumbing.extras import require
+from ....decoding.plumbing.files import read_json_object
 from ..columns import StoredArray
 from ..selection import Selection
 from ..source import Cuts, DatasetFile
 from ..tfrecord import Record, find_records, parse_example, read_record
 from .format import Format, Option
-from .json_files import read_object
 
 _STEPS, _OBSERVATION = "steps/", "steps/observation/"
 _BOOKKEEPING = ("is_first", "is_last", "is_terminal", "discount", "reward", "action")
@@ -49,7 +49,7 @@ class RldsFile(DatasetFile):
 
     def __init__(self, path: Path, options: Mapping[str, Any], resources: ExitStack) -> None:
         super().__init__(path, options, resources)
-        declared = list(_declared("", read_object(path / "features.json")))
+        declared = list(_declared("", read_json_object(path / "features.json")))
         self._declared_names = [name for name, _ in declared]
         self._features: dict[str, _Feature] = {name: f for name, f in declared if f is not None}
         subset = options["subset"]
@@ -146,7 +146,7 @@ class RldsFile(DatasetFile):
     def metadata(self) -> dict[str, Any]:
         """Name and version of the dataset."""
         info = self.path / "dataset_info.json"
-        stored = read_object(info) if info.exists() else {}
+        stored = read_json_object(info) if info.exists() else {}
         return {key: stored[key] for key in ("name", "version") if key in stored}
 
     def episode(self, number: int) -> Mapping[str, list[Any]]:
@@ -248,7 +248,7 @@ def _splits(path: Path) -> str:
 def _declared_episodes(path: Path) -> dict[str, int]:
     """Number of episodes that ``dataset_info.json`` counts, by split."""
     info = path / "dataset_info.json"
-    splits = read_object(info).get("splits") if info.exists() else None
+    splits = read_json_object(info).get("splits") if info.exists() else None
     return {
         str(split["name"]): sum(int(length) for length in split.get("shardLengths") or ())
         for split in (splits if isinstance(splits, list) else ())

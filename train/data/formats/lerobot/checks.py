@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .....decoding.plumbing.files import read_json_object
 from ...source import Cuts
-from ..json_files import read_object
 from .metadata import Feature, split_problems
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _task_problems(file: LeRobotFile) -> Iterator[str]:
 
 def _statistics_problems(file: LeRobotFile) -> Iterator[str]:
     path = file.path / "meta" / "stats.json"
-    stored = read_object(path) if path.exists() else {}
+    stored = read_json_object(path) if path.exists() else {}
     for name, feature in file.features.items():
         entry = stored.get(name)
         if feature.is_picture or feature.dtype in ("string", "bool") or entry is None:

@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 
 from .....decoding.plumbing.extras import require
+from .....decoding.plumbing.files import read_json_object
 from ...columns import ConcatenatedArray, StoredArray, naming
 from ...selection import Selection
 from ...source import Cuts, DatasetFile, stated_rate
 from ...tasks import texts_by_index
-from ..json_files import read_object
 from . import checks
 from .frames import Numbers, Pictures
 from .metadata import (
@@ -54,7 +54,7 @@ class LeRobotFile(DatasetFile):
     def __init__(self, path: Path, options: Mapping[str, Any], resources: ExitStack) -> None:
         super().__init__(path, options, resources)
         parquet = require("pyarrow.parquet", "lerobot")
-        self.info = read_object(path / "meta" / "info.json")
+        self.info = read_json_object(path / "meta" / "info.json")
         version = self.info.get("codebase_version")
         if version != CODEBASE_VERSION:
             raise ValueError(
@@ -133,7 +133,7 @@ class LeRobotFile(DatasetFile):
     def metadata(self) -> dict[str, Any]:
         """Frame rate [Hz], robot, tasks and subsets, and what hotloop wrote."""
         ours = self.path / PROVENANCE
-        found = read_object(ours) if ours.exists() else {}
+        found = read_json_object(ours) if ours.exists() else {}
         found |= {"fps": self.info.get("fps"), "robot_type": self.info.get("robot_type")}
         subsets = splits_as_subsets(self.info, len(self.episodes))
         if subsets and "subsets" not in found:
