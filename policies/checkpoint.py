@@ -137,15 +137,37 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
         model = kind.model(model_config, stored.observation_shapes, stored.action_spec.size)
     except ValueError as error:
         raise ValueError(f"{config_path}: {error}") from error
-    refuse_lfs_pointer(weights_path)
-    try:
-        model.load_state_dict(safetensors.torch.load_file(weights_path))
-    except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"{weights_path} does not hold the weights it should: {error}") from error
+    _load_weights(model, weights_path)
     model.eval().requires_grad_(False)
     return Checkpoint(
         stored.kind, model, stored.action_spec, sampling, stored.provenance, stored.hotloop_version
     )
+
+
+def _load_weights(model: Any, path: Path) -> None:
+    """Fill a model; raise ValueError, in one sentence, if the file holds other weights or NaN."""
+    refuse_lfs_pointer(path)
+    try:
+        weights = safetensors.torch.load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} does not hold the weights it should: {error}") from error
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    wrong = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
+    if wrong:
+        name = wrong[0]
+        raise ValueError(
+            f"{path} does not hold the weights it should: {name} has shape "
+            f"{found.get(name, 'none')}, but by {CONFIG_FILE} it is {expected.get(name, 'none')}, "
+            f"and {len(wrong) - 1} more differ; the two files belong to different models"
+        )
+    for name, value in weights.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise ValueError(
+                f"{path}: {name} holds NaN or infinite values; the file is damaged or its training "
+                "failed"
+            )
+    model.load_state_dict(weights)
 
 
 def find_checkpoint(name_or_path: str | Path) -> Path:

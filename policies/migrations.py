@@ -51,7 +51,7 @@ def migrated(config: Config) -> Config:
     version = config.get("format_version")
     if version not in (*MIGRATIONS, FORMAT_VERSION):
         raise ValueError(
-            f"checkpoint format {version} cannot be read, expected {min(MIGRATIONS)} to "
+            f"checkpoint format {version!r} cannot be read, expected {min(MIGRATIONS)} to "
             f"{FORMAT_VERSION}; it needs the hotloop version that wrote it"
         )
     result = deepcopy(config)
