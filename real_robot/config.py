@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from .core.controller import ControllerConfig
+from .core.controller import LONGEST_LATENCY, ControllerConfig
 
-LONGEST_LATENCY = 1.0  # [s]
+LARGEST_PICTURE = 16384  # px, either way
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,11 @@ class CameraConfig:
 
     def __post_init__(self) -> None:
         """Reject a size that is none and a latency that is not."""
-        if min(self.size) < 1:
-            raise ValueError(f"size of a camera must be height and width in px, got {self.size}")
+        if not 1 <= min(self.size) <= max(self.size) <= LARGEST_PICTURE:
+            raise ValueError(
+                "size of a camera must be height and width in px, at most "
+                f"{LARGEST_PICTURE}, got {self.size}"
+            )
         if not 0 <= self.latency <= LONGEST_LATENCY:
             raise ValueError(
                 f"latency of a camera must be between 0 and {LONGEST_LATENCY} s, got {self.latency}"

@@ -23,6 +23,8 @@ PACKAGES = {
     "scservo_sdk": "servo",
 }
 NUM_READS = 200
+HIGHEST_RATE = 10_000.0  # [Hz]
+LONGEST_TEST = 600.0  # [s]
 # Share of late cycles that a robot arm on a host clock gets along with.
 LATE_SHARE = 0.02
 LATENCY_TIMERS = Path("/sys/bus/usb-serial/devices")
@@ -47,8 +49,11 @@ def check_packages() -> list[Finding]:
 
 def check_jitter(rate: float, seconds: float) -> list[Finding]:
     """Wake up at a fixed rate in a fresh process, with what real-time rights there are."""
-    if not (rate > 0 and 0 < seconds < 600):
-        raise ValueError(f"rate and seconds must be positive, got {rate} and {seconds}")
+    if not (0 < rate <= HIGHEST_RATE and 0 < seconds < LONGEST_TEST):
+        raise ValueError(
+            f"rate must be above 0 and at most {HIGHEST_RATE:g} Hz, seconds above 0 and below "
+            f"{LONGEST_TEST:g}, got {rate} and {seconds}"
+        )
     process = subprocess.run(
         module_command(f"{__package__}.runtime.jitter", str(rate), str(seconds)),
         stdout=subprocess.PIPE,

@@ -7,7 +7,7 @@ A plugin is an entry point of an installed distribution in one of the groups ``h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
 from importlib import import_module
@@ -77,6 +77,17 @@ class Registry(Generic[T]):
         return (
             f"there is no {self.noun} {name!r}{question}; choose from {', '.join(self.names)}, or "
             "name one of your own as module:Name"
+        )
+
+
+def refuse_no_class(found: Any, noun: str, name: str, members: Sequence[str]) -> None:
+    """Raise ValueError unless `found` is a class with such members, before anybody calls it.
+
+    A name may come from a file of unknown origin, and what it stands for may be anything.
+    """
+    if not isinstance(found, type) or not all(hasattr(found, member) for member in members):
+        raise ValueError(
+            f"{noun} {name!r} is {found!r}; a {noun} must be a class with {', '.join(members)}"
         )
 
 

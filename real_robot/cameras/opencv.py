@@ -44,8 +44,12 @@ class OpenCvCamera:
         known = {"source": object, "fps": float, "height": int, "width": int}
         check_options(config.options, known, "camera")
         source = config.options.get("source", "")
-        if not isinstance(source, (int, str)) or source == "":
-            raise ValueError("camera opencv needs the option source, e.g. options.source=0")
+        is_number = isinstance(source, int) and not isinstance(source, bool) and source >= 0
+        if not (is_number or (isinstance(source, str) and source)):
+            raise ValueError(
+                "camera opencv needs the option source, number of a device or path, e.g. "
+                f"options.source=0, got {source!r}"
+            )
         for name in known.keys() - {"source"} & config.options.keys():
             if not 0 < config.options[name] < float("inf"):
                 raise ValueError(

@@ -13,6 +13,9 @@ from .limits import Limits, Motion, Vector, Workspace
 from .stitcher import StitchConfig, Stitcher
 from .trajectory import ChunkRules, chunk_problem
 
+SHORTEST_PERIOD = 1e-4  # [s]
+LONGEST_LATENCY = 1.0  # [s]
+
 
 @dataclass(frozen=True)
 class ControllerConfig:
@@ -50,7 +53,19 @@ class ControllerConfig:
 
     def __post_init__(self) -> None:
         """Reject what could not run, or could not stop."""
-        joints = self.limits.num_joints
+        self._check_times()
+        self._check_joints()
+        if not 0 < self.speed <= 1 or not 0 <= self.slow_start < np.inf:
+            raise ValueError(
+                f"speed must be in (0, 1] and slow_start 0 s or more, got {self.speed} and "
+                f"{self.slow_start}"
+            )
+
+    def _check_times(self) -> None:
+        if 0 < self.dt < SHORTEST_PERIOD:
+            raise ValueError(
+                f"dt {self.dt} s is shorter than any loop keeps, at least {SHORTEST_PERIOD} s"
+            )
         for name in ("dt", "stale_timeout", "state_timeout", "tracking_time"):
             if not 0 < getattr(self, name) < np.inf:
                 raise ValueError(f"{name} must be a positive time in s, got {getattr(self, name)}")
@@ -60,15 +75,17 @@ class ControllerConfig:
                     f"{name} must be longer than the control period dt of {self.dt} s, got "
                     f"{getattr(self, name)}"
                 )
+
+    def _check_joints(self) -> None:
+        joints = self.limits.num_joints
         for name in ("action_latency", "tracking_error"):
             values = getattr(self, name)
             found = np.asarray(values)
             if len(values) not in (0, joints) or not ((found >= 0) & np.isfinite(found)).all():
                 raise ValueError(f"{name} needs {joints} values of 0 or more, got {values}")
-        if not 0 < self.speed <= 1 or not 0 <= self.slow_start < np.inf:
+        if max(self.action_latency, default=0.0) > LONGEST_LATENCY:
             raise ValueError(
-                f"speed must be in (0, 1] and slow_start 0 s or more, got {self.speed} and "
-                f"{self.slow_start}"
+                f"action_latency must be at most {LONGEST_LATENCY} s, got {self.action_latency}"
             )
         if self.workspace and len(self.workspace.chain.axes) != joints:
             raise ValueError(

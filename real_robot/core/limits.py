@@ -109,6 +109,10 @@ class Chain:
                 f"a chain needs an offset and an axis per joint, got {len(self.offsets)} offsets, "
                 f"{len(self.axes)} axes and {len(self.prismatic)} prismatic flags"
             )
+        if not np.isfinite([*np.ravel(self.offsets), *self.tool]).all():
+            raise ValueError(
+                f"offsets and tool of a chain must be finite, got {self.offsets} and {self.tool}"
+            )
         if not np.allclose(np.linalg.norm(self.axes, axis=1), 1):
             raise ValueError(f"axes of a chain must have length 1, got {self.axes}")
 

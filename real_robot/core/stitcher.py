@@ -35,9 +35,9 @@ class StitchConfig:
         """Reject settings without meaning."""
         if self.blend not in ("replace", "cross-fade", "ensemble"):
             raise ValueError(f"blend must be replace, cross-fade or ensemble, got {self.blend!r}")
-        if not self.fade > 0 or self.max_chunks < 2:
+        if not 0 < self.fade < np.inf or self.max_chunks < 2:
             raise ValueError(
-                f"fade must be positive and max_chunks at least 2, got {self.fade} and "
+                f"fade must be a positive time in s and max_chunks at least 2, got {self.fade} and "
                 f"{self.max_chunks}"
             )
 

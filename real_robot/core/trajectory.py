@@ -47,7 +47,7 @@ class ChunkRules:
     def __post_init__(self) -> None:
         """Reject rules that no chunk could satisfy."""
         for name in self.__dataclass_fields__:
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < np.inf:
                 raise ValueError(
                     f"rules.{name} must be a positive time in s, got {getattr(self, name)}"
                 )

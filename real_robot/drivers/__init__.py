@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
-from ...decoding.plumbing.plugins import Registry
+from ...decoding.plumbing.plugins import Registry, refuse_no_class
 from ..config import RobotConfig
 from .driver import BusError, Driver
 
 __all__ = ["DRIVERS", "BusError", "Driver", "make_driver"]
 
-DRIVERS: Registry[Callable[[RobotConfig], Driver]] = Registry(
+DRIVERS: Registry[type[Any]] = Registry(
     "hotloop.drivers",
     "driver",
     {
@@ -29,7 +29,9 @@ def make_driver(config: RobotConfig) -> Driver:
     """Build a robot's back-end without connecting to it; its options are checked.
 
     Raises:
-        ValueError: If there is no such back-end or its options are wrong.
+        ValueError: If there is no such back-end, it is none, or its options are wrong.
         ImportError: If the package it needs is not installed.
     """
-    return DRIVERS.get(config.driver)(config)
+    found = DRIVERS.get(config.driver)
+    refuse_no_class(found, DRIVERS.noun, config.driver, ("connect", "read", "write", "disconnect"))
+    return found(config)

@@ -67,7 +67,8 @@ def check_options(
 
     Args:
         options: What the user gave.
-        known: Type of each option; a whole number is welcome as a float, a tuple as a list.
+        known: Type of each option, `object` for any; a whole number is welcome as a float, a
+            tuple as a list.
         whose: What they are options of.
     """
     accepted = {float: (int, float), list: (list, tuple)}
@@ -75,7 +76,7 @@ def check_options(
         if name not in known:
             raise ValueError(f"unknown {whose} option {name!r}; known are {sorted(known)}")
         kind = known[name]
-        is_number = isinstance(value, bool) and kind is not bool
+        is_number = isinstance(value, bool) and kind not in (bool, object)
         if is_number or not isinstance(value, accepted.get(kind, kind)):
             raise ValueError(f"{whose} option {name} must be {NOUNS[kind]}, got {value!r}")
 

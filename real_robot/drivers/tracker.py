@@ -8,6 +8,8 @@ import numpy as np
 
 from ..core.limits import Vector
 
+MOST_NUMBERS = 65507 // 8  # that a datagram can hold
+
 
 class Tracker:
     """The newest numbers that came in; a datagram is so many little-endian doubles.
@@ -18,10 +20,10 @@ class Tracker:
     """
 
     def __init__(self, port: int, size: int) -> None:
-        if not 0 <= port < 1 << 16 or size < 0:
+        if not 0 <= port < 1 << 16 or not 0 <= size <= MOST_NUMBERS:
             raise ValueError(
-                f"tracker is a UDP port from 1 to 65535 or 0, and tracker_size 0 or more, got "
-                f"{port} and {size}"
+                "tracker is a UDP port from 1 to 65535 or 0, and tracker_size at most "
+                f"{MOST_NUMBERS} numbers, got {port} and {size}"
             )
         if (port > 0) != (size > 0):
             raise ValueError(

@@ -50,7 +50,7 @@ class Plant:
         self, model: str, position: Vector | None = None, scene: Vector | None = None
     ) -> None:
         self._mujoco: Any = require("mujoco", "mujoco")
-        self.model: Any = self._mujoco.MjModel.from_xml_path(str(find_model(model)))
+        self.model: Any = self._load(find_model(model))
         self.data: Any = self._mujoco.MjData(self.model)
         driven = self.model.actuator_trnid[:, 0]
         others = [joint for joint in range(self.model.njnt) if joint not in driven]
@@ -65,11 +65,20 @@ class Plant:
         self.target: Vector = self.position
         self._mujoco.mj_forward(self.model, self.data)
 
+    def _load(self, path: Path) -> Any:
+        try:
+            return self._mujoco.MjModel.from_xml_path(str(path))
+        except ValueError as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{path} is no MuJoCo model: {reason}") from error
+
     def _place(self, addresses: Any, values: Vector | None) -> None:
         if values is None:
             return
         if values.shape != (len(addresses),):
-            raise ValueError(f"expected {len(addresses)} positions, got {values.shape}")
+            raise ValueError(f"expected {len(addresses)} positions, got {len(values)}: {values}")
+        if not np.isfinite(values).all():
+            raise ValueError(f"positions must be finite, got {values}")
         self.data.qpos[addresses] = values
 
     @property

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 
-from .realtime import request_realtime
+from .realtime import follow_parent, request_realtime
 from .tally import Durations
 
 
@@ -33,5 +33,6 @@ def measure(rate: float, seconds: float) -> dict[str, float | int]:
 
 if __name__ == "__main__":
     rate, seconds = map(float, sys.argv[1:])
+    follow_parent()
     granted = request_realtime()
     print(json.dumps({"realtime": granted, **measure(rate, seconds)}))

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..cameras import check_cameras
 from ..config import PolicyOptions, RobotConfig
 from ..core.controller import Controller
 from ..drivers import make_driver
@@ -38,6 +39,8 @@ class RunConfig:
         check_fault(self.inject)
         if not 0 < self.duration < float("inf"):
             raise ValueError(f"duration must be a positive time in s, got {self.duration}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be 0 or more, got {self.seed}")
 
 
 def check_run(robot: RobotConfig, job: RunConfig) -> Sizes:
@@ -49,6 +52,7 @@ def check_run(robot: RobotConfig, job: RunConfig) -> Sizes:
     """
     driver = make_driver(robot)
     Controller(robot.control)
+    check_cameras(robot)
     if job.log is not None and os.path.lexists(job.log):
         raise ValueError(
             f"{job.log} is the log of an earlier run, which is never overwritten; choose another "

@@ -36,6 +36,18 @@ def find_factory(name: str) -> RobotPolicyFactory:
     return registry.get(name)
 
 
+def checked(policy: RobotPolicy, name: str) -> RobotPolicy:
+    """Return what a factory made, or raise ValueError if it is no policy that could be run."""
+    members = ("cameras", "period", "reset", "plan")
+    if missing := [member for member in members if not hasattr(policy, member)]:
+        raise ValueError(
+            f"{name} made {policy!r}, which is no robot policy: it has no {', '.join(missing)}"
+        )
+    if not 0 < policy.period < float("inf"):
+        raise ValueError(f"period of the policy {name} must be a time in s, got {policy.period}")
+    return policy
+
+
 class Report:
     """What the policy tells the supervisor about itself.
 
@@ -81,7 +93,7 @@ def main() -> int:
 
     try:
         options = build(PolicyOptions, extra["options"])
-        policy = find_factory(extra["policy"])(robot, options)
+        policy = checked(find_factory(extra["policy"])(robot, options), extra["policy"])
         with open_cameras(robot, policy.cameras, newest_state) as cameras:
             policy.reset(extra["seed"])
             report.ready()

@@ -116,6 +116,10 @@ def prepare(config: ControlConfig, dry_run: bool) -> tuple[PolicyKind, RobotConf
 
         choose_backend()
     folder = Path(config.output_dir)
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise ValueError(
+            f"output_dir={folder} is there and no folder; give a folder, which may be a new one"
+        )
     if config.output_dir and os.path.lexists(folder / SUMMARY):
         raise ValueError(
             f"{folder} holds an earlier run, which is never overwritten; choose another output_dir"

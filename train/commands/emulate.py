@@ -9,6 +9,7 @@ from ..config.compose import compose
 from . import ExitCode
 
 PRIORITY = 40  # below a control loop on the same machine
+LONGEST_DELAY = 10.0  # [s]
 
 EPILOG = """\
 examples:
@@ -132,10 +133,24 @@ def settings(args: argparse.Namespace) -> Settings:
         found = Settings(robot.driver, options.ids, options.baud, options.tracker)
     given = {name: getattr(args, name) for name in ("protocol", "baud", "tracker")}
     found = found._replace(**{name: value for name, value in given.items() if value is not None})
-    shares = (args.drop, args.corrupt)
+    _check_flags(args, found)
+    return found
+
+
+def _check_flags(args: argparse.Namespace, found: Settings) -> None:
+    """Raise ValueError for numbers that mean nothing."""
+    shares, times = (args.drop, args.corrupt), (args.latency, args.delay)
     if found.baud <= 0 or not all(0 <= share <= 1 for share in shares):
         raise ValueError(
             f"baud must be positive, drop and corrupt shares from 0 to 1, got {found.baud} and "
             f"{shares}"
         )
-    return found
+    if not all(0 <= one <= LONGEST_DELAY for one in times):
+        raise ValueError(f"latency and delay must be from 0 to {LONGEST_DELAY} s, got {times}")
+    if not args.duration > 0:
+        raise ValueError(f"duration must be a positive time in s, got {args.duration}")
+    if not 0 <= found.tracker < 1 << 16 or args.seed < 0:
+        raise ValueError(
+            "tracker must be a UDP port from 1 to 65535, or 0 for none, and seed 0 or more, got "
+            f"{found.tracker} and {args.seed}"
+        )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from inspect import signature
+from typing import Any
 
 from ...decoding import Policy
 from ...decoding.plumbing.plugins import Registry
@@ -27,16 +29,30 @@ def policy_kind(config: ControlConfig) -> PolicyKind:
     """What a run's policy is.
 
     Raises:
-        ValueError: If the policy is unknown, needs a checkpoint, or does not read a setting that
-            was given.
+        ValueError: If the policy is unknown or none, needs a checkpoint, or does not read a setting
+            that was given.
         ImportError: If it is a plugin or ``module:Name`` that cannot be imported.
     """
     name = config.policy or ("joints" if config.checkpoint else "reach")
     found = ROBOT_POLICIES.get(name)
+    if not isinstance(found, PolicyKind):
+        _check_factory(name, found)
     kind = found if isinstance(found, PolicyKind) else PolicyKind(found)
     if kind.settings is not None:
         _check_settings(name, kind.settings, config.policy_options)
     return kind
+
+
+def _check_factory(name: str, found: Any) -> None:
+    """Raise ValueError for what cannot build a policy from a robot and options, uncalled."""
+    try:
+        signature(found).bind(None, None)
+        PolicyKind(found).path  # noqa: B018 - the policy process finds it by its own name
+    except (TypeError, ValueError, AttributeError):
+        raise ValueError(
+            f"robot policy {name!r} is {found!r}; it must be a PolicyKind, or a class or function "
+            "that is called with a robot's configuration and the policy's options"
+        ) from None
 
 
 def _check_settings(name: str, settings: tuple[str, ...], options: PolicyOptions) -> None:
