@@ -149,12 +149,19 @@ def test_files_that_are_sound_but_no_logs_are_named(sound, tmp_path) -> None:
         ({**good, "checksum": "1"}, "/cycle", cycle, "checksum of the robot's configuration"),
         (good, "/camera", {}, "no topic '/camera'"),
         (good, "/cycle", {}, "/cycle 0 has no 'now'"),
-        (good, "/cycle", short, "/cycle 0 has 1 values of 'command', not 2"),
+        (good, "/cycle", short, "/cycle 0 command must be a list of 2 values"),
         (
             good,
             "/chunk",
-            {"times": [], "waypoints": [], "count": 3},
-            "/chunk 0 does not have",
+            {
+                "sequence": 0,
+                "observed_at": 0.0,
+                "received_at": 0.0,
+                "times": [],
+                "waypoints": [],
+                "count": 3,
+            },
+            "/chunk 0 times must be a list of 3 values",
         ),
     ]
     for index, (metadata, topic, message, expected) in enumerate(cases):

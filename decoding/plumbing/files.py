@@ -36,7 +36,14 @@ def replacing(path: Path) -> Generator[Path, None, None]:
     A folder cannot take another one's place in one step: the old one is renamed, to a name that
     says what it was, and then the new one takes the name. Who was killed between the two is made up
     for by `recover`, which this function and everyone who reads such folders calls first.
+
+    Raises:
+        ValueError: If `path` is a device or a pipe, or a link to one.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ValueError(
+            f"{path} is a device or a pipe, which is never replaced by a file; choose another name"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     recover(path)
     for leftover in _left_over(path, "partial") + _left_over(path, "replaced"):

@@ -71,13 +71,13 @@ def check_options(
             tuple as a list.
         whose: What they are options of.
     """
-    accepted = {float: (int, float), list: (list, tuple)}
+    accepted: dict[type, tuple[type, ...]] = {float: (int, float), list: (list, tuple)}
     for name, value in options.items():
         if name not in known:
             raise ValueError(f"unknown {whose} option {name!r}; known are {sorted(known)}")
         kind = known[name]
         is_number = isinstance(value, bool) and kind not in (bool, object)
-        if is_number or not isinstance(value, accepted.get(kind, kind)):
+        if is_number or not isinstance(value, accepted.get(kind, (kind,))):
             raise ValueError(f"{whose} option {name} must be {NOUNS[kind]}, got {value!r}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...decoding.plumbing.extras import require
+from ...decoding.plumbing.files import replacing
 from ..core.check import NAMES
 from ..core.events import EventKind, Mode
 from ..core.limits import Vector
@@ -19,6 +19,9 @@ from .reader import ControlLog
 
 JOINT_COLUMNS = ("state.position", "state.velocity", "reference", "command")
 COLUMNS = ("now", "wake", "sent", "mode", "chunk", "age")
+# What the files begin with.
+CSV_START = ",".join(COLUMNS).encode()
+PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
 def summary_lines(log: ControlLog) -> Iterator[str]:
@@ -47,16 +50,30 @@ def summary_lines(log: ControlLog) -> Iterator[str]:
         yield f"{event['time']:12.3f}  {EventKind(event['kind']).name}  {event['text']}"
 
 
-def check_target(path: Path, others: Sequence[Path]) -> None:
-    """Raise ValueError if writing to `path` would replace a log or one of the `others`."""
+def check_target(path: Path, start: bytes, others: Sequence[Path]) -> None:
+    """Raise ValueError if writing to `path` would replace anything but an earlier export.
+
+    Args:
+        path: Where to write.
+        start: What an export of this kind begins with.
+        others: The log, and what else is going to be written.
+    """
     for other in others:
         if path.absolute() == other.absolute() or (path.exists() and other.exists()
                                                    and path.samefile(other)):  # fmt: skip
             raise ValueError(f"{path} would be written over {other}; choose another name")
-    if path.is_file():
-        with path.open("rb") as file:
-            if file.read(len(MAGIC)) == MAGIC:
-                raise ValueError(f"{path} is a log, which is never overwritten")
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise ValueError(f"{path} is no file; give the name of one, which may be new")
+    with path.open("rb") as file:
+        found = file.read(max(len(MAGIC), len(start)))
+    if found.startswith(MAGIC):
+        raise ValueError(f"{path} is a log, which is never overwritten")
+    if found and not found.startswith(start):
+        raise ValueError(
+            f"{path} is there and no earlier export of this kind; remove it, or choose another name"
+        )
 
 
 def peak_shares(log: ControlLog) -> list[float]:
@@ -78,17 +95,14 @@ def write_csv(log: ControlLog, path: Path) -> None:
         rows = log.column(name)
         for joint in range(rows.shape[1]):
             columns[f"{name}.{joint}"] = rows[:, joint]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(np.stack(list(columns.values()), axis=1).tolist())
-    partial.replace(path)
 
 
 def plot_log(log: ControlLog, path: Path) -> None:
-    """Draw each joint's measurement, reference and command, and the wake error below."""
+    """Draw each joint's measurement, reference and command, and the wake error below, as PNG."""
     require("matplotlib", "plot").use("Agg")
     pyplot: Any = require("matplotlib.pyplot", "plot")
     time = log.column("now") - log.column("now")[0]
@@ -106,6 +120,6 @@ def plot_log(log: ControlLog, path: Path) -> None:
     axes[-1].plot(time, 1e6 * (log.column("wake") - log.column("now")), lw=0.5)
     axes[-1].set_ylabel("wake error [us]")
     axes[-1].set_xlabel("time [s]")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=120, format="png")
     pyplot.close(figure)

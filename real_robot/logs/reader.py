@@ -6,18 +6,28 @@ import json
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from ...decoding.plumbing.files import refuse_lfs_pointer
 from ...decoding.plumbing.schema import build
 from ..config import RobotConfig
-from ..core.events import RobotState
+from ..core.events import EventKind, Mode, Request, RobotState
 from ..core.limits import Vector
 from ..core.trajectory import Chunk
-from ..runtime.channels import EVENT, Sizes, cycle_dtype
+from ..runtime.channels import EVENT, MAX_WAYPOINTS, Sizes, cycle_dtype
 from .container import Contents, DamagedError, read_container
 from .writer import TOPICS
+
+CHUNK = np.dtype(
+    [("sequence", "i8"), ("observed_at", "f8"), ("received_at", "f8"), ("count", "i8")]
+)
+END = np.dtype([("dropped", "i8")])
+# By kind of dtype, what JSON has for it; a float that is not finite is a text.
+TYPES: dict[str, tuple[type, ...]] = {"f": (float, int), "i": (int,), "S": (str,)}
+NOUNS = {"f": "a number", "i": "a whole number", "S": "a text"}
+NOT_FINITE = ("nan", "inf", "-inf")
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,7 @@ def read_log(path: Path) -> ControlLog:
         ValueError: If it is not a log of the control loop, or is damaged; the message names it.
     """
     try:
-        found = read_container(Path(path).read_bytes())
+        found = read_container(refuse_lfs_pointer(Path(path)).read_bytes())
     except DamagedError as error:
         raise ValueError(
             f"{path} is not a log of the control loop, or is damaged: {error}"
@@ -69,9 +79,10 @@ def read_log(path: Path) -> ControlLog:
         raise ValueError(f"{path} is not a log of the control loop: nothing says of which robot")
     try:
         return _restore(found)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = f"there is no {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(
-            f"{path} does not hold what a log of the control loop does: {error}"
+            f"{path} does not hold what a log of the control loop does: {reason}"
         ) from error
 
 
@@ -91,22 +102,64 @@ def _restore(found: Contents) -> ControlLog:
         for index, row in enumerate(rows[topic]):
             _check_row(row, dtype, f"{topic} {index}")
     for index, row in enumerate(rows["/chunk"]):
-        if len(row["times"]) != row["count"] or len(row["waypoints"]) != row["count"]:
-            raise ValueError(f"/chunk {index} does not have the {row['count']} waypoints it names")
-    dropped = rows["/end"][0]["dropped"] if rows["/end"] else -1
-    return ControlLog(robot, rows["/cycle"], rows["/chunk"], rows["/event"], dropped)
+        _check_chunk(row, sizes, f"/chunk {index}")
+    for topic, name, known in (("/cycle", "mode", Mode), ("/cycle", "request", Request),
+                               ("/event", "kind", EventKind)):  # fmt: skip
+        for row in rows[topic]:
+            known(row[name])
+    return ControlLog(robot, rows["/cycle"], rows["/chunk"], rows["/event"], _lost(rows["/end"]))
 
 
-def _check_row(row: dict[str, Any], dtype: np.dtype[Any], what: str) -> None:
-    """Raise ValueError unless a message has the fields and lengths of a record."""
+def _lost(rows: list[dict[str, Any]]) -> int:
+    """How many records never reached the log; -1 if its end does not say so."""
+    if not rows:
+        return -1
+    _check_row(rows[0], END, "/end")
+    if rows[0]["dropped"] < 0:
+        raise ValueError(f"/end says that {rows[0]['dropped']} records were lost")
+    return rows[0]["dropped"]
+
+
+def _check_chunk(row: Any, sizes: Sizes, what: str) -> None:
+    """Raise ValueError unless a message is a chunk with as many waypoints as it names."""
+    _check_row(row, CHUNK, what)
+    if not 0 <= row["count"] <= MAX_WAYPOINTS:
+        raise ValueError(f"{what} has {row['count']} waypoints, expected 0 to {MAX_WAYPOINTS}")
+    waypoints = np.dtype(
+        [
+            ("times", "f8", (row["count"],)),
+            ("waypoints", "f8", (row["count"], sizes.num_joints)),
+        ]
+    )
+    _check_row(row, waypoints, what)
+
+
+def _check_row(row: Any, dtype: np.dtype[Any], what: str) -> None:
+    """Raise ValueError unless a message has the fields, types and lengths of a record."""
+    if not isinstance(row, dict):
+        raise ValueError(f"{what} is no record but {row!r:.60}")
+    found = cast("dict[str, Any]", row)
     for name in dtype.names or ():
-        if name not in row:
+        if name not in found:
             raise ValueError(f"{what} has no {name!r}")
-        kind, value = dtype[name], row[name]
+        kind = dtype[name]
         if kind.names:
-            _check_row(value, kind, what)
-        elif kind.shape and len(value) != kind.shape[0]:
-            raise ValueError(f"{what} has {len(value)} values of {name!r}, not {kind.shape[0]}")
+            _check_row(found[name], kind, f"{what} {name}")
+        else:
+            _check_value(found[name], kind.base.kind, kind.shape, f"{what} {name}")
+
+
+def _check_value(value: Any, kind: str, shape: tuple[int, ...], what: str) -> None:
+    """Raise ValueError unless a value is a text, number or nested list as in a record."""
+    if not shape:
+        if not (type(value) in TYPES[kind] or (kind == "f" and value in NOT_FINITE)):
+            raise ValueError(f"{what} must be {NOUNS[kind]}, got {value!r:.60}")
+        return
+    items = cast("list[Any]", value) if isinstance(value, list) else None
+    if items is None or len(items) != shape[0]:
+        raise ValueError(f"{what} must be a list of {shape[0]} values, got {value!r:.60}")
+    for item in items:
+        _check_value(item, kind, shape[1:], what)
 
 
 def logged_state(cycle: dict[str, Any]) -> RobotState:

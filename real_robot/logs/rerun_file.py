@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from ...decoding.plumbing.extras import require
+from ...decoding.plumbing.files import replacing
 from ..core.events import EventKind
 from .reader import ControlLog
 
 TIMELINE = "robot_time"
 SERIES = {"measured": "state.position", "reference": "reference", "command": "command"}
+RERUN_START = b"RRF"
 WAKE = "/wake_error_us"
 GRAVE = ("STOPPED", "LIMIT_VIOLATION")
 
@@ -34,8 +35,6 @@ def write_rerun(log: ControlLog, path: Path) -> None:
     rerun: Any = require("rerun", "rerun")
     if not log.cycles:
         raise ValueError("the log holds no cycle, so there is nothing to export")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with rerun.RecordingStream("hotloop", recording_id=log.robot.name) as recording:
         # Into memory: the SDK writes files in a thread of its own, and where the disk is full that
         # thread leaves the others hanging or ends the process.
@@ -43,12 +42,10 @@ def write_rerun(log: ControlLog, path: Path) -> None:
         _send(rerun, recording, log)
         content = stream.read()
     try:
-        partial.write_bytes(content)
-        partial.replace(path)
+        with replacing(path) as partial:
+            partial.write_bytes(content)
     except OSError as error:
         raise OSError(f"{path} could not be written completely; is there space?") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _send(rerun: Any, recording: Any, log: ControlLog) -> None:

@@ -39,14 +39,27 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 def run(args: argparse.Namespace) -> int:
     """Read the log and do what is asked for."""
-    from ...real_robot.logs.export import check_target, plot_log, summary_lines, write_csv
+    from ...real_robot.logs.export import (
+        CSV_START,
+        PNG_START,
+        check_target,
+        plot_log,
+        summary_lines,
+        write_csv,
+    )
     from ...real_robot.logs.reader import read_log
     from ...real_robot.logs.recompute import recompute
+    from ...real_robot.logs.rerun_file import RERUN_START, write_rerun
 
-    targets = [path for path in (args.csv, args.plot, args.rerun) if path]
-    for index, path in enumerate(targets):
-        check_target(path, [args.file, *targets[:index]])
+    exports = ((args.csv, CSV_START), (args.plot, PNG_START), (args.rerun, RERUN_START))
+    others = [args.file]
+    for path, start in exports:
+        if path:
+            check_target(path, start, others)
+            others.append(path)
     log = read_log(args.file)
+    if len(others) > 1 and not log.cycles:
+        raise ValueError(f"{args.file} holds no cycle, so there is nothing to export")
     for line in summary_lines(log):
         print(line)
     if args.csv:
@@ -56,8 +69,6 @@ def run(args: argparse.Namespace) -> int:
         plot_log(log, args.plot)
         print(f"written: {args.plot}")
     if args.rerun:
-        from ...real_robot.logs.rerun_file import write_rerun
-
         write_rerun(log, args.rerun)
         print(f"written: {args.rerun}")
     if args.replay:
