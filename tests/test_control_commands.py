@@ -269,7 +269,11 @@ def test_doctor_reports_punctuality_and_the_bus(capsys) -> None:
         thread.start()
         robot = config("robot=dynamixel", f"robot.options.port={bus.port}").robot
         before = bus.servos.plant.position
-        texts = [finding.text for finding in check_robot(robot)]
+        for _ in range(5):
+            texts = [finding.text for finding in check_robot(robot)]
+            # On a busy machine, servos in a thread may answer later than the bus waits.
+            if any("reads failed" in text for text in texts):
+                break
         moved = np.abs(bus.servos.plant.position - before).max()
         going.clear()
         thread.join()

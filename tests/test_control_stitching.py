@@ -101,5 +101,5 @@ def test_an_empty_buffer_has_no_answer() -> None:
 def test_meaningless_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="blend must be"):
         StitchConfig(blend="average")
-    with pytest.raises(ValueError, match="fade must be positive"):
+    with pytest.raises(ValueError, match="fade must be a positive time"):
         StitchConfig(fade=0.0)
