@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
+from tiny import write_pusht_file
 
 import hotloop.train
 from hotloop.policies import load_checkpoint
@@ -33,16 +33,7 @@ SIZES = (
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    rng, steps = np.random.default_rng(0), 40
-    path = tmp_path_factory.mktemp("data") / "tiny.npz"
-    np.savez(
-        path,
-        state=rng.uniform(0, 512, (steps, 5)).astype(np.float32),
-        keypoint=rng.uniform(0, 512, (steps, 18)).astype(np.float32),
-        action=rng.uniform(0, 512, (steps, 2)).astype(np.float32),
-        episode_ends=np.array([11, 20, 40]),
-    )
-    return path
+    return write_pusht_file(tmp_path_factory.mktemp("data") / "tiny.npz")
 
 
 def test_a_policy_is_trained_distilled_and_evaluated(data: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
+from tiny import write_pusht_file
 
 from hotloop.policies.checkpoint import load_checkpoint
 from hotloop.train.config.compose import compose
@@ -68,16 +69,7 @@ for point, arguments in POINTS.items():
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Three short episodes in the layout of the Push-T file."""
-    rng, steps = np.random.default_rng(0), 40
-    path = tmp_path_factory.mktemp("data") / "tiny.npz"
-    np.savez(
-        path,
-        state=rng.uniform(0, 512, (steps, 5)).astype(np.float32),
-        keypoint=rng.uniform(0, 512, (steps, 18)).astype(np.float32),
-        action=rng.uniform(0, 512, (steps, 2)).astype(np.float32),
-        episode_ends=np.array([11, 20, 40]),
-    )
+    path = write_pusht_file(tmp_path_factory.mktemp("data") / "tiny.npz")
     return f"task.dataset={path}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -145,3 +146,16 @@ def support(ladders: Sequence[Ladder]) -> set[tuple[int, ...]]:
         for ladder in ladders
         for j in range(ladder.levels_per_step)
     }
+
+
+def write_pusht_file(path: Path) -> Path:
+    """Three short episodes of random numbers in the layout of the Push-T file."""
+    rng, steps = np.random.default_rng(0), 40
+    np.savez(
+        path,
+        state=rng.uniform(0, 512, (steps, 5)).astype(np.float32),
+        keypoint=rng.uniform(0, 512, (steps, 18)).astype(np.float32),
+        action=rng.uniform(0, 512, (steps, 2)).astype(np.float32),
+        episode_ends=np.array([11, 20, 40]),
+    )
+    return path

@@ -119,13 +119,18 @@ def is_lfs_pointer(path: Path) -> bool:
         return stream.read(len(_LFS_POINTER)) == _LFS_POINTER
 
 
+def lfs_message(path: Path | str) -> str:
+    """What is wrong with a pointer, and what to do."""
+    return (
+        f"{path} is a git-lfs pointer, not the file itself; run `git lfs pull` in its repository "
+        "to download it"
+    )
+
+
 def refuse_lfs_pointer(path: Path) -> Path:
     """Return `path`, or raise ValueError if it is a Git LFS pointer, which holds no data."""
     if is_lfs_pointer(path):
-        raise ValueError(
-            f"{path} is a git-lfs pointer, not the file itself; run `git lfs pull` in its "
-            "repository to download it"
-        )
+        raise ValueError(lfs_message(path))
     return path
 
 

@@ -14,9 +14,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ...decoding.plumbing.files import lfs_message
 from .episodes import blocks
 from .pictures import is_map, picture_axes
-from .pointers import find_pointer, pointer_message
+from .pointers import find_pointer
 
 # What the decoders raise on damaged bytes: HDF5 OSError, Blosc and Zstandard RuntimeError,
 # zip members BadZipFile, EOFError or zlib.error, a wrong number of bytes or bad JSON ValueError.
@@ -57,7 +58,7 @@ def naming(path: Path, what: str) -> Generator[None, None, None]:
         if isinstance(error, ValueError) and text.startswith(str(path)):
             raise
         if (pointer := find_pointer(path)) is not None:
-            raise ValueError(pointer_message(pointer)) from error
+            raise ValueError(lfs_message(pointer)) from error
         raise ValueError(f"{path}: {what}: {describe(error)}") from error
 
 
@@ -199,7 +200,7 @@ class Column:
             return block
         except DECODE_ERRORS as error:
             if (pointer := find_pointer(self.path)) is not None:
-                raise ValueError(pointer_message(pointer)) from error
+                raise ValueError(lfs_message(pointer)) from error
             start, stop = self._first_damaged_chunk(rows)
             raise ValueError(
                 f"{self.path}: column {self.name!r} cannot be decoded at steps {start} to "

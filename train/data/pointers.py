@@ -22,11 +22,3 @@ def find_pointer(path: Path) -> Path | None:
     """The first pointer among `path` and the files below it, None if there is none."""
     files = islice(path.rglob("*"), _MAX_FILES) if path.is_dir() else [path]
     return next((file for file in files if is_pointer(file)), None)
-
-
-def pointer_message(path: Path | str) -> str:
-    """What is wrong with a pointer, and what to do."""
-    return (
-        f"{path} is a git-lfs pointer, not the file itself; run `git lfs pull` in its repository "
-        "to download it"
-    )

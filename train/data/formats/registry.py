@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from ....decoding.plumbing.files import recover
+from ....decoding.plumbing.files import lfs_message, recover
 from ....decoding.plumbing.plugins import Registry
 from ..cache import EpisodeCache
 from ..columns import naming, require_path
 from ..decode import Allocate, Decoding
 from ..episodes import Episodes
-from ..pointers import is_pointer, pointer_message
+from ..pointers import is_pointer
 from ..source import DatasetFile, Wanted
 from .format import Format
 
@@ -176,7 +176,7 @@ def find_dataset(name: Path | str) -> Path:
 def format_of(path: Path) -> Format:
     """The format of an existing file or folder; raise ValueError if it is none of `FORMATS`."""
     if is_pointer(path):
-        raise ValueError(pointer_message(path))
+        raise ValueError(lfs_message(path))
     formats = all_formats()
     for kind in formats.values():
         if kind.recognise(path):

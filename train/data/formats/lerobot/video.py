@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from .....decoding.plumbing.extras import require
-from ...pointers import is_pointer, pointer_message
+from .....decoding.plumbing.files import lfs_message
+from ...pointers import is_pointer
 from .metadata import Feature
 
 
@@ -146,7 +147,7 @@ class VideoArray:
             if path is None:
                 yield f"meta/episodes does not say where the video {self._name!r} of {which} is"
             elif is_pointer(path):
-                yield pointer_message(path.relative_to(self._root))
+                yield lfs_message(path.relative_to(self._root))
             elif not path.exists():
                 name = path.relative_to(self._root).as_posix()
                 yield f"{name} is absent: there are no pictures {self._name!r} of {which}"
