@@ -6,22 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from robots import CONFIG, DT, LIMITS, WORKSPACE, Bench, assert_within_limits, chunk, state
+from robots import CONFIG, DT, LIMITS, WORKSPACE, Bench, assert_within_limits, chunk, moving, state
 
-from hotloop.real_robot.core.controller import Controller, ControllerConfig
+from hotloop.real_robot.core.controller import Controller
 from hotloop.real_robot.core.events import EventKind, Mailbox, Mode, Request
 
 FAR = [(0.8, 1.0)] * 4
-
-
-def moving_bench(config: ControllerConfig = CONFIG) -> Bench:
-    """A robot in the middle of a fast motion."""
-    bench = Bench(config)
-    bench.send(chunk(1, bench.now, FAR, dt=0.2))
-    bench.run(0.2)
-    assert bench.mode is Mode.RUN
-    assert np.abs(bench.output.command.velocity).max() > 0.5
-    return bench
 
 
 def test_an_idle_loop_sends_nothing() -> None:
@@ -61,7 +51,7 @@ def test_a_chunk_is_followed_to_its_last_waypoint_on_time() -> None:
 
 
 def test_a_late_policy_makes_the_robot_brake_and_a_new_chunk_lets_it_go_on() -> None:
-    bench = moving_bench()
+    bench = moving()
     bench.run(0.4)
     assert bench.mode is Mode.HOLD
     bench.run(0.5)
@@ -73,7 +63,7 @@ def test_a_late_policy_makes_the_robot_brake_and_a_new_chunk_lets_it_go_on() -> 
 
 
 def test_a_dead_policy_means_rest_within_the_stale_time_and_the_time_to_brake() -> None:
-    bench = moving_bench()
+    bench = moving()
     silent_since = bench.now - 0.2
     while not (bench.mode is Mode.HOLD and bench.controller._motion.resting):
         bench.step()
@@ -104,7 +94,7 @@ def test_a_dead_policy_means_rest_within_the_stale_time_and_the_time_to_brake() 
     ],
 )
 def test_a_bad_chunk_is_rejected_and_the_good_one_before_it_goes_on(made, message) -> None:
-    bench, twin = moving_bench(), moving_bench()
+    bench, twin = moving(), moving()
     bench.send(made(bench.now))
     twin.step()
     assert message.split(":")[0] in bench.said(EventKind.CHUNK_REJECTED)
@@ -124,7 +114,7 @@ def test_a_bad_chunk_is_rejected_and_the_good_one_before_it_goes_on(made, messag
     ],
 )
 def test_a_broken_robot_is_stopped_for_good(robot, message) -> None:
-    bench = moving_bench()
+    bench = moving()
     bench.step(robot=robot(bench.now + DT, bench.position))
     assert bench.mode is Mode.STOP and message in bench.said(EventKind.STOPPED)
     bench.send(chunk(2, bench.now, FAR))
@@ -146,13 +136,13 @@ def test_a_robot_that_was_never_armed_is_sent_nothing_even_when_stopped() -> Non
 
 @pytest.mark.parametrize("jump", [-5.0, 0.0, np.nan])
 def test_a_clock_that_does_not_advance_stops_the_robot(jump) -> None:
-    bench = moving_bench()
+    bench = moving()
     bench.controller.step(bench.now + jump, state(bench.now + jump, bench.position))
     assert bench.mode is Mode.STOP
 
 
 def test_a_robot_that_does_not_follow_is_stopped() -> None:
-    bench = moving_bench(replace(CONFIG, tracking_error=(0.05, 0.05), tracking_time=0.02))
+    bench = moving(replace(CONFIG, tracking_error=(0.05, 0.05), tracking_time=0.02))
     stuck = bench.position.copy()
     for _ in range(100):
         bench.step(robot=state(bench.now + DT, stuck))
@@ -161,7 +151,7 @@ def test_a_robot_that_does_not_follow_is_stopped() -> None:
 
 
 def test_a_stop_is_latched_until_it_is_reset_at_rest() -> None:
-    bench = moving_bench()
+    bench = moving()
     bench.step(Mailbox(request=Request.STOP))
     bench.step(Mailbox(request=Request.RESET))
     assert bench.mode is Mode.STOP
@@ -220,7 +210,7 @@ def test_the_same_inputs_give_the_same_commands_bit_for_bit() -> None:
 
 
 def test_a_command_that_fails_the_last_check_is_not_sent(monkeypatch) -> None:
-    bench = moving_bench()
+    bench = moving()
     before = bench.position
     monkeypatch.setattr(bench.controller._check, "problem", lambda position: "jerk limit, joint 0")
     output = bench.step()
