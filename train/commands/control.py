@@ -97,18 +97,21 @@ def prepare(config: ControlConfig, dry_run: bool) -> tuple[PolicyKind, RobotConf
     """Turn the configuration into the policy's kind and what the runtime takes.
 
     Raises:
-        ValueError: If the policy is unknown or its settings do not fit it, or if the output folder
-            holds an earlier run.
+        ValueError: If the policy is unknown or its settings do not fit it, if nothing would notice
+            that the robot does not follow, or if the output folder holds an earlier run.
     """
     import os
     from pathlib import Path
 
+    from ...real_robot.readiness import check_watched
     from ...real_robot.runtime.supervisor import RunConfig
     from .robot_policies import policy_kind
 
     kind, robot = policy_kind(config), config.robot
     if dry_run:
         robot = without_device(robot)
+    if warning := check_watched(robot):
+        say(f"note: {warning}")
     if kind.prepare is not None:
         robot = kind.prepare(robot, config.seed)
     if robot.cameras:
