@@ -36,27 +36,28 @@ class RangeRecorder:
         ticks: Encoder counts at the start, shape (D,).
     """
 
-    def __init__(self, ticks: Sequence[int]) -> None:
-        self._last: Vector = np.asarray(ticks, np.float64)
+    def __init__(self, ticks: Vector) -> None:
+        self._last = np.array(ticks)
         self._position = self._last.copy()
         self.range = Range(self._last.copy(), self._last.copy())
 
-    def add(self, ticks: Sequence[int]) -> None:
+    def add(self, ticks: Vector) -> None:
         """Take a measurement; between two of them a joint turns by less than half a turn."""
-        newest: Vector = np.asarray(ticks, np.float64)
-        self._position += shortest_way(self._last, newest)
-        self._last = newest
+        self._position += shortest_way(self._last, ticks)
+        self._last = np.array(ticks)
         np.minimum(self.range.low, self._position, out=self.range.low)
         np.maximum(self.range.high, self._position, out=self.range.high)
 
     def complaint(self, joints: Sequence[str]) -> str:
         """What keeps the range from being used, empty if nothing."""
         low, high = self.range
-        still = [name for name, size in zip(joints, high - low, strict=True) if size < SMALLEST_RANGE]
+        still = [
+            name for name, size in zip(joints, high - low, strict=True) if size < SMALLEST_RANGE
+        ]
         if still:
             return (
-                f"{', '.join(still)} moved by less than {360 * SMALLEST_RANGE / COUNTS:.0f} degrees; "
-                "move each joint from one end of its range to the other"
+                f"{', '.join(still)} moved by less than {360 * SMALLEST_RANGE / COUNTS:.0f} "
+                "degrees; move each joint from one end of its range to the other"
             )
         for name, first, last in zip(joints, low, high, strict=True):
             if last - first >= COUNTS:
@@ -69,9 +70,9 @@ class RangeRecorder:
         return ""
 
 
-def steady(readings: Sequence[Sequence[int]]) -> Vector | None:
+def steady(readings: Sequence[Vector]) -> Vector | None:
     """The median of some readings, shape (D,), None if a joint moved meanwhile."""
-    rows: Vector = np.asarray(readings, np.float64)
+    rows: Vector = np.stack(readings)
     moves = shortest_way(rows[:1], rows)
     if np.ptp(moves, axis=0).max() > LARGEST_TREMOR:
         return None
