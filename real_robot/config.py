@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from .core.controller import LONGEST_LATENCY, ControllerConfig
+from .core.controller_config import LONGEST_LATENCY, ControllerConfig
 
 LARGEST_PICTURE = 16384  # px, either way
 
