@@ -1,4 +1,4 @@
-"""What the numbers of a checkpoint mean that moves a tool instead of joints: stated, not guessed."""
+"""What the numbers of a checkpoint mean that moves a tool: stated, never guessed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ ROTATIONS = {
 }
 AXES = ("x", "y", "z")
 ACTION_PARTS = {"position": 3, **dict.fromkeys(AXES, 1), **ROTATIONS, "gripper": 1, "unused": 1}
-READ_PARTS = {"position": 3, **ROTATIONS, "gripper": 1, "panda-fingers": 2}
+# A robot has as many joints as it has.
+READ_PARTS = {"position": 3, **ROTATIONS, "joints": 0, "gripper": 1, "panda-fingers": 2}
 
 
 def layout_size(layout: tuple[str, ...], parts: dict[str, int]) -> int:
@@ -38,17 +39,18 @@ class ActionsConfig:
         layout: Parts of an action in their order: ``position`` or single ``x``, ``y``, ``z``; a
             rotation: ``axis-angle``, ``roll-pitch-yaw`` (about the base's axes, in this order),
             ``6d-rows`` (two rows of the matrix, as PyTorch3D and diffusion_policy have them),
-            ``6d-columns`` (the first column, then the second, as in the paper's code), ``quaternion-xyzw`` or
-            ``quaternion-wxyz``; ``gripper``; ``unused`` for a number that nothing follows. What is
-            not in it stays as it was when the episode began.
+            ``6d-columns`` (the first column, then the second, as in the code of arXiv 1812.07035),
+            ``quaternion-xyzw`` or ``quaternion-wxyz``; ``gripper``; ``unused`` for a number that
+            nothing follows. What is not in it stays as it was when the episode began.
         names: Names of the checkpoint's actions, which must then be its own; any by default.
         reference: What a delta starts from: where the tool was ``"measured"``, or the ``"target"``
             of the step before.
         position_scale: Metres per unit of the checkpoint (and per second for twists).
         rotation_scale: Radians per unit of axis-angle and roll-pitch-yaw.
         gripper: The checkpoint's numbers for closed and for open.
-        reads: Parts of each observation that holds the tool's pose, by name without
-            ``observation.``: as above, but ``panda-fingers`` for robosuite's two.
+        reads: Parts of each observation of the robot itself, by name without ``observation.``, in
+            the units of poses: as above, without single axes, with ``joints`` [rad or m] and
+            robosuite's ``panda-fingers``.
     """
 
     kind: Literal["pose", "delta", "twist"]
@@ -67,7 +69,7 @@ class ActionsConfig:
         for name, layout in self.reads.items():
             _check_layout(f"actions.reads.{name}", layout, READ_PARTS)
         if self.kind == "pose" and self.frame != "base":
-            raise ValueError("actions.frame of kind pose must be base; a tool has no pose in itself")
+            raise ValueError("actions.frame of kind pose must be base, the frame of poses")
         if self.kind == "twist" and self.rotation not in ("", "axis-angle"):
             raise ValueError(
                 f"the turn of a twist is an axis-angle per second, got {self.rotation} in "
@@ -99,10 +101,9 @@ def _check_layout(key: str, layout: tuple[str, ...], parts: dict[str, int]) -> N
     if unknown := [part for part in layout if part not in parts]:
         raise ValueError(f"{key}: there is no part {unknown[0]!r}; choose from {', '.join(parts)}")
     once = [part for part in layout if part != "unused"]
-    many = [part for part in once if once.count(part) > 1]
+    twice = len(set(once)) < len(once)
     rotations = [part for part in once if part in ROTATIONS]
-    axes = [part for part in once if part in AXES]
-    if many or len(rotations) > 1 or (axes and "position" in once):
+    if twice or len(rotations) > 1 or ({*AXES} & {*once} and "position" in once):
         raise ValueError(f"{key} must hold each part once, one rotation at most, got {layout}")
-    if not layout or set(once) <= {"gripper"}:
-        raise ValueError(f"{key} must hold a position or a rotation, got {layout}")
+    if not once:
+        raise ValueError(f"{key} must hold something, got {layout}")

@@ -32,8 +32,10 @@ class Arm:
 
     Attributes:
         model: MuJoCo's model.
+        names: Names of the robot's joints.
         solved: Joints of the robot that move the tool's arm: all that the model has, but for the
             gripper's, shape (n,).
+        notes: What an operator should know about the model.
         pairs: Geoms that are kept apart, as pairs of their numbers.
 
     Raises:
@@ -47,7 +49,8 @@ class Arm:
                 "robot.kinematics.model=MJCF_OR_URDF and robot.kinematics.tool=SITE_OR_BODY"
             )
         self.config: KinematicsConfig = robot.kinematics
-        self.name, limits = robot.name, robot.control.limits.arrays
+        limits = robot.control.limits.arrays
+        self.names = robot.joints or tuple(map(str, range(len(limits.low))))
         self._mujoco: Any = require("mujoco", "ik")
         self.model: Any = compile_model(self.config)
         self.data: Any = self._mujoco.MjData(self.model)
@@ -59,18 +62,19 @@ class Arm:
         self._addresses: NDArray[np.int64] = np.array(self.model.jnt_qposadr[known], np.int64)
         self._dofs: NDArray[np.int64] = np.array(self.model.jnt_dofadr[known], np.int64)
         self.gripper = _gripper(robot)
-        self.solved = np.array(
-            [index for index, has in enumerate(self._has) if has and index != self.gripper], np.int64
-        )
+        moving = [index for index, has in enumerate(self._has) if has and index != self.gripper]
+        self.solved = np.array(moving, np.int64)
         self._check_joints(robot, known)
         self.low, self.high = _bounds(self.model, limits.low, limits.high, joints, robot)
-        self.place(np.clip(np.zeros(self.num_joints), self.low, self.high))
         self.base = base_pose(self.model, self.config)
         self.pairs = self._choose_pairs()
+        self.notes = self._notes()
+        # mink leaves out what a model would not collide; which pairs count is chosen here.
+        self.model.geom_contype[:] = self.model.geom_conaffinity[:] = 1
 
     def _check_joints(self, robot: RobotConfig, known: list[int]) -> None:
         if not len(self.solved):
-            raise ValueError(f"no joint of robot {robot.name} moves the tool of {self.config.model}")
+            raise ValueError(f"no joint of robot {robot.name} moves {self.config.model}")
         if len(set(known)) < len(known):
             raise ValueError(f"kinematics.joints names a joint twice: {self.config.joints}")
 
@@ -133,9 +137,7 @@ class Arm:
             way = self.data.geom_xpos[first] - self.data.geom_xpos[second]
             if way @ way > (radii[first] + radii[second] + FAR) ** 2:
                 return FAR
-        return float(
-            self._mujoco.mj_geomDistance(self.model, self.data, first, second, FAR, None)
-        )
+        return float(self._mujoco.mj_geomDistance(self.model, self.data, first, second, FAR, None))
 
     def _choose_pairs(self) -> list[tuple[int, int]]:
         """Pairs of geoms that could touch, but for those that nearly always do.
@@ -151,11 +153,21 @@ class Arm:
         often = touching >= ALWAYS * NUM_SAMPLES
         return [pair for pair, left_out in zip(found, often, strict=True) if not left_out]
 
+    def _notes(self) -> list[str]:
+        apart = [pair for pair in self.pairs if self.model.geom_bodyid[[*pair]].all()]
+        if apart or self.config.collisions == "none":
+            return []
+        return [
+            f"no geoms of {self.config.model} collide: nothing keeps the arm from touching itself; "
+            "robot.kinematics.collisions=all takes those that are drawn"
+        ]
+
     def _part(self, geom: int) -> str:
         """What an operator calls a geom: its body, or its own name where that is the world."""
         body = int(self.model.geom_bodyid[geom])
         name = self.model.geom(geom).name if body == 0 else self.model.body(body).name
-        return name or f"geom {geom}"
+        return name or "the world"
+
 
 def _model_joints(model: Any, robot: RobotConfig) -> list[int]:
     """Number of the model's joint behind each of the robot's, -1 for none."""
@@ -207,5 +219,3 @@ def _bounds(
                 "have no position in common; check limits, directions and zeros"
             )
     return low, high
-
-

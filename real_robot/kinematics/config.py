@@ -69,6 +69,8 @@ class KinematicsConfig:
         planes: What no moving part of the arm crosses, e.g. the table.
         collisions: Which geoms of the arm keep apart: those that the model lets collide, all, or
             none.
+        may_touch: Pairs of bodies that are not kept apart, e.g. because their geoms are drawn too
+            large; neighbours, and geoms that touch in nearly every pose, never are.
         clearance: Distance that they, and planes, are kept at [m].
         rotation_weight: What a turn by 1 rad costs against a way of 1 m [m/rad]; 0 leaves the
             tool's rotation free, and an arm of fewer than six joints needs it small.
@@ -85,6 +87,7 @@ class KinematicsConfig:
     gripper: GripperConfig | None = None
     planes: tuple[PlaneConfig, ...] = ()
     collisions: Literal["model", "all", "none"] = "model"
+    may_touch: tuple[tuple[str, str], ...] = ()
     clearance: float = 0.005
     rotation_weight: float = 0.1
     position_tolerance: float = 0.01

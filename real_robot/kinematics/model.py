@@ -12,6 +12,7 @@ from ...decoding.plumbing.extras import require
 from ..config import plain_name
 from ..emulator.plant import find_model
 from .config import KinematicsConfig, PlaneConfig
+from .contacts import plane_name
 from .pose import Pose
 
 PLANE_SIZE = (1.0, 1.0, 0.1)  # as drawn; a plane has no end
@@ -40,7 +41,7 @@ def model_path(name: str) -> Path:
 
 
 def compile_model(config: KinematicsConfig) -> Any:
-    """MuJoCo's model of the arm; the planes that it must not cross are its last geoms.
+    """MuJoCo's model of the arm, with the planes that it must not cross.
 
     Raises:
         ValueError: If the file is no model, or the base is none of its frames or moves.
@@ -64,7 +65,7 @@ def compile_model(config: KinematicsConfig) -> Any:
 def _add_plane(mujoco: Any, spec: Any, plane: PlaneConfig, index: int, base: Pose) -> None:
     normal = np.asarray(plane.normal) / np.linalg.norm(plane.normal)
     geom = spec.worldbody.add_geom()
-    geom.name, geom.type = f"kinematics.planes[{index}]", mujoco.mjtGeom.mjGEOM_PLANE
+    geom.name, geom.type = plane_name(index), mujoco.mjtGeom.mjGEOM_PLANE
     geom.size, geom.contype, geom.conaffinity = PLANE_SIZE, 0, 0
     geom.pos = base.position + base.rotation @ (plane.offset * normal)
     mujoco.mju_quatZ2Vec(quaternion := np.zeros(4), base.rotation @ normal)
@@ -112,7 +113,7 @@ def base_pose(model: Any, config: KinematicsConfig) -> Pose:
 def frame_pose(data: Any, name: str, kind: str) -> Pose:
     """Where a frame is in the model's world."""
     view = getattr(data, kind)(name)
-    return Pose(np.array(view.xpos), np.array(view.xmat).reshape(3, 3))
+    return Pose(np.array(view.xpos), np.reshape(np.array(view.xmat, np.float64), (3, 3)))
 
 
 def joint_of(model: Any, name: str) -> int:

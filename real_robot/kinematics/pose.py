@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..core.limits import Vector
-
 
 SHORTEST = 1e-3  # of a vector that still has a direction
 
@@ -37,7 +37,7 @@ class Pose(NamedTuple):
 
     def within(self, base: Pose) -> Pose:
         """The pose relative to `base`, which is given in the same frame as this one."""
-        inverse = base.rotation.T
+        inverse = np.transpose(base.rotation)
         return Pose(inverse @ (self.position - base.position), inverse @ self.rotation)
 
     def out_of(self, base: Pose) -> Pose:
@@ -46,9 +46,10 @@ class Pose(NamedTuple):
 
     def distances(self, other: Pose) -> tuple[float, float]:
         """Way [m] and turn [rad] from here to `other`."""
-        turn = self.rotation.T @ other.rotation
+        turn: Vector = np.transpose(self.rotation) @ other.rotation
         # Exact for small turns too, where the trace alone is not.
-        sine = np.linalg.norm([turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]])
+        twist = turn - np.transpose(turn)
+        sine = np.sqrt(twist[0, 1] ** 2 + twist[0, 2] ** 2 + twist[1, 2] ** 2)
         angle = float(np.arctan2(sine, np.trace(turn) - 1))
         return float(np.linalg.norm(self.position - other.position)), angle
 
@@ -63,8 +64,8 @@ def rotation_matrix(kind: str, numbers: Vector) -> Vector:
         ValueError: If the numbers are so near to 0 or to each other that they give no rotation.
     """
     if kind.startswith("6d"):
-        axes = _right_angled(numbers.reshape(2, 3))
-        return axes if kind == "6d-rows" else axes.T
+        axes = _right_angled(numbers[:3], numbers[3:])
+        return axes if kind == "6d-rows" else np.transpose(axes)
     rotation = _scipy_rotation()
     if kind == "axis-angle":
         return rotation.from_rotvec(numbers).as_matrix()
@@ -83,7 +84,7 @@ def rotation_numbers(kind: str, rotation: Vector) -> Vector:
     if kind == "6d-rows":
         return rotation[:2].ravel()
     if kind == "6d-columns":
-        return rotation[:, :2].T.ravel()
+        return np.concatenate([rotation[:, 0], rotation[:, 1]])
     made = _scipy_rotation().from_matrix(rotation)
     if kind == "axis-angle":
         return made.as_rotvec()
@@ -92,20 +93,18 @@ def rotation_numbers(kind: str, rotation: Vector) -> Vector:
     return made.as_quat(canonical=True, scalar_first=kind == "quaternion-wxyz")
 
 
-def _right_angled(axes: Vector) -> Vector:
-    """Three unit vectors at right angles as rows, from two vectors, shape (2, 3)."""
-    lengths = np.linalg.norm(axes, axis=1)
-    if lengths.min() > SHORTEST:
-        first = axes[0] / lengths[0]
-        second = axes[1] - (first @ axes[1]) * first
-        if np.linalg.norm(second) > SHORTEST * lengths[1]:
-            second /= np.linalg.norm(second)
-            return np.stack([first, second, np.cross(first, second)])
-    raise ValueError(f"the six numbers {axes.ravel()} give no rotation")
+def _right_angled(first: Vector, second: Vector) -> Vector:
+    """Three unit vectors at right angles as rows, shape (3, 3), from two vectors."""
+    lengths = float(np.linalg.norm(first)), float(np.linalg.norm(second))
+    if min(lengths) > SHORTEST:
+        one = first / lengths[0]
+        other = second - (one @ second) * one
+        length = float(np.linalg.norm(other))
+        if length > SHORTEST * lengths[1]:
+            return np.stack([one, other / length, np.cross(one, other / length)])
+    raise ValueError(f"the six numbers {first} and {second} give no rotation")
 
 
 def _scipy_rotation() -> Any:
     """SciPy's rotations, which only the policy process needs and which take a while to import."""
-    from scipy.spatial.transform import Rotation
-
-    return Rotation
+    return import_module("scipy.spatial.transform").Rotation  # which has no stubs
