@@ -12,7 +12,7 @@ from ..config import RobotConfig, plain_name
 from ..core.limits import Vector
 from .config import KinematicsConfig
 from .contacts import possible_pairs
-from .model import base_pose, compile_model, frame_pose, frame_type, joint_of
+from .model import TOOL, base_pose, compile_model, joint_of
 from .pose import Pose
 
 NUM_SAMPLES = 200
@@ -54,7 +54,7 @@ class Arm:
         self._mujoco: Any = require("mujoco", "ik")
         self.model: Any = compile_model(self.config)
         self.data: Any = self._mujoco.MjData(self.model)
-        self.tool_type = frame_type(self.model, self.config.tool, "tool")
+        self._tool: int = self.model.site(TOOL).id
         self.num_joints = len(limits.low)
         joints = _model_joints(self.model, robot)
         self._has = np.array([joint >= 0 for joint in joints])
@@ -104,7 +104,8 @@ class Arm:
     def tool_pose(self, position: Vector) -> Pose:
         """Where the tool is in the base, with the joints at `position`, shape (J,)."""
         self.place(position)
-        return frame_pose(self.data, self.config.tool, self.tool_type).within(self.base)
+        rotation = np.reshape(np.array(self.data.site_xmat[self._tool], np.float64), (3, 3))
+        return Pose(np.array(self.data.site_xpos[self._tool]), rotation).within(self.base)
 
     def smallest_singular_value(self, position: Vector, with_turns: bool = True) -> float:
         """How far the tool moves at least per unit of the joints, in its stiffest direction.
@@ -115,9 +116,7 @@ class Arm:
         """
         self.place(position)
         ways, turns = np.zeros((3, self.model.nv)), np.zeros((3, self.model.nv))
-        index = getattr(self.model, self.tool_type)(self.config.tool).id
-        call = "mj_jacSite" if self.tool_type == "site" else "mj_jacBody"
-        getattr(self._mujoco, call)(self.model, self.data, ways, turns, index)
+        self._mujoco.mj_jacSite(self.model, self.data, ways, turns, self._tool)
         rows = np.vstack([ways, LEVER * turns]) if with_turns else ways
         return float(np.linalg.svd(rows[:, self.dofs], compute_uv=False).min())
 

@@ -61,8 +61,11 @@ class KinematicsConfig:
     Attributes:
         model: MJCF or URDF: a file, ``"package:path/in/it"``, or a model that comes with hotloop.
         tool: Site or body of the model that poses are of.
+        tool_offset: From there to the tool's origin, along its axes [m].
         base: Site or body, which does not move, that poses are relative to; the model's world by
             default.
+        origin: Where that is in the frame in which poses are given, e.g. on a simulator's table,
+            with axes in the same directions [m].
         joints: Joint of the model behind each of the robot's joints, in their order, empty for
             none; by default the joints of the same names.
         gripper: The robot's gripper; None if none of its joints is one.
@@ -73,16 +76,19 @@ class KinematicsConfig:
             large; neighbours, and geoms that touch in nearly every pose, never are.
         clearance: Distance that they, and planes, are kept at [m].
         rotation_weight: What a turn by 1 rad costs against a way of 1 m [m/rad]; 0 leaves the
-            tool's rotation free, and an arm of fewer than six joints needs it small.
+            tool's rotation free; small for an arm of fewer than six joints.
         position_tolerance: Largest distance from a wanted position that is let pass [m].
-        rotation_tolerance: Largest turn from a wanted rotation that is let pass [rad].
+        rotation_tolerance: Largest turn from a wanted rotation that is let pass [rad]; 3.15 lets
+            all pass, so that the tool turns as far as it can.
         singularity: Smallest singular value of the tool's Jacobian, turns counted at 0.1 m, under
             which a wanted pose that the joints do not keep up with ends the run [m/rad].
     """
 
     model: str
     tool: str
+    tool_offset: Triple = (0.0, 0.0, 0.0)
     base: str = ""
+    origin: Triple = (0.0, 0.0, 0.0)
     joints: tuple[str, ...] = ()
     gripper: GripperConfig | None = None
     planes: tuple[PlaneConfig, ...] = ()
@@ -111,3 +117,11 @@ class KinematicsConfig:
                 raise ValueError(
                     f"kinematics.{name} must be from {low:g} to {high:g}, got {getattr(self, name)}"
                 )
+        for name in ("tool_offset", "origin"):
+            if not np.isfinite(getattr(self, name)).all():
+                raise ValueError(f"kinematics.{name} must be finite, got {getattr(self, name)}")
+
+    @property
+    def demands_rotation(self) -> bool:
+        """Whether a wanted rotation has to be reached."""
+        return self.rotation_weight > 0 and self.rotation_tolerance < np.pi

@@ -15,6 +15,7 @@ from .config import KinematicsConfig, PlaneConfig
 from .contacts import plane_name
 from .pose import Pose
 
+TOOL = "kinematics.tool"  # the model's site there
 PLANE_SIZE = (1.0, 1.0, 0.1)  # as drawn; a plane has no end
 
 
@@ -41,7 +42,7 @@ def model_path(name: str) -> Path:
 
 
 def compile_model(config: KinematicsConfig) -> Any:
-    """MuJoCo's model of the arm, with the planes that it must not cross.
+    """MuJoCo's model of the arm, with a site at the tool and the planes that it must not cross.
 
     Raises:
         ValueError: If the file is no model, or the base is none of its frames or moves.
@@ -54,12 +55,24 @@ def compile_model(config: KinematicsConfig) -> Any:
         spec.compiler.fusestatic = False
         model = spec.compile()
         base = base_pose(model, config)
+        _add_tool(mujoco, spec, model, config)
         for index, plane in enumerate(config.planes):
             _add_plane(mujoco, spec, plane, index, base)
-        return spec.compile() if config.planes else model
+        return spec.compile()
     except ValueError as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"kinematics.model {path}: {reason}") from error
+
+
+def _add_tool(mujoco: Any, spec: Any, model: Any, config: KinematicsConfig) -> None:
+    kind = frame_type(model, config.tool, "tool")
+    view = getattr(model, kind)(config.tool)
+    position, quaternion, body = np.zeros(3), np.array([1.0, 0, 0, 0]), view.id
+    if kind == "site":
+        position, quaternion, body = view.pos, view.quat, view.bodyid[0]
+    mujoco.mju_rotVecQuat(offset := np.zeros(3), np.asarray(config.tool_offset), quaternion)
+    site = spec.bodies[body].add_site()
+    site.name, site.pos, site.quat = TOOL, position + offset, quaternion
 
 
 def _add_plane(mujoco: Any, spec: Any, plane: PlaneConfig, index: int, base: Pose) -> None:
@@ -89,13 +102,14 @@ def frame_type(model: Any, name: str, key: str) -> str:
 
 
 def base_pose(model: Any, config: KinematicsConfig) -> Pose:
-    """The base's frame in the model's world.
+    """The frame that poses are given in, in the model's world.
 
     Raises:
         ValueError: If there is no such frame, or it moves with the joints.
     """
+    origin = np.asarray(config.origin, np.float64)
     if not config.base:
-        return Pose(np.zeros(3), np.eye(3))
+        return Pose(-origin, np.eye(3))
     mujoco: Any = require("mujoco", "ik")
     kind = frame_type(model, config.base, "base")
     view = getattr(model, kind)(config.base)
@@ -107,13 +121,9 @@ def base_pose(model: Any, config: KinematicsConfig) -> Pose:
         )
     data = mujoco.MjData(model)
     mujoco.mj_kinematics(model, data)
-    return frame_pose(data, config.base, kind)
-
-
-def frame_pose(data: Any, name: str, kind: str) -> Pose:
-    """Where a frame is in the model's world."""
-    view = getattr(data, kind)(name)
-    return Pose(np.array(view.xpos), np.reshape(np.array(view.xmat, np.float64), (3, 3)))
+    view = getattr(data, kind)(config.base)
+    rotation = np.reshape(np.array(view.xmat, np.float64), (3, 3))
+    return Pose(np.array(view.xpos) - rotation @ origin, rotation)
 
 
 def joint_of(model: Any, name: str) -> int:

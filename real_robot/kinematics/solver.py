@@ -9,6 +9,7 @@ import numpy as np
 from ...decoding.plumbing.extras import require
 from ..core.limits import Vector
 from .arm import FAR, Arm
+from .model import TOOL
 from .pose import Pose
 
 MAX_ITERATIONS = 30
@@ -75,7 +76,7 @@ class Solver:
         config, model = arm.config, arm.model
         self._configuration: Any = mink.Configuration(model)
         self._task: Any = mink.FrameTask(
-            config.tool, arm.tool_type, 1.0, config.rotation_weight, lm_damping=TASK_DAMPING
+            TOOL, "site", 1.0, config.rotation_weight, lm_damping=TASK_DAMPING
         )
         self._posture: Any = mink.PostureTask(model, POSTURE_COST)
         self._posture.set_target(model.qpos0)
@@ -129,7 +130,7 @@ class Solver:
         way, turn = arm.tool_pose(position).distances(target)
         x, y, z = target.position
         found = f"the tool cannot be at ({x:.3f}, {y:.3f}, {z:.3f}) m as wanted: {way:.3f} m"
-        if arm.config.rotation_weight:
+        if arm.config.demands_rotation:
             found += f" and {turn:.2f} rad"
         causes = [
             f"joint {arm.names[joint]} is at its limit"
@@ -190,7 +191,7 @@ class Solver:
         """Whether the tool is at the pose, within the tolerances."""
         config = self.arm.config
         way, turn = self.arm.tool_pose(position).distances(target)
-        turned = not config.rotation_weight or turn <= config.rotation_tolerance
+        turned = not config.demands_rotation or turn <= config.rotation_tolerance
         return way <= config.position_tolerance and turned
 
     def _clear(self, start: Vector, position: Vector) -> Vector:
@@ -207,5 +208,5 @@ class Solver:
 
     def _singular(self, position: Vector) -> bool:
         config = self.arm.config
-        smallest = self.arm.smallest_singular_value(position, bool(config.rotation_weight))
+        smallest = self.arm.smallest_singular_value(position, config.demands_rotation)
         return smallest < config.singularity
