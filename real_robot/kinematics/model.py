@@ -16,6 +16,7 @@ from .contacts import plane_name
 from .pose import Pose
 
 TOOL = "kinematics.tool"  # the model's site there
+SMALL = 1e-6
 PLANE_SIZE = (1.0, 1.0, 0.1)  # as drawn; a plane has no end
 
 
@@ -53,6 +54,9 @@ def compile_model(config: KinematicsConfig) -> Any:
         spec = mujoco.MjSpec.from_file(str(path))
         # A URDF's links that are fixed to others, such as a tool's frame, stay frames.
         spec.compiler.fusestatic = False
+        # Where something is does not depend on masses, which some files leave out.
+        spec.compiler.boundmass = spec.compiler.boundinertia = SMALL
+        spec.compiler.balanceinertia = True
         model = spec.compile()
         base = base_pose(model, config)
         _add_tool(mujoco, spec, model, config)

@@ -104,6 +104,8 @@ class Solver:
             duration: Time from there to here [s].
         """
         arm = self.arm
+        if not (np.isfinite(target.position).all() and np.isfinite(target.rotation).all()):
+            return Solution(np.array(start), f"the pose wanted is not finite: {target}", late=False)
         way = self._velocity * duration
         slow_low, slow_high = start - way, start + way
         low = np.minimum(np.maximum(arm.low, slow_low), start)
