@@ -43,7 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
             "Run a policy on a robot at a high, fixed rate. Every command keeps the limits of the "
             "robot's configuration, whatever the policy sends."
         ),
-        epilog=EPILOG.format(choices=describe_choices(["robot"])),
+        epilog=EPILOG.format(choices=describe_choices(["robot", "actions"])),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value")
