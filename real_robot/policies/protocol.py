@@ -61,9 +61,34 @@ class Snapshot(NamedTuple):
         return Chunk(self.sequence, self.observed_at, np.asarray(times, np.float64), rows)
 
 
+class Console(Protocol):
+    """A policy's line to the operator of its run; nothing of it ever waits."""
+
+    def keys(self) -> str:
+        """Keys pressed since the previous call, one character each, arrows as ``"←↑→↓"``.
+
+        Those that the run itself uses are not among them: space, a, q, r and L.
+        """
+        ...
+
+    def say(self, text: str) -> None:
+        """Show the operator a line."""
+        ...
+
+    def finish(self, reason: str) -> None:
+        """Ask for the end of the run: a braked stop that counts as a success.
+
+        Args:
+            reason: What the run was ended by, as its summary has it.
+        """
+        ...
+
+
 class RobotPolicy(Protocol):
     """Plans joint waypoints, in a process of its own.
 
+    One that talks to the operator has a method ``attach(console: Console)`` too, which is called
+    once, before `reset`.
     One that has something to finish has a method ``close(*, stopped)`` besides: it is called at the
     end, and told whether the robot stopped for another reason than the end of the run.
     """

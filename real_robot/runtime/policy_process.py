@@ -21,6 +21,7 @@ from ..inject import inject
 from ..policies.protocol import RobotPolicy, RobotPolicyFactory, Snapshot
 from .camera_watch import CameraWatch
 from .channels import POLICY, Channels, chunk_dtype, pack_chunk, unpack_state
+from .console import PolicyConsole
 from .realtime import follow_parent, on_signals
 from .start import receive
 
@@ -75,6 +76,11 @@ class Report:
         self._record["lost"] = text.encode()[:200]
         self._channels.policy.write(self._record)
 
+    def finish(self, reason: str) -> None:
+        """It has reached its end and asks for the end of the run."""
+        self._record["finish"] = reason.encode()[:160]
+        self._channels.policy.write(self._record)
+
     def failed(self, text: str) -> None:
         """It cannot be built, or cannot go on."""
         self._record["failure"] = text.encode()[:600]
@@ -96,6 +102,8 @@ def main() -> int:
     try:
         options = build(PolicyOptions, extra["options"])
         policy = checked(find_factory(extra["policy"])(robot, options), extra["policy"])
+        if (attach := getattr(policy, "attach", None)) is not None:
+            attach(PolicyConsole(channels, report.finish))
         with open_cameras(robot, policy.cameras, newest_state) as cameras:
             policy.reset(extra["seed"])
             report.ready()

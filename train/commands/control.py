@@ -89,7 +89,7 @@ def exit_code(summary: dict[str, Any]) -> ExitCode:
         return ExitCode.FAILED
     if summary["log_failure"] or summary["lost_cameras"]:
         return ExitCode.FAILED
-    if summary["ended_by"] in ("duration", "operator"):
+    if summary["ended_by"] in ("duration", "operator") or summary["finished"]:
         return ExitCode.SUCCESS
     interrupted = str(summary["ended_by"]).startswith("SIG")
     return ExitCode.INTERRUPTED if interrupted else ExitCode.FAILED

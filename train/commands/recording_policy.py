@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from ...real_robot.core.limits import Vector
 from ...real_robot.core.stitcher import Stitcher
 from ...real_robot.core.trajectory import Chunk, chunk_problem
 from ...real_robot.drivers import make_driver
-from ...real_robot.policies.protocol import RobotPolicy, Snapshot
+from ...real_robot.policies.protocol import Console, RobotPolicy, Snapshot
 from ...real_robot.runtime.policy_process import checked, find_factory
 from ..data.formats.lerobot.grow import Header
 from ..recording.episode import ACTION, FILLED, INTERVENTION, MEASURED_AT, STATE, Frame
@@ -96,6 +95,12 @@ class RecordingPolicy:
         header = recording_header(robot, policy.period, options)
         self._recorder = Recorder(Path(options.dataset), header, options.pictures)
 
+    def attach(self, console: Console) -> None:
+        """Talk to the operator."""
+        self._console = console
+        if (attach := getattr(self._policy, "attach", None)) is not None:
+            attach(console)
+
     def reset(self, seed: int) -> None:
         """Start the policy's episode."""
         self._policy.reset(seed)
@@ -109,8 +114,7 @@ class RecordingPolicy:
             self._reference.take(chunk, snapshot.position)
         if snapshot.mode in (Mode.RUN, Mode.HOLD):
             self._recorder.add(self._frame(snapshot))
-        for text in self._recorder.messages():
-            say(text)
+        self._tell(self._recorder.messages())
         return chunk
 
     def close(self, *, stopped: bool) -> None:
@@ -123,8 +127,11 @@ class RecordingPolicy:
             self._recorder.drop("the robot was stopped")
         else:
             self._recorder.keep(self._task, truncated=True)
-        for text in self._recorder.close():
-            say(text)
+        self._tell(self._recorder.close())
+
+    def _tell(self, texts: list[str]) -> None:
+        for text in texts:
+            self._console.say(text)
 
     def _frame(self, snapshot: Snapshot) -> Frame:
         action = self._reference.at(snapshot.time + self.period, snapshot.position)
@@ -134,11 +141,6 @@ class RecordingPolicy:
             numbers[SENSORS] = snapshot.sensors
         pictures = {PICTURES + name: snapshot.pictures[name].image for name in self.cameras}
         return Frame(snapshot.time, numbers, pictures)
-
-
-def say(text: str) -> None:
-    """Tell the operator, at once."""
-    print(f"hotloop: recording: {text}", file=sys.stderr, flush=True)
 
 
 def recording_header(robot: RobotConfig, period: float, options: RecordOptions) -> Header:
