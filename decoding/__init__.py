@@ -17,6 +17,9 @@ One word per thing, in all of hotloop:
   that were reached, taken for goals. *value guidance*: steps up the gradient of a learned value.
 - *program*: what a policy computes, as network calls on named memory; *engine*: what runs it.
 - *replay*: recorded actions of a dataset again in a simulator, and nothing else.
+- On a robot: *fault*: something is wrong with it. *gap*: control cycles that were lost. *yield*:
+  after a fault the command goes to where the robot is. *health*: what servos tell about
+  themselves. *release*: torque off on purpose.
 - Frames of coordinates are written ``x_in_y``, counts ``num_*``, units in square brackets.
 
 Letters in shapes and formulas: R rows, B training batch, H horizon, D action size, O size of a

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from .core.controller import LONGEST_LATENCY, ControllerConfig
+from .core.controller_config import LONGEST_LATENCY, ControllerConfig
 
 LARGEST_PICTURE = 16384  # px, either way
 
@@ -57,6 +57,8 @@ class RobotConfig:
         bus_budget: Consecutive cycles with a bus error after which the robot is stopped.
         torque_off: Whether the joints go limp at the end; otherwise they hold their last place.
         realtime: Whether to ask for real-time scheduling.
+        template: Whether this is a robot file for an arm that nobody has measured yet: it moves
+            nothing until the options say ``zero`` and ``direction``, see `hotloop calibrate`.
     """
 
     name: str
@@ -70,6 +72,12 @@ class RobotConfig:
     bus_budget: int = 5
     torque_off: bool = False
     realtime: bool = True
+    template: bool = False
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the joints' zeros and directions are known: by what is given, not by a claim."""
+        return not self.template or {"zero", "direction"} <= self.options.keys()
 
     def __post_init__(self) -> None:
         """Reject a budget that is none, latencies that are not, and joints without names."""

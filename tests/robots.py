@@ -84,6 +84,15 @@ class Bench:
         return "\n".join(event.text for event in self.events if event.kind is kind)
 
 
+def moving(config=CONFIG) -> Bench:
+    """A bench whose robot is in the middle of a fast motion."""
+    bench = Bench(config)
+    bench.send(chunk(1, bench.now, [(0.8, 1.0)] * 4, dt=0.2))
+    bench.run(0.2)
+    assert np.abs(bench.output.command.velocity).max() > 0.5
+    return bench
+
+
 def commands(log: ControlLog) -> list[np.ndarray]:
     """Where the arm stood when it was armed, and all commands: the first may already move."""
     sent = log.column("has_command").astype(bool)

@@ -2,100 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 
 from .check import CommandCheck
+from .controller_config import ControllerConfig
 from .events import Event, EventKind, Mailbox, Mode, Output, Request, RobotState
 from .limiter import Limiter
-from .limits import Limits, Motion, Vector, Workspace
-from .stitcher import StitchConfig, Stitcher
-from .trajectory import ChunkRules, chunk_problem
-
-SHORTEST_PERIOD = 1e-4  # [s]
-LONGEST_LATENCY = 1.0  # [s]
-
-
-@dataclass(frozen=True)
-class ControllerConfig:
-    """Limits and times of a control loop; limits have no default.
-
-    Attributes:
-        limits: Joint limits.
-        dt: Control period [s].
-        workspace: Box for the tool, None for none.
-        stitch: How chunks follow each other.
-        rules: What a chunk has to satisfy.
-        action_latency: Time from sending a command to the joint's reaction [s], per joint; the
-            waypoint for time t is sent that much earlier. Empty means none.
-        stale_timeout: Age of the newest chunk's observation at which the robot brakes [s].
-        state_timeout: Age of a measurement at which the robot stops for good [s].
-        tracking_error: Largest distance of a joint from its command, per joint; empty means no
-            check.
-        tracking_time: How long the distance may be exceeded [s].
-        slow_start: Time over which the speed rises to its full value after arming [s].
-        speed: Share of the velocity limits that is used at most, in (0, 1].
-    """
-
-    limits: Limits
-    dt: float
-    workspace: Workspace | None = None
-    stitch: StitchConfig = field(default_factory=StitchConfig)
-    rules: ChunkRules = field(default_factory=ChunkRules)
-    action_latency: tuple[float, ...] = ()
-    stale_timeout: float = 0.5
-    state_timeout: float = 0.1
-    tracking_error: tuple[float, ...] = ()
-    tracking_time: float = 0.1
-    slow_start: float = 0.0
-    speed: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Reject what could not run, or could not stop."""
-        self._check_times()
-        self._check_joints()
-        if not 0 < self.speed <= 1 or not 0 <= self.slow_start < np.inf:
-            raise ValueError(
-                f"speed must be in (0, 1] and slow_start 0 s or more, got {self.speed} and "
-                f"{self.slow_start}"
-            )
-
-    def _check_times(self) -> None:
-        if 0 < self.dt < SHORTEST_PERIOD:
-            raise ValueError(
-                f"dt {self.dt} s is shorter than any loop keeps, at least {SHORTEST_PERIOD} s"
-            )
-        for name in ("dt", "stale_timeout", "state_timeout", "tracking_time"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise ValueError(f"{name} must be a positive time in s, got {getattr(self, name)}")
-        for name in ("stale_timeout", "state_timeout"):
-            if not self.dt < getattr(self, name):
-                raise ValueError(
-                    f"{name} must be longer than the control period dt of {self.dt} s, got "
-                    f"{getattr(self, name)}"
-                )
-
-    def _check_joints(self) -> None:
-        joints = self.limits.num_joints
-        for name in ("action_latency", "tracking_error"):
-            values = getattr(self, name)
-            found = np.asarray(values)
-            if len(values) not in (0, joints) or not ((found >= 0) & np.isfinite(found)).all():
-                raise ValueError(f"{name} needs {joints} values of 0 or more, got {values}")
-        if max(self.action_latency, default=0.0) > LONGEST_LATENCY:
-            raise ValueError(
-                f"action_latency must be at most {LONGEST_LATENCY} s, got {self.action_latency}"
-            )
-        if self.workspace and len(self.workspace.chain.axes) != joints:
-            raise ValueError(
-                f"the workspace's chain has {len(self.workspace.chain.axes)} joints, the robot "
-                f"{joints}"
-            )
-
+from .limits import Motion, Vector
+from .stitcher import Stitcher
+from .trajectory import Chunk, chunk_problem
+from .watch import Watch
 
 # Share of the speed that a slow start begins with.
 SLOWEST = 0.05
+# Periods between two steps above which cycles were lost, and below which a step came too soon.
+GAP, BURST = 1.5, 0.5
+# Shares of the limits below which a joint stands: a profile ends with what rounding leaves.
+STILL = 1e-9
 EMPTY = Mailbox()
 
 
@@ -103,8 +26,12 @@ class Controller:
     """The state machine idle, armed, run, hold, stop around a limited command stream.
 
     `step` reads no clock and touches no device: the same inputs give the same commands, bit for
-    bit, which is how a log is recomputed. The command moves on by exactly one period per call, so
-    cycles that are lost make the robot slower, never faster.
+    bit, which is how a log is recomputed.
+
+    The limits hold in time. A command moves on by one period per step, and steps that come faster
+    than that repeat it. After a gap, and after a command that was not sent, the robot has held its
+    last goal: the next command starts there, from rest. What cannot be limited is how the robot
+    itself comes to that halt while nobody sends it anything.
     """
 
     def __init__(self, config: ControllerConfig) -> None:
@@ -113,12 +40,18 @@ class Controller:
         self._limiter = Limiter(config.limits, config.dt, config.workspace)
         self._check = CommandCheck(config.limits, config.dt, config.workspace)
         self._stitcher = Stitcher(config.stitch)
+        self._watch = Watch(config)
         self._motion = Motion.at_rest(np.zeros(config.limits.num_joints))
+        # The command before the newest one, and where a stop has to go yet.
+        self._previous = self._motion
+        self._yield_to: Vector | None = None
+        self._must_yield = False
         latency = config.action_latency or (0.0,) * config.limits.num_joints
         self._latencies = [(value, np.equal(latency, value)) for value in sorted(set(latency))]
-        self._now = -np.inf
+        # Time of the last step, and when the next one is due.
+        self._now = self._due = -np.inf
         self._armed = False
-        self._armed_at = self._tracked_at = 0.0
+        self._armed_at = 0.0
         self._sequence, self._observed_at = -1, -np.inf
         self._starved = False
         self._hits: frozenset[EventKind] = frozenset()
@@ -126,8 +59,8 @@ class Controller:
 
     @property
     def resting(self) -> bool:
-        """Whether the command stands still."""
-        return self._motion.resting
+        """Whether the command stands still, and will until it is asked to move again."""
+        return self._motion.resting and not self._must_yield and self._yield_to is None
 
     @property
     def peaks(self) -> list[float]:
@@ -143,12 +76,15 @@ class Controller:
             mailbox: Chunk and request that came in since the previous call.
         """
         self._events = []
+        self._resume(now, mailbox.unsent)
+        self._previous = self._motion
         self._supervise(now, state)
         self._obey(now, state, mailbox.request)
         if mailbox.chunk is not None:
-            self._receive(now, mailbox)
-        reference = self._advance(now)
-        self._now = max(now, self._now)
+            self._receive(now, state.time, mailbox.chunk)
+        reference = self._advance(now, state)
+        if now > self._now:
+            self._now = now
         command = self._motion if self._armed else None
         age = now - self._observed_at
         return Output(command, tuple(self._events), self.mode, reference, self._sequence, age)
@@ -163,59 +99,68 @@ class Controller:
         self._say(EventKind.STOPPED if mode is Mode.STOP else EventKind.MODE, text)
         self.mode = mode
 
+    def _resume(self, now: float, unsent: bool) -> None:
+        """Start from rest where the robot was told to be last, if it has been left alone."""
+        if not self._armed:
+            return
+        gap = now - self._now
+        lost = gap > GAP * self.config.dt
+        if unsent:
+            self._motion = self._previous
+        if lost:
+            self._watch.skip(gap - self.config.dt)
+        if not (unsent or lost):
+            return
+        if not self._motion.resting:
+            what = f"nothing was sent for {gap:.3f} s" if lost else "a command was not sent"
+            self._say(EventKind.GAP, f"{what}; the robot goes on from rest")
+        self._rest(self._motion.position)
+
+    def _rest(self, position: Vector) -> None:
+        """The robot stands at `position`, and everything goes on from there."""
+        self._motion = Motion.at_rest(position)
+        self._check.restart(self._motion.position)
+
     def _supervise(self, now: float, state: RobotState) -> None:
         """Stop if the clock, the measurement or the robot is not right."""
         if self.mode in (Mode.IDLE, Mode.STOP):
             return
         if not now > self._now:
             self._enter(Mode.STOP, f"the clock went from {self._now} to {now}")
-        elif problem := self._state_problem(now, state):
+            return
+        problem = self._watch.state_problem(now, state)
+        problem = problem or self._watch.tracking_problem(now, state, self._motion.position)
+        if problem:
+            self._must_yield = True
             self._enter(Mode.STOP, problem)
-        elif self.config.tracking_error:
-            error = np.abs(state.position - self._motion.position)
-            if (error <= self.config.tracking_error).all():
-                self._tracked_at = now
-            elif now - self._tracked_at > self.config.tracking_time:
-                joint = int(np.argmax(error - self.config.tracking_error))
-                self._enter(Mode.STOP, f"joint {joint} is {error[joint]:.4f} away from its command")
-
-    def _state_problem(self, now: float, state: RobotState) -> str:
-        if state.fault:
-            return state.fault
-        if not (np.isfinite(state.position).all() and np.isfinite(state.velocity).all()):
-            return "the robot's state holds NaN or infinity"
-        if not now - state.time <= self.config.state_timeout:
-            return f"the robot's state is {now - state.time:.3f} s old"
-        return ""
 
     def _obey(self, now: float, state: RobotState, request: Request) -> None:
         if request is Request.STOP:
             self._enter(Mode.STOP, "requested")
         elif request is Request.RESET and self.mode is Mode.STOP:
-            if self._motion.resting:
+            if self.resting:
                 self._armed = False
                 self._enter(Mode.IDLE, "reset")
             else:
                 self._say(EventKind.REFUSED, "reset: the robot is still braking")
         elif request is Request.ARM and self.mode is Mode.IDLE:
-            problem = self._state_problem(now, state)
+            problem = self._watch.state_problem(now, state)
             problem = problem or self._limiter.start_problem(state.position)
             if problem:
                 self._say(EventKind.REFUSED, f"arm: {problem}")
                 return
             # The first command is where the robot is: nothing jumps.
-            self._motion = Motion.at_rest(state.position)
-            self._check.restart(self._motion.position)
+            self._rest(state.position)
+            self._watch.restart(now)
             self._stitcher.clear()
-            self._armed, self._armed_at, self._tracked_at = True, now, now
+            self._armed, self._armed_at, self._due = True, now, now
             self._enter(Mode.ARMED)
 
-    def _receive(self, now: float, mailbox: Mailbox) -> None:
-        chunk = mailbox.chunk
-        assert chunk is not None
+    def _receive(self, now: float, measured: float, chunk: Chunk) -> None:
         if self.mode in (Mode.IDLE, Mode.STOP):
             return
-        problem = chunk_problem(chunk, now, self.config.limits.arrays, self.config.rules)
+        limits, ahead = self.config.limits.arrays, max(measured - now, 0.0) + self.config.dt
+        problem = chunk_problem(chunk, now, limits, self.config.rules, ahead)
         if not problem and chunk.sequence <= self._sequence:
             problem = f"order: number {chunk.sequence} after {self._sequence}"
         if problem:
@@ -228,10 +173,10 @@ class Controller:
         self._stitcher.add(chunk, now, self._motion.position)
         self._starved = False
 
-    def _advance(self, now: float) -> Vector:
+    def _advance(self, now: float, state: RobotState) -> Vector:
         """Move the command on by one period and return the reference."""
-        if not self._armed:
-            # Stopped or not, a robot that was never armed is sent nothing.
+        # Stopped or not, a robot that was never armed is sent nothing.
+        if not self._armed or self._too_soon(now):
             return self._motion.position
         stale = now - self._observed_at > self.config.stale_timeout
         # A command takes effect one period after the one before it.
@@ -240,9 +185,26 @@ class Controller:
             self._enter(Mode.HOLD, f"no chunk for {now - self._observed_at:.3f} s")
         elif self.mode in (Mode.ARMED, Mode.HOLD) and not stale and self._stitcher.covers(due):
             self._enter(Mode.RUN)
-        if self.mode is not Mode.RUN:
+        if self.mode is Mode.RUN:
+            return self._follow(now, due)
+        if self._must_yield and self._motion.resting:
+            self._begin_to_yield(now, state)
+        if self._yield_to is None:
             self._send(self._limiter.brake(self._motion))
-            return self._motion.position
+        else:
+            self._yield(self._yield_to)
+        return self._motion.position
+
+    def _too_soon(self, now: float) -> bool:
+        """Whether the command has moved on for this time already; a grid, so nothing adds up."""
+        if self._now < now < self._due - BURST * self.config.dt:
+            return True
+        # A clock that stands still ended the run, and braking goes on without it.
+        self._due = (max(self._due, now) if now > self._now else now) + self.config.dt
+        return False
+
+    def _follow(self, now: float, due: float) -> Vector:
+        """Take a step towards where the chunks want the robot to be; return that."""
         reference, velocity = self._reference(due)
         if due > self._stitcher.end and not self._starved:
             self._starved = True
@@ -262,6 +224,30 @@ class Controller:
         self._send(limited.motion)
         return reference
 
+    def _begin_to_yield(self, now: float, state: RobotState) -> None:
+        """Choose the pose that pushes nothing: where the robot is, if that is known."""
+        self._must_yield = False
+        command = self._motion.position
+        problem = self._watch.unsound(now, state) or self._watch.too_far(state, command)
+        if problem:
+            self._say(EventKind.REFUSED, f"yield: {problem}")
+            return
+        self._yield_to = np.array(state.position)
+        distance = float(np.abs(state.position - command).max())
+        self._say(EventKind.YIELDED, f"the command goes {distance:.4f} to where the robot is")
+
+    def _yield(self, pose: Vector) -> None:
+        """Take a step towards `pose`; there, or as near as the limits let it, the stop is over."""
+        limited = self._limiter.step(self._motion, pose, np.zeros_like(pose), self.config.speed)
+        self._send(limited.motion)
+        bounds = self.config.limits.arrays
+        if (
+            (np.abs(self._motion.velocity) <= STILL * bounds.velocity)
+            & (np.abs(self._motion.acceleration) <= STILL * bounds.acceleration)
+        ).all():
+            self._rest(self._motion.position)
+            self._yield_to = None
+
     def _reference(self, due: float) -> tuple[Vector, Vector]:
         position, velocity = self._stitcher.at(due + self._latencies[0][0])
         for latency, joints in self._latencies[1:]:
@@ -271,12 +257,15 @@ class Controller:
         return position, velocity
 
     def _send(self, motion: Motion) -> None:
-        """Take over a command if it passes the last check; otherwise keep the previous one."""
+        """Take over a command if it passes the last check; otherwise brake, or stay."""
         problem = self._check.problem(motion.position)
         if problem:
             self._say(EventKind.LIMIT_VIOLATION, problem)
             self._enter(Mode.STOP, f"command beyond its {problem}")
-            return
+            motion = self._limiter.brake(self._motion)
+            if self._check.problem(motion.position):
+                self._rest(self._motion.position)
+                return
         self._motion = motion
 
 

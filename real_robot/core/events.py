@@ -15,7 +15,8 @@ class Mode(IntEnum):
 
     IDLE sends nothing. ARMED holds the pose it was armed in. RUN follows chunks. HOLD has braked,
     or is braking, because the policy is late, and resumes with the next good chunk. STOP has
-    braked, or is braking, and stays so until it is reset.
+    braked, or is braking, and stays so until it is reset; after a fault of the robot its command
+    then moves once to where the robot is, so that nothing is pushed for good.
     """
 
     IDLE = 0
@@ -46,6 +47,8 @@ class EventKind(IntEnum):
     STOPPED = 6
     REFUSED = 7
     LIMIT_VIOLATION = 8
+    GAP = 9
+    YIELDED = 10
 
 
 class Event(NamedTuple):
@@ -75,10 +78,17 @@ class RobotState:
 
 
 class Mailbox(NamedTuple):
-    """What arrived since the previous step."""
+    """What arrived since the previous step.
+
+    Attributes:
+        chunk: The newest chunk.
+        request: What the operator asked for.
+        unsent: Whether the previous step's command never left for the robot.
+    """
 
     chunk: Chunk | None = None
     request: Request = Request.NONE
+    unsent: bool = False
 
 
 class Output(NamedTuple):

@@ -53,8 +53,19 @@ class ChunkRules:
                 )
 
 
-def chunk_problem(chunk: Chunk, now: float, limits: LimitArrays, rules: ChunkRules) -> str:
-    """Why a chunk must not be executed, empty if it may be; NaN never passes."""
+def chunk_problem(
+    chunk: Chunk, now: float, limits: LimitArrays, rules: ChunkRules, ahead: float = 0.0
+) -> str:
+    """Why a chunk must not be executed, empty if it may be; NaN never passes.
+
+    Args:
+        chunk: The chunk.
+        now: Time of this cycle [s].
+        limits: Joint limits.
+        rules: What a chunk has to satisfy.
+        ahead: How much later than `now` its observation may be [s]: a cycle that is late sees
+            measurements that are newer than its deadline.
+    """
     times, waypoints = chunk.times, chunk.waypoints
     if times.ndim != 1 or len(times) == 0 or waypoints.shape != (len(times), len(limits.low)):
         return (
@@ -67,7 +78,7 @@ def chunk_problem(chunk: Chunk, now: float, limits: LimitArrays, rules: ChunkRul
         return "not finite: NaN or infinity in times or waypoints"
     if not (np.diff(times) > 0).all():
         return "time order: times do not rise"
-    if not 0 <= now - chunk.observed_at <= rules.max_age:
+    if not -ahead <= now - chunk.observed_at <= rules.max_age:
         return f"age: observed {now - chunk.observed_at:.3f} s ago, at most {rules.max_age} s"
     if not times[0] <= now + rules.max_ahead:
         return f"far future: starts in {times[0] - now:.3f} s, at most {rules.max_ahead} s"

@@ -144,7 +144,7 @@ def without_device(robot: RobotConfig) -> RobotConfig:
     if robot.driver in FAMILIES:
         servo_options(replace(robot, options={"port": "none", **robot.options}))
     kept = {name: robot.options[name] for name in ("position", "scene") if name in robot.options}
-    return replace(robot, driver="dry-run", options=kept)
+    return replace(robot, driver="dry-run", options=kept, template=False)
 
 
 def score(kind: PolicyKind, job: RunConfig) -> float | None:
