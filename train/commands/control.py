@@ -27,6 +27,7 @@ examples:
       units.scale=[0.0174533] instruction='pick up the cube' latency=2 \\
       robot.cameras.front.driver=opencv robot.cameras.front.size=[480,640] \\
       robot.cameras.front.options.source=0
+  hotloop control robot=mujoco-arm record=outputs/data task='wave' duration=10
 
 faults for inject=…: nan, empty, reversed, far-future, jump, step, silence, kill
 
@@ -58,12 +59,13 @@ def run(args: argparse.Namespace) -> int:
     """Compose the configuration, run, print and write the summary."""
     from pathlib import Path
 
-    from ...real_robot.config import ControlConfig
     from ...real_robot.runtime.keyboard import Keyboard
     from ...real_robot.runtime.supervisor import supervise
+    from .recording import RecordedControlConfig, recorded
 
-    config: ControlConfig = compose("control", args.overrides, ControlConfig)
+    config = compose("control", args.overrides, RecordedControlConfig)
     kind, robot, job = prepare(config, args.dry_run)
+    job = recorded(config, job)
     with Keyboard() as keyboard:
         summary = supervise(robot, job, say, keyboard)
     summary["score"] = score(kind, job)
