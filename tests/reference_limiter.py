@@ -6,8 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import ruckig
+from numpy.typing import NDArray
 
-from hotloop.real_robot.core.limits import Flags, Limits, Motion, Vector, Workspace
+from hotloop.real_robot.core.limits import Limits, Motion, Vector, Workspace
+
+Flags = NDArray[np.bool_]
 
 
 class Brake(NamedTuple):

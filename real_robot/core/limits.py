@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 # Numbers per joint where arrays would be slower.
 Floats = list[float]
 
@@ -100,7 +99,7 @@ class Limits:
         """The same numbers as arrays of shape (D,), which cannot be written to."""
         arrays = [np.array(getattr(self, name), np.float64) for name in LimitArrays._fields]
         for array in arrays:
-            array.flags.writeable = False
+            array.setflags(write=False)
         return LimitArrays(*arrays)
 
 

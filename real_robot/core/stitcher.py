@@ -78,7 +78,8 @@ class Stitcher:
         """
         times, waypoints = chunk.times, chunk.waypoints
         if origin is not None and times[0] > now and not self.covers(now):
-            times, waypoints = np.insert(times, 0, now), np.vstack([origin, waypoints])
+            times = np.concatenate([[now], times])
+            waypoints = np.concatenate([origin[None], waypoints])
         start = max(float(times[0]), now)
         if self.config.blend != "ensemble":
             while self._segments and self._segments[-1].start >= start:
