@@ -31,7 +31,10 @@ from hotloop.train.commands.table import block_poses, coverage, random_scene
 from hotloop.train.commands.table_policy import TablePolicy, make_table_policy
 from hotloop.train.config.compose import choices, compose
 
-PORTS = {"dynamixel": "port", "dynamixel-table": "port", "feetech": "port", "franka": "address"}
+PORTS = {
+    "dynamixel": "port", "dynamixel-table": "port", "emulated-arm": "port", "feetech": "port",
+    "franka": "address",
+}  # fmt: skip
 
 
 def config(*overrides: str) -> ControlConfig:

@@ -84,7 +84,7 @@ def hotloop(*arguments: str) -> list[str]:
     "arguments",
     [
         ["control", "robot=mujoco-arm", "duration=0.3", "output_dir=out"],
-        ["control", "robot=feetech", "robot.options.port=/dev/null", "duration=0.3"],
+        ["control", "robot=emulated-arm", "robot.options.port=/dev/null", "duration=0.3"],
         ["doctor", "--seconds", "0.05"],
         ["bench", "pusht-sdp", "steps=3", "threads=[1]", "engines=[eager]", "output=rows.json"],
         ["emulate", "servo-bus", "--duration", "0.1"],
@@ -94,7 +94,7 @@ def hotloop(*arguments: str) -> list[str]:
 def test_a_command_in_a_folder_of_scripts_runs_none_of_them(arguments, trap) -> None:
     process = run(hotloop(*arguments), trap)
     assert marks(trap) == [], process.stderr
-    if "robot=feetech" not in arguments:
+    if "robot=emulated-arm" not in arguments:
         assert process.returncode in (0, 1), process.stderr
 
 

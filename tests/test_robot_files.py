@@ -25,6 +25,8 @@ options:
   ids: [7, 2, 3, 4, 5, 6]
   baud: 500000
   reply_timeout: 0.2
+  zero: [2048, 2048, 2048, 2048, 2048, 2048]
+  direction: [1, 1, 1, 1, 1, 1]
 control:
   slow_start: 0.2
   speed: 0.5
@@ -59,7 +61,9 @@ def test_a_robot_file_says_only_what_differs(arm) -> None:
     base = compose("control", ["robot=feetech"], ControlConfig).robot
     assert (mine.name, mine.driver) == ("my-arm", "feetech")
     expected = {"ids": [7, 2, 3, 4, 5, 6], "baud": 500_000, "reply_timeout": 0.2, "port": "/dev/x"}
-    assert mine.options == expected
+    calibration = {"zero": [2048] * 6, "direction": [1] * 6}
+    assert mine.options == {**expected, **calibration}
+    assert base.template and not base.calibrated and mine.calibrated
     assert mine.control.limits == base.control.limits
     assert mine.control.speed == 0.5 and mine.joints[0] == "base"
 
@@ -71,12 +75,33 @@ def test_one_file_serves_emulator_doctor_and_control(arm, tmp_path, capfd) -> No
         main(["doctor", *robot, "--seconds", "0.05"])
         text = capfd.readouterr().out
         assert "0 of 200 reads failed" in text and "joints at [" in text
-        code = main(["control", *robot, "duration=1.5",
-                     "robot.control.tracking_error=[]", f"output_dir={out}"])  # fmt: skip
+        wide = "robot.control.tracking_error=[1,1,1,1,1,1]"
+        code = main(["control", *robot, "duration=1.5", wide, f"output_dir={out}"])
     assert code == 0, capfd.readouterr().out
     summary = json.loads((out / "summary.json").read_text())
     assert summary["robot"] == "my-arm" and summary["accepted_chunks"] > 3
     assert read_log(out / "log.mcap").robot.options["ids"] == [7, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("name", ["dynamixel", "feetech"])
+def test_a_template_moves_nothing_until_it_was_calibrated(name, capfd) -> None:
+    port = "robot.options.port=/dev/no-such-bus"
+    zero = "robot.options.zero=[2048,2048,2048,2048,2048,2048]"
+    direction = "robot.options.direction=[1,1,1,1,1,1]"
+    for given in ([], [zero], [direction]):
+        assert main(["control", f"robot={name}", port, *given]) == 2
+        (line,) = capfd.readouterr().err.splitlines()
+        assert f"robot {name} is a template" in line and "hotloop calibrate" in line
+    # With both the run goes on, here until the port that is not there.
+    assert main(["control", f"robot={name}", port, zero, direction]) != 0
+    assert "/dev/no-such-bus cannot be opened" in capfd.readouterr().err
+
+
+def test_the_emulated_arm_runs_as_it_is_shipped(capfd) -> None:
+    with emulated() as port:
+        arguments = ["robot=emulated-arm", f"robot.options.port={port}", "duration=0.5"]
+        code = main(["control", *arguments, "robot.control.tracking_error=[1,1,1,1,1,1]"])
+    assert code == 0, capfd.readouterr()
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +10,6 @@ from hotloop.real_robot.config import RobotConfig
 from hotloop.real_robot.core.controller import ControllerConfig
 from hotloop.real_robot.core.limits import Limits
 from hotloop.real_robot.drivers import make_driver
-from hotloop.real_robot.drivers.tracker import Tracker
 from hotloop.real_robot.emulator import dynamixel, feetech
 from hotloop.real_robot.emulator.plant import Plant
 
@@ -53,22 +49,6 @@ def test_a_damaged_packet_is_not_obeyed() -> None:
         assert not servos.plant.torque.any()
         assert servos.handle(packet, 0.0) != []
         assert servos.plant.torque[0]
-
-
-def test_a_tracker_gives_the_newest_numbers_and_ignores_others() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    tracker = Tracker(port, 3)
-    tracker.open()
-    assert tracker.newest().tolist() == [0, 0, 0]
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        for values in ([1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0]):
-            sender.sendto(np.array(values).tobytes(), ("127.0.0.1", port))
-    assert tracker.newest().tolist() == tracker.newest().tolist() == [4, 5, 6]
-    tracker.close()
-    with pytest.raises(ValueError, match="tracker and tracker_size belong together"):
-        Tracker(5000, 0)
 
 
 @pytest.mark.parametrize(

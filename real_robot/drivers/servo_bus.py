@@ -40,12 +40,16 @@ class ServoBusDriver:
             options.port, options.ids, options.baud, options.reply_timeout
         )
         self.num_sensors: int = options.tracker_size
-        self._tracker = Tracker(options.tracker, options.tracker_size)
+        self._tracker = Tracker(
+            options.tracker, options.tracker_size, options.tracker_timeout, monotonic
+        )
         self._monotonic = monotonic
 
     def connect(self) -> None:
         """Find all servos, let them hold where they are, and set their watchdogs."""
+        # A policy that does not see the scene must not move: the arm is left alone until it does.
         self._tracker.open()
+        self._tracker.wait()
         self._bus.open()
         self._bus.prepare()
         ticks, _ = self._bus.read()
@@ -59,9 +63,10 @@ class ServoBusDriver:
         ticks, velocity = self._bus.read()
         middle = (began + self._monotonic()) / 2
         position: Vector = self._direction * (np.asarray(ticks) - self._zero) / TICKS
-        fault = self._bus.fault()
+        sensors = self._tracker.newest()
+        fault = self._bus.fault() or self._tracker.fault()
         turned = self._direction * np.asarray(velocity)
-        return RobotState(middle, position, turned, fault, self._tracker.newest())
+        return RobotState(middle, position, turned, fault, sensors)
 
     def write(self, motion: Motion) -> None:
         """One sync write."""

@@ -17,6 +17,7 @@ BITS_PER_BYTE = 10  # with start and stop bit
 KNOWN: dict[str, type] = {
     "port": str, "ids": list, "baud": int, "zero": list, "direction": list,
     "reply_timeout": float, "watchdog": float, "tracker": int, "tracker_size": int,
+    "tracker_timeout": float,
 }  # fmt: skip
 
 
@@ -73,6 +74,7 @@ class ServoOptions:
         watchdog: After which the servos stop by themselves [s].
         tracker: UDP port on which a tracker sends what else is in the scene, 0 for none.
         tracker_size: How many numbers it sends.
+        tracker_timeout: How old the newest of them may be before the robot stops [s].
     """
 
     port: str
@@ -84,6 +86,7 @@ class ServoOptions:
     watchdog: float
     tracker: int
     tracker_size: int
+    tracker_timeout: float
 
 
 def servo_options(config: RobotConfig) -> ServoOptions:
@@ -111,6 +114,7 @@ def servo_options(config: RobotConfig) -> ServoOptions:
         "watchdog": 0.1 if family.longest_watchdog else 0.0,
         "tracker": 0,
         "tracker_size": 0,
+        "tracker_timeout": 0.3,
         **given,
     }
     for name in ("ids", "zero", "direction"):

@@ -11,6 +11,7 @@ from ..config import PolicyOptions, RobotConfig
 from ..core.controller import Controller
 from ..drivers import make_driver
 from ..inject import check_fault
+from ..readiness import check_calibrated, check_units
 from .channels import Sizes
 
 
@@ -47,10 +48,13 @@ def check_run(robot: RobotConfig, job: RunConfig) -> Sizes:
     """Check what can be checked before anything starts; return the layout of the channels.
 
     Raises:
-        ValueError: For options that cannot be true of the hardware, and for an earlier run's log.
+        ValueError: For a robot that was not calibrated, for limits in degrees, for options that
+            cannot be true of the hardware, and for an earlier run's log.
         ImportError: If a package is not installed.
     """
+    check_units(robot)
     driver = make_driver(robot)
+    check_calibrated(robot)
     Controller(robot.control)
     check_cameras(robot)
     if job.log is not None and os.path.lexists(job.log):

@@ -15,7 +15,7 @@ EPILOG = """\
 examples:
   hotloop emulate servo-bus
   hotloop emulate servo-bus --protocol feetech --drop 0.01
-  hotloop control robot=dynamixel robot.options.port=/dev/pts/N   in another terminal
+  hotloop control robot=emulated-arm robot.options.port=/dev/pts/N   in another terminal
   hotloop emulate servo-bus robot=my_arm.yaml       protocol, IDs, baud and tracker of that robot
 
 The bus is a pseudo-terminal: LeRobot, the makers' SDKs and any other client can open it. Ctrl-C
