@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .core.controller_config import LONGEST_LATENCY, ControllerConfig
+from .kinematics.actions import ActionsConfig
+from .kinematics.config import KinematicsConfig
 
 LARGEST_PICTURE = 16384  # px, either way
 
@@ -52,6 +54,7 @@ class RobotConfig:
         joint_units: ``"rad"`` for each joint that turns, ``"m"`` for each that slides; all turn if
             nothing is said, but for what ``control.workspace`` says.
         cameras: Its cameras, by name; a policy opens those that it needs.
+        kinematics: The arm as a model, for policies that move its tool; None if nobody does.
         options: Settings of the back-end, e.g. the port.
         observation_latency: How old a joint measurement is when it is read [s].
         sensor_latency: How old the further sensors' numbers and the pictures are when they are
@@ -70,6 +73,7 @@ class RobotConfig:
     joints: tuple[str, ...] = ()
     joint_units: tuple[Literal["rad", "m"], ...] = ()
     cameras: dict[str, CameraConfig] = field(default_factory=dict[str, CameraConfig])
+    kinematics: KinematicsConfig | None = None
     observation_latency: float = 0.0
     sensor_latency: float = 0.0
     bus_budget: int = 5
@@ -176,7 +180,11 @@ class UnitsConfig:
 
 @dataclass(frozen=True)
 class PolicyOptions:
-    """What a robot policy is built from, besides the robot; see `ControlConfig`."""
+    """What a robot policy is built from, besides the robot; see `ControlConfig`.
+
+    Attributes:
+        wrapping: Settings of a policy that is put around this one, which nobody else reads.
+    """
 
     checkpoint: str = ""
     sampling: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -184,6 +192,8 @@ class PolicyOptions:
     instruction: str = ""
     units: UnitsConfig = field(default_factory=UnitsConfig)
     given: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+    actions: ActionsConfig | None = None
+    wrapping: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
         """Reject a latency that is none."""
@@ -197,10 +207,11 @@ class ControlConfig:
 
     Attributes:
         robot: The robot.
-        policy: ``"joints"`` runs any checkpoint whose actions are joint positions; ``"table"``
-            runs a Push-T checkpoint on an arm that pushes a block over a table; ``"reach"`` moves
-            from pose to pose; ``"module:Name"`` is one of your own, see `policies.protocol`. By
-            default the first with a checkpoint, ``"reach"`` without.
+        policy: ``"joints"`` runs any checkpoint whose actions are joint positions;
+            ``"cartesian"`` one whose actions move the tool, as `actions` says; ``"table"`` runs a
+            Push-T checkpoint on an arm that pushes a block over a table; ``"reach"`` moves from
+            pose to pose; ``"module:Name"`` is one of your own, see `policies.protocol`. By default
+            the first with a checkpoint, the second with `actions` too, ``"reach"`` without.
         checkpoint: Name or path of a checkpoint, for policies that need one.
         sampling: How the checkpoint is sampled, e.g. ``sampling.calls_per_step=2``.
         latency: Control steps of the policy between an observation and the first action planned
@@ -209,6 +220,8 @@ class ControlConfig:
         instruction: What a policy that understands language is told.
         units: The checkpoint's unit of joint positions, if it is not the robot's.
         given: Observations that do not change, by name without ``observation.``, e.g. a goal.
+        actions: What a checkpoint's actions mean if they move the tool instead of joints; a shipped
+            convention, e.g. ``actions=robomimic``, or a file of your own.
         duration: How long to run after the first motion [s].
         seed: Seed of the policy and of the simulated scene.
         inject: Fault to inject into the policy's chunks, see `hotloop control --help`.
@@ -223,6 +236,7 @@ class ControlConfig:
     instruction: str = ""
     units: UnitsConfig = field(default_factory=UnitsConfig)
     given: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+    actions: ActionsConfig | None = None
     duration: float = 10.0
     seed: int = 0
     inject: str | float = ""  # Hydra reads nan as a number.
@@ -231,5 +245,5 @@ class ControlConfig:
     @property
     def policy_options(self) -> PolicyOptions:
         """What the policy is built from."""
-        names = PolicyOptions.__dataclass_fields__
+        names = PolicyOptions.__dataclass_fields__.keys() & self.__dataclass_fields__
         return PolicyOptions(**{name: getattr(self, name) for name in names})

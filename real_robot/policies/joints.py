@@ -104,20 +104,15 @@ def on_joints(policy: Policy, robot: RobotConfig, options: PolicyOptions) -> Joi
     num_read = shapes[STATE_KEY][0] if STATE_KEY in shapes else None
     joints = map_joints(policy.action_spec, robot, options.units, num_read)
     check_rate(policy.action_spec.dt, robot)
-    _check_read(shapes, options)
+    check_read(shapes, options)
     readers = {
         key: make_reader(key, shape, robot, joints, options) for key, shape in shapes.items()
     }
-    cameras = tuple(_camera_name(key) for key, shape in shapes.items() if len(shape) == 3)
+    cameras = tuple(camera_name(key) for key, shape in shapes.items() if len(shape) == 3)
     made = JointPolicy(policy, joints, readers, cameras, latency)
     _tell(policy.action_spec, robot, joints)
-    duration = made.try_out(_standing_still(robot, shapes))
-    if duration > (latency + 1) * made.period:
-        needed = int(np.ceil(duration / made.period))
-        _say(
-            f"a plan takes {duration:.3f} s, {needed} control steps; latency={needed} lets the "
-            "robot go on while it plans"
-        )
+    duration = made.try_out(standing_still(robot, shapes))
+    warn_of_slow_plans(duration, latency, made.period)
     return made
 
 
@@ -126,12 +121,12 @@ def _tell(spec: ActionSpec, robot: RobotConfig, joints: JointMap) -> None:
     names = [robot.joint_name(joint) for joint in range(len(joints.scale))]
     if all(GENERIC.fullmatch(plain_name(name)) for name in spec.names):
         planned = ", ".join(names[joint] for joint in joints.planned)
-        _say(f"the checkpoint's actions are only numbered; they are taken for joints {planned}")
+        say(f"the checkpoint's actions are only numbered; they are taken for joints {planned}")
     if joints.held:
         held = ", ".join(names[joint] for joint in joints.held)
-        _say(f"the checkpoint does not plan joints {held}; they hold their place")
+        say(f"the checkpoint does not plan joints {held}; they hold their place")
     if beyond := beyond_limits(spec, robot, joints):
-        _say(
+        say(
             f"the checkpoint was trained on positions beyond the limits of robot {robot.name}: "
             f"{', '.join(beyond)}; plans that go there are refused"
         )
@@ -157,12 +152,22 @@ def check_rate(dt: float, robot: RobotConfig) -> None:
         )
 
 
-def _say(text: str) -> None:
+def warn_of_slow_plans(duration: float, latency: int, period: float) -> None:
+    """Tell the operator if a plan takes longer than its latency lets it."""
+    if duration > (latency + 1) * period:
+        needed = int(np.ceil(duration / period))
+        say(
+            f"a plan takes {duration:.3f} s, {needed} control steps; latency={needed} lets the "
+            "robot go on while it plans"
+        )
+
+
+def say(text: str) -> None:
     """Tell the operator, at once."""
     print(f"hotloop: policy: {text}", file=sys.stderr, flush=True)
 
 
-def _check_read(shapes: Mapping[str, tuple[int, ...]], options: PolicyOptions) -> None:
+def check_read(shapes: Mapping[str, tuple[int, ...]], options: PolicyOptions) -> None:
     """Raise ValueError for what was given and nobody reads."""
     if options.instruction and INSTRUCTION_KEY not in shapes:
         raise ValueError(
@@ -176,7 +181,7 @@ def _check_read(shapes: Mapping[str, tuple[int, ...]], options: PolicyOptions) -
         )
 
 
-def _camera_name(key: str) -> str:
+def camera_name(key: str) -> str:
     """Camera of ``observation.images.NAME``."""
     return key.rpartition(".")[2]
 
@@ -225,7 +230,7 @@ def _state_reader(shape: tuple[int, ...], robot: RobotConfig, joints: JointMap) 
 
 
 def _picture_reader(key: str, shape: tuple[int, ...], robot: RobotConfig) -> Reader:
-    name = _camera_name(key)
+    name = camera_name(key)
     if name not in robot.cameras:
         raise ValueError(
             f"the checkpoint reads {key!r}, robot {robot.name} has no camera {name!r} but "
@@ -241,12 +246,12 @@ def _picture_reader(key: str, shape: tuple[int, ...], robot: RobotConfig) -> Rea
     return lambda snapshot: snapshot.pictures[name].image
 
 
-def _standing_still(robot: RobotConfig, shapes: Mapping[str, tuple[int, ...]]) -> Snapshot:
+def standing_still(robot: RobotConfig, shapes: Mapping[str, tuple[int, ...]]) -> Snapshot:
     """A snapshot to try a policy out on: the middle of each joint's range, and black pictures."""
     limits = robot.control.limits.arrays
     middle = (limits.low + limits.high) / 2
     pictures = {
-        _camera_name(key): Picture(0.0, np.zeros(shape, np.uint8))
+        camera_name(key): Picture(0.0, np.zeros(shape, np.uint8))
         for key, shape in shapes.items()
         if len(shape) == 3
     }
