@@ -116,16 +116,6 @@ def on_joints(policy: Policy, robot: RobotConfig, options: PolicyOptions) -> Joi
     return made
 
 
-def warn_of_slow_plans(duration: float, latency: int, period: float) -> None:
-    """Tell the operator if a plan takes longer than its latency lets it."""
-    if duration > (latency + 1) * period:
-        needed = int(np.ceil(duration / period))
-        say(
-            f"a plan takes {duration:.3f} s, {needed} control steps; latency={needed} lets the "
-            "robot go on while it plans"
-        )
-
-
 def _tell(spec: ActionSpec, robot: RobotConfig, joints: JointMap) -> None:
     """What the operator should know of how the checkpoint fits the robot."""
     names = [robot.joint_name(joint) for joint in range(len(joints.scale))]
@@ -159,6 +149,16 @@ def check_rate(dt: float, robot: RobotConfig) -> None:
             f"the checkpoint acts every {dt:g} s, and robot {robot.name} brakes when it hears "
             f"nothing for control.stale_timeout={control.stale_timeout:g} s; check the rate that "
             "the checkpoint was trained at"
+        )
+
+
+def warn_of_slow_plans(duration: float, latency: int, period: float) -> None:
+    """Tell the operator if a plan takes longer than its latency lets it."""
+    if duration > (latency + 1) * period:
+        needed = int(np.ceil(duration / period))
+        say(
+            f"a plan takes {duration:.3f} s, {needed} control steps; latency={needed} lets the "
+            "robot go on while it plans"
         )
 
 
