@@ -27,6 +27,7 @@ examples:
       units.scale=[0.0174533] instruction='pick up the cube' latency=2 \\
       robot.cameras.front.driver=opencv robot.cameras.front.size=[480,640] \\
       robot.cameras.front.options.source=0
+  hotloop control robot=mujoco-arm record=outputs/data task='wave' duration=10
 
 faults for inject=…: nan, empty, reversed, far-future, jump, step, silence, kill
 
@@ -43,7 +44,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
             "Run a policy on a robot at a high, fixed rate. Every command keeps the limits of the "
             "robot's configuration, whatever the policy sends."
         ),
-        epilog=EPILOG.format(choices=describe_choices(["robot"])),
+        epilog=EPILOG.format(choices=describe_choices(["robot", "actions"])),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value")
@@ -58,12 +59,13 @@ def run(args: argparse.Namespace) -> int:
     """Compose the configuration, run, print and write the summary."""
     from pathlib import Path
 
-    from ...real_robot.config import ControlConfig
     from ...real_robot.runtime.keyboard import Keyboard
     from ...real_robot.runtime.supervisor import supervise
+    from .recording import RecordedControlConfig, recorded
 
-    config: ControlConfig = compose("control", args.overrides, ControlConfig)
+    config = compose("control", args.overrides, RecordedControlConfig)
     kind, robot, job = prepare(config, args.dry_run)
+    job = recorded(config, job)
     with Keyboard() as keyboard:
         summary = supervise(robot, job, say, keyboard)
     summary["score"] = score(kind, job)
@@ -87,7 +89,7 @@ def exit_code(summary: dict[str, Any]) -> ExitCode:
         return ExitCode.FAILED
     if summary["log_failure"] or summary["lost_cameras"]:
         return ExitCode.FAILED
-    if summary["ended_by"] in ("duration", "operator"):
+    if summary["ended_by"] in ("duration", "operator") or summary["finished"]:
         return ExitCode.SUCCESS
     interrupted = str(summary["ended_by"]).startswith("SIG")
     return ExitCode.INTERRUPTED if interrupted else ExitCode.FAILED
@@ -97,18 +99,21 @@ def prepare(config: ControlConfig, dry_run: bool) -> tuple[PolicyKind, RobotConf
     """Turn the configuration into the policy's kind and what the runtime takes.
 
     Raises:
-        ValueError: If the policy is unknown or its settings do not fit it, or if the output folder
-            holds an earlier run.
+        ValueError: If the policy is unknown or its settings do not fit it, if nothing would notice
+            that the robot does not follow, or if the output folder holds an earlier run.
     """
     import os
     from pathlib import Path
 
+    from ...real_robot.readiness import check_watched
     from ...real_robot.runtime.supervisor import RunConfig
     from .robot_policies import policy_kind
 
     kind, robot = policy_kind(config), config.robot
     if dry_run:
         robot = without_device(robot)
+    if warning := check_watched(robot):
+        say(f"note: {warning}")
     if kind.prepare is not None:
         robot = kind.prepare(robot, config.seed)
     if robot.cameras:
