@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from .core.controller_config import LONGEST_LATENCY, ControllerConfig
+from .kinematics.actions import ActionsConfig
+from .kinematics.config import KinematicsConfig
 
 LARGEST_PICTURE = 16384  # px, either way
 
@@ -49,7 +51,10 @@ class RobotConfig:
         driver: Which back-end moves it, see `drivers`.
         control: Period, limits and faults of the loop; the limits have no default.
         joints: Names of the joints, in order; a checkpoint that names its actions has to agree.
+        joint_units: ``"rad"`` for each joint that turns, ``"m"`` for each that slides; all turn if
+            nothing is said, but for what ``control.workspace`` says.
         cameras: Its cameras, by name; a policy opens those that it needs.
+        kinematics: The arm as a model, for policies that move its tool; None if nobody does.
         options: Settings of the back-end, e.g. the port.
         observation_latency: How old a joint measurement is when it is read [s].
         sensor_latency: How old the further sensors' numbers and the pictures are when they are
@@ -66,7 +71,9 @@ class RobotConfig:
     control: ControllerConfig
     options: dict[str, Any] = field(default_factory=dict[str, Any])
     joints: tuple[str, ...] = ()
+    joint_units: tuple[Literal["rad", "m"], ...] = ()
     cameras: dict[str, CameraConfig] = field(default_factory=dict[str, CameraConfig])
+    kinematics: KinematicsConfig | None = None
     observation_latency: float = 0.0
     sensor_latency: float = 0.0
     bus_budget: int = 5
@@ -79,9 +86,25 @@ class RobotConfig:
         """Whether the joints' zeros and directions are known: by what is given, not by a claim."""
         return not self.template or {"zero", "direction"} <= self.options.keys()
 
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Unit of each joint's position, rad or m."""
+        if self.joint_units:
+            return self.joint_units
+        workspace = self.control.workspace
+        sliding = workspace.chain.prismatic if workspace else ()
+        return tuple("m" if one else "rad" for one in sliding) or (
+            ("rad",) * self.control.limits.num_joints
+        )
+
+    def joint_name(self, index: int) -> str:
+        """A joint in messages: its number, and its name if it has one."""
+        return f"{index} ({self.joints[index]})" if self.joints else str(index)
+
     def __post_init__(self) -> None:
         """Reject a budget that is none, latencies that are not, and joints without names."""
         self._check_joints()
+        self._check_joint_units()
         if self.bus_budget < 1:
             raise ValueError(f"bus_budget must be at least 1 cycle, got {self.bus_budget}")
         for name in ("observation_latency", "sensor_latency"):
@@ -103,6 +126,21 @@ class RobotConfig:
                     f"joints needs a name of its own for each joint, got {self.joints[index]!r} "
                     f"{'twice' if name else 'as a name'} in {self.joints}"
                 )
+
+    def _check_joint_units(self) -> None:
+        num_joints, workspace = self.control.limits.num_joints, self.control.workspace
+        if len(self.joint_units) not in (0, num_joints):
+            raise ValueError(
+                f"joint_units needs {num_joints} units, rad or m, or none, got {self.joint_units}"
+            )
+        if not (self.joint_units and workspace):
+            return
+        sliding = workspace.chain.prismatic or (False,) * num_joints
+        if [unit == "m" for unit in self.joint_units] != list(sliding):
+            raise ValueError(
+                f"joint_units {self.joint_units} and control.workspace.chain.prismatic {sliding} "
+                "do not agree on which joints slide"
+            )
 
     def _check_ages(self) -> None:
         """Reject measurements that are too old for the loop the moment that they are read."""
@@ -154,6 +192,7 @@ class PolicyOptions:
     instruction: str = ""
     units: UnitsConfig = field(default_factory=UnitsConfig)
     given: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+    actions: ActionsConfig | None = None
     wrapping: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
@@ -168,10 +207,11 @@ class ControlConfig:
 
     Attributes:
         robot: The robot.
-        policy: ``"joints"`` runs any checkpoint whose actions are joint positions; ``"table"``
-            runs a Push-T checkpoint on an arm that pushes a block over a table; ``"reach"`` moves
-            from pose to pose; ``"module:Name"`` is one of your own, see `policies.protocol`. By
-            default the first with a checkpoint, ``"reach"`` without.
+        policy: ``"joints"`` runs any checkpoint whose actions are joint positions;
+            ``"cartesian"`` one whose actions move the tool, as `actions` says; ``"table"`` runs a
+            Push-T checkpoint on an arm that pushes a block over a table; ``"reach"`` moves from
+            pose to pose; ``"module:Name"`` is one of your own, see `policies.protocol`. By default
+            the first with a checkpoint, the second with `actions` too, ``"reach"`` without.
         checkpoint: Name or path of a checkpoint, for policies that need one.
         sampling: How the checkpoint is sampled, e.g. ``sampling.calls_per_step=2``.
         latency: Control steps of the policy between an observation and the first action planned
@@ -180,6 +220,8 @@ class ControlConfig:
         instruction: What a policy that understands language is told.
         units: The checkpoint's unit of joint positions, if it is not the robot's.
         given: Observations that do not change, by name without ``observation.``, e.g. a goal.
+        actions: What a checkpoint's actions mean if they move the tool instead of joints; a shipped
+            convention, e.g. ``actions=robomimic``, or a file of your own.
         duration: How long to run after the first motion [s].
         seed: Seed of the policy and of the simulated scene.
         inject: Fault to inject into the policy's chunks, see `hotloop control --help`.
@@ -194,6 +236,7 @@ class ControlConfig:
     instruction: str = ""
     units: UnitsConfig = field(default_factory=UnitsConfig)
     given: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+    actions: ActionsConfig | None = None
     duration: float = 10.0
     seed: int = 0
     inject: str | float = ""  # Hydra reads nan as a number.

@@ -121,7 +121,7 @@ def test_however_fast_somebody_sends_reading_ends(scene) -> None:
         ((5000, 0), "tracker and tracker_size belong together"),
         ((0, 3), "tracker and tracker_size belong together"),
         ((70_000, 3), "tracker is a UDP port"),
-        ((5000, 10_000), "tracker_size at most 8187 numbers"),
+        ((5000, 10_000), "tracker_size at most 8188 numbers"),
         ((5000, 3, 0.0), "tracker_timeout must be above 0"),
         ((5000, 3, 60.0), "tracker_timeout must be above 0 and at most 1.0 s"),
         ((5000, 3, np.nan), "tracker_timeout must be above 0"),

@@ -101,31 +101,36 @@ def on_joints(policy: Policy, robot: RobotConfig, options: PolicyOptions) -> Joi
     shapes = {key: tuple(shape) for key, shape in policy.observation_spec.shapes.items()}
     num_read = shapes[STATE_KEY][0] if STATE_KEY in shapes else None
     joints = map_joints(policy.action_spec, robot, options.units, num_read)
-    _check_read(shapes, options)
+    check_read(shapes, options)
     readers = {
         key: make_reader(key, shape, robot, joints, options) for key, shape in shapes.items()
     }
-    cameras = tuple(_camera_name(key) for key, shape in shapes.items() if len(shape) == 3)
+    cameras = tuple(camera_name(key) for key, shape in shapes.items() if len(shape) == 3)
     made = JointPolicy(policy, joints, readers, cameras, latency)
     if joints.held:
         names = [robot.joints[joint] for joint in joints.held] if robot.joints else joints.held
-        _say(f"the checkpoint does not plan joints {names}; they hold their place")
-    duration = made.try_out(_standing_still(robot, shapes))
-    if duration > (latency + 1) * made.period:
-        needed = int(np.ceil(duration / made.period))
-        _say(
-            f"a plan takes {duration:.3f} s, {needed} control steps; latency={needed} lets the "
-            "robot go on while it plans"
-        )
+        say(f"the checkpoint does not plan joints {names}; they hold their place")
+    duration = made.try_out(standing_still(robot, shapes))
+    warn_of_slow_plans(duration, latency, made.period)
     return made
 
 
-def _say(text: str) -> None:
+def warn_of_slow_plans(duration: float, latency: int, period: float) -> None:
+    """Tell the operator if a plan takes longer than its latency lets it."""
+    if duration > (latency + 1) * period:
+        needed = int(np.ceil(duration / period))
+        say(
+            f"a plan takes {duration:.3f} s, {needed} control steps; latency={needed} lets the "
+            "robot go on while it plans"
+        )
+
+
+def say(text: str) -> None:
     """Tell the operator, at once."""
     print(f"hotloop: policy: {text}", file=sys.stderr, flush=True)
 
 
-def _check_read(shapes: Mapping[str, tuple[int, ...]], options: PolicyOptions) -> None:
+def check_read(shapes: Mapping[str, tuple[int, ...]], options: PolicyOptions) -> None:
     """Raise ValueError for what was given and nobody reads."""
     if options.instruction and INSTRUCTION_KEY not in shapes:
         raise ValueError(
@@ -139,7 +144,7 @@ def _check_read(shapes: Mapping[str, tuple[int, ...]], options: PolicyOptions) -
         )
 
 
-def _camera_name(key: str) -> str:
+def camera_name(key: str) -> str:
     """Camera of ``observation.images.NAME``."""
     return key.rpartition(".")[2]
 
@@ -188,7 +193,7 @@ def _state_reader(shape: tuple[int, ...], robot: RobotConfig, joints: JointMap) 
 
 
 def _picture_reader(key: str, shape: tuple[int, ...], robot: RobotConfig) -> Reader:
-    name = _camera_name(key)
+    name = camera_name(key)
     if name not in robot.cameras:
         raise ValueError(
             f"the checkpoint reads {key!r}, robot {robot.name} has no camera {name!r} but "
@@ -204,12 +209,12 @@ def _picture_reader(key: str, shape: tuple[int, ...], robot: RobotConfig) -> Rea
     return lambda snapshot: snapshot.pictures[name].image
 
 
-def _standing_still(robot: RobotConfig, shapes: Mapping[str, tuple[int, ...]]) -> Snapshot:
+def standing_still(robot: RobotConfig, shapes: Mapping[str, tuple[int, ...]]) -> Snapshot:
     """A snapshot to try a policy out on: the middle of each joint's range, and black pictures."""
     limits = robot.control.limits.arrays
     middle = (limits.low + limits.high) / 2
     pictures = {
-        _camera_name(key): Picture(0.0, np.zeros(shape, np.uint8))
+        camera_name(key): Picture(0.0, np.zeros(shape, np.uint8))
         for key, shape in shapes.items()
         if len(shape) == 3
     }

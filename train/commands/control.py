@@ -44,7 +44,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
             "Run a policy on a robot at a high, fixed rate. Every command keeps the limits of the "
             "robot's configuration, whatever the policy sends."
         ),
-        epilog=EPILOG.format(choices=describe_choices(["robot"])),
+        epilog=EPILOG.format(choices=describe_choices(["robot", "actions"])),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value")
@@ -99,18 +99,21 @@ def prepare(config: ControlConfig, dry_run: bool) -> tuple[PolicyKind, RobotConf
     """Turn the configuration into the policy's kind and what the runtime takes.
 
     Raises:
-        ValueError: If the policy is unknown or its settings do not fit it, or if the output folder
-            holds an earlier run.
+        ValueError: If the policy is unknown or its settings do not fit it, if nothing would notice
+            that the robot does not follow, or if the output folder holds an earlier run.
     """
     import os
     from pathlib import Path
 
+    from ...real_robot.readiness import check_watched
     from ...real_robot.runtime.supervisor import RunConfig
     from .robot_policies import policy_kind
 
     kind, robot = policy_kind(config), config.robot
     if dry_run:
         robot = without_device(robot)
+    if warning := check_watched(robot):
+        say(f"note: {warning}")
     if kind.prepare is not None:
         robot = kind.prepare(robot, config.seed)
     if robot.cameras:

@@ -10,6 +10,7 @@ from ...decoding import Policy
 from ...decoding.plumbing.plugins import Registry
 from ...policies.checkpoint import Checkpoint, load_checkpoint
 from ...real_robot.config import ControlConfig, PolicyOptions, RobotConfig
+from ...real_robot.policies.cartesian import on_tool
 from ...real_robot.policies.joints import on_joints
 from ...real_robot.policies.protocol import PolicyKind, RobotPolicy, RobotPolicyFactory
 
@@ -17,6 +18,7 @@ ROBOT_POLICIES: Registry[PolicyKind | RobotPolicyFactory] = Registry(
     "hotloop.robot_policies",
     "robot policy",
     {
+        "cartesian": "robot_policies:CARTESIAN",
         "joints": "robot_policies:JOINTS",
         "reach": "..real_robot.policies.reach:REACH",
         "table": "table_policy:TABLE",
@@ -33,7 +35,8 @@ def policy_kind(config: ControlConfig) -> PolicyKind:
             that was given.
         ImportError: If it is a plugin or ``module:Name`` that cannot be imported.
     """
-    name = config.policy or ("joints" if config.checkpoint else "reach")
+    by_checkpoint = "joints" if config.actions is None else "cartesian"
+    name = config.policy or (by_checkpoint if config.checkpoint else "reach")
     found = ROBOT_POLICIES.get(name)
     if not isinstance(found, PolicyKind):
         _check_factory(name, found)
@@ -99,4 +102,20 @@ def make_joint_policy(robot: RobotConfig, options: PolicyOptions) -> RobotPolicy
 JOINTS = PolicyKind(
     make_joint_policy,
     settings=("checkpoint", "sampling", "latency", "instruction", "units", "given"),
+)
+
+
+def make_cartesian_policy(robot: RobotConfig, options: PolicyOptions) -> RobotPolicy:
+    """Build the policy of a checkpoint whose actions move the tool.
+
+    Raises:
+        ValueError: If the checkpoint, its stated actions and the robot do not fit each other.
+    """
+    _, policy = load_for_robot(options)
+    return on_tool(policy, robot, options)
+
+
+CARTESIAN = PolicyKind(
+    make_cartesian_policy,
+    settings=("checkpoint", "sampling", "latency", "instruction", "given", "actions"),
 )

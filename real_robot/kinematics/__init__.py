@@ -1,0 +1,1 @@
+"""Where a robot's tool is, and which joint positions bring it elsewhere: MuJoCo and mink."""

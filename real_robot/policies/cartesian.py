@@ -1,0 +1,247 @@
+"""Any policy whose actions move the tool, on any arm with a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import perf_counter
+from typing import NamedTuple
+
+import numpy as np
+
+from ...decoding import ActionTrajectory, Policy
+from ..config import PolicyOptions, RobotConfig
+from ..core.limits import Vector
+from ..core.trajectory import Chunk
+from ..kinematics.arm import Arm
+from ..kinematics.pose import Pose
+from ..kinematics.solver import Solver
+from .control_steps import ControlSteps
+from .joint_map import JointMap
+from .joints import (
+    Reader,
+    camera_name,
+    check_read,
+    make_reader,
+    say,
+    standing_still,
+    warn_of_slow_plans,
+)
+from .protocol import Snapshot
+from .tool_actions import ToolActions
+from .tool_spec import check_tool_spec
+
+# A joint that is this far from where it was planned to be is somewhere else [rad or m].
+LOST = 0.5
+
+
+class UnreachableError(ValueError):
+    """The tool cannot go where the policy wants it; the run ends."""
+
+
+class ToolStep(NamedTuple):
+    """One control step of a plan.
+
+    Attributes:
+        target: Where the tool is to be in the base.
+        position: Joint positions for that, shape (J,).
+    """
+
+    target: Pose
+    position: Vector
+
+
+class CartesianPolicy:
+    """Runs a policy that moves the tool: a pose per control step, joint positions for each.
+
+    A plan goes on from the one before it as long as the robot follows; if it does not, because it
+    was stopped or held up, the next plan starts from where it was measured. A pose that cannot be
+    had ends the plan before it; if it is that of the present control step, the run ends.
+
+    Args:
+        policy: Its actions move the tool.
+        meaning: What each of its numbers asks of the tool.
+        solver: Inverse kinematics.
+        readers: How each of its observations is read from a snapshot.
+        cameras: Cameras whose pictures the readers need.
+        latency: Control steps between an observation and the first action planned from it.
+        lost: Distance from its plan at which a joint is somewhere else, shape (J,).
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        meaning: ToolActions,
+        solver: Solver,
+        readers: Mapping[str, Reader],
+        cameras: tuple[str, ...] = (),
+        latency: int = 0,
+        lost: Vector | float = LOST,
+    ) -> None:
+        self.period, self.cameras = policy.action_spec.dt, cameras
+        self._meaning, self._solver, self._readers = meaning, solver, readers
+        self._steps, self._lost = ControlSteps(policy, latency), lost
+        self._made: dict[int, ToolStep] = {}
+        self._held: ToolStep | None = None
+        self._warned = ""
+
+    def reset(self, seed: int) -> None:
+        """Start an episode."""
+        self._steps.reset(seed)
+        self._made.clear()
+        self._held, self._warned = None, ""
+
+    def plan(self, snapshot: Snapshot) -> Chunk | None:
+        """Joint positions for the next moments, as far as the tool can go.
+
+        Returns:
+            None if there is nothing to send: no action is ready, or the next is not due.
+
+        Raises:
+            UnreachableError: If the present action cannot be carried out.
+        """
+        if self._held is None:
+            # What the actions do not say stays as it was when the episode began.
+            self._held = self._measured(snapshot)
+            self._solver.prefer(snapshot.position)
+        frame = {key: read(snapshot) for key, read in self._readers.items()}
+        actions = self._steps.act(snapshot.time, frame)
+        if actions is None:
+            self._made.clear()
+            return None
+        first, now = int(actions.first_step[0]), int(actions.observed_step[0])
+        self._made = {step: made for step, made in self._made.items() if first <= step < now}
+        before = self._before(now, snapshot)
+        self._go_on(actions, before, snapshot)
+        begin = now
+        while begin - 1 in self._made:
+            begin -= 1
+        steps = [step for step in range(begin, first + actions.horizon) if step in self._made]
+        times = self._steps.due(actions)[steps[0] - first : steps[-1] - first + 1]
+        return snapshot.chunk(times, np.stack([self._made[step].position for step in steps]))
+
+    def _measured(self, snapshot: Snapshot) -> ToolStep:
+        position = np.array(snapshot.position)
+        return ToolStep(self._solver.arm.tool_pose(position), position)
+
+    def _before(self, now: int, snapshot: Snapshot) -> ToolStep:
+        """What the step before the present one led to: its plan, or else the measurement."""
+        made = self._made.get(now - 1)
+        if made is None or not (np.abs(made.position - snapshot.position) <= self._lost).all():
+            self._made.clear()
+            return self._measured(snapshot)
+        return made
+
+    def _go_on(self, actions: ActionTrajectory, before: ToolStep, snapshot: Snapshot) -> None:
+        """Solve for the present action and all that follow, up to one that cannot be had."""
+        assert self._held is not None
+        meaning, first = self._meaning, int(actions.first_step[0])
+        now, late = int(actions.observed_step[0]), False
+        reference = before.target
+        if meaning.config.reference == "measured":
+            reference = self._solver.arm.tool_pose(snapshot.position)
+        for step in range(now, first + actions.horizon):
+            action = np.asarray(actions.actions[0, step - first], np.float64)
+            target = meaning.target(action, reference, self._held.target)
+            found = self._solver.solve(before.position, target, self.period)
+            problem = found.problem
+            if found.late and not late and not problem:
+                problem, late = self._solver.far_problem(before.position, target), True
+            if problem:
+                self._refuse(problem, step - now)
+                return
+            # A tool that lags behind takes the next way from where it is, not from ever further.
+            reference = self._solver.arm.tool_pose(found.position) if found.late else target
+            before = ToolStep(reference, self._with_gripper(found.position, action))
+            self._made[step] = before
+
+    def _with_gripper(self, position: Vector, action: Vector) -> Vector:
+        gripper = self._meaning.gripper(action)
+        if gripper is not None:
+            position = np.array(position)
+            position[self._solver.arm.gripper] = gripper
+        return position
+
+    def _refuse(self, problem: str, ahead: int) -> None:
+        """End the run, or tell once that a plan ends early."""
+        if ahead == 0:
+            raise UnreachableError(problem)
+        if not self._warned:
+            say(f"a plan is cut {ahead} control steps ahead: {problem}")
+        self._warned = problem
+
+    def try_out(self, snapshot: Snapshot) -> float:
+        """Plan twice from the same snapshot; return how long the second plan took [s].
+
+        What does not fit together shows here, before a robot moves. Where the tool could not go
+        from a made-up snapshot does not matter.
+        """
+        self.reset(0)
+        duration, time = 0.0, 0.0
+        while self._steps.num_plans < 2:
+            began = perf_counter()
+            try:
+                self.plan(snapshot._replace(time=time))
+            except UnreachableError:
+                self._made.clear()
+            duration, time = perf_counter() - began, time + self.period
+        return duration
+
+
+def on_tool(policy: Policy, robot: RobotConfig, options: PolicyOptions) -> CartesianPolicy:
+    """Connect a policy whose actions move the tool with a robot, and try it out.
+
+    Args:
+        policy: The policy.
+        robot: Its kinematics, joints, cameras and limits are compared with the policy.
+        options: ``actions``, ``latency``, by default 1, ``instruction`` and ``given`` are read.
+
+    Raises:
+        ValueError: If the policy and the robot do not fit each other.
+    """
+    actions = options.actions
+    if actions is None:
+        raise ValueError(
+            "the cartesian policy needs to be told what the checkpoint's actions are: actions=… "
+            "(a shipped convention or a file of your own)"
+        )
+    check_tool_spec(policy.action_spec, actions, robot)
+    arm, limits = Arm(robot), robot.control.limits.arrays
+    meaning = ToolActions(actions, arm, policy.action_spec.dt)
+    shapes = {key: tuple(shape) for key, shape in policy.observation_spec.shapes.items()}
+    check_read(shapes, options)
+    readers = _readers(shapes, meaning, robot, options)
+    cameras = tuple(camera_name(key) for key, shape in shapes.items() if len(shape) == 3)
+    solver = Solver(arm, limits.velocity * robot.control.speed)
+    lost = 2 * np.asarray(robot.control.tracking_error) if robot.control.tracking_error else LOST
+    latency = 1 if options.latency is None else options.latency
+    made = CartesianPolicy(policy, meaning, solver, readers, cameras, latency, lost)
+    for text in arm.notes:
+        say(text)
+    duration = made.try_out(standing_still(robot, shapes))
+    warn_of_slow_plans(duration, latency, made.period)
+    return made
+
+
+def _readers(
+    shapes: Mapping[str, tuple[int, ...]],
+    meaning: ToolActions,
+    robot: RobotConfig,
+    options: PolicyOptions,
+) -> dict[str, Reader]:
+    """How each observation is read: as `actions.reads` says, or as any policy's is."""
+    reads = meaning.config.reads
+    num_joints = robot.control.limits.num_joints
+    joints = JointMap(np.arange(num_joints), np.ones(num_joints), np.zeros(num_joints))
+    found: dict[str, Reader] = {}
+    for key, shape in shapes.items():
+        name = key.removeprefix("observation.")
+        if name in reads:
+            found[key] = meaning.reader(name, shape)
+        elif key == "observation.state":
+            raise ValueError(
+                f"the checkpoint reads {key!r} of shape {shape}; say what it holds with "
+                "actions.reads.state=[...], e.g. [position,axis-angle,gripper] or [joints]"
+            )
+        else:
+            found[key] = make_reader(key, shape, robot, joints, options)
+    return found
