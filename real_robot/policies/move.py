@@ -35,7 +35,7 @@ class Move:
 
     def at(self, times: Vector) -> Vector:
         """Joint positions at some times, shape (n, D)."""
-        s = np.clip((times - self.begin) / self.duration, 0.0, 1.0)[:, None]
+        s = np.minimum(np.maximum((times - self.begin) / self.duration, 0.0), 1.0)[:, None]
         return self.start + s**3 * (10 - 15 * s + 6 * s**2) * (self.goal - self.start)
 
     def chunk(self, snapshot: Snapshot) -> Chunk:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ..config import RobotConfig
-
-HIGHEST_RATE = 200.0  # [Hz]
 
 
 @dataclass(frozen=True)
@@ -28,10 +26,9 @@ class TeleopConfig:
             held: without it they come from the terminal.
         bindings: What a gamepad's axes and buttons or a keyboard's keys move, see `controls`; those
             that are not named keep their default.
-        rate: How often it is asked [Hz].
     """
 
-    by: Literal["leader", "gamepad", "keyboard", "hand"]
+    by: Literal["leader", "gamepad", "keyboard", "hand"] = "leader"
     leader: RobotConfig | None = None
     by_range: tuple[str, ...] = ()
     space: Literal["joints", "tool"] = "joints"
@@ -40,19 +37,26 @@ class TeleopConfig:
     turn_speed: float = 0.5
     device: str = ""
     bindings: dict[str, str] = field(default_factory=dict[str, str])
-    rate: float = 30.0
 
     def __post_init__(self) -> None:
-        """Reject what does not go together."""
-        if (self.leader is None) == (self.by == "leader"):
-            raise ValueError(
-                "a leader arm is moved as leader=FILE, its robot file, and only then; got "
-                f"by={self.by!r} with{'out' if self.leader is None else ''} a leader"
-            )
+        """Reject speeds that are none."""
         if not 0 < self.speed <= 1:
             raise ValueError(f"teleop.speed is a share in (0, 1], got {self.speed}")
         for name in ("tool_speed", "turn_speed"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"teleop.{name} must be positive, got {getattr(self, name)}")
-        if not 1 <= self.rate <= HIGHEST_RATE:
-            raise ValueError(f"the rate must be 1 to {HIGHEST_RATE:g} Hz, got {self.rate}")
+
+    def led_by(self, leader: RobotConfig | None) -> TeleopConfig:
+        """The same with a leader arm, if there is one.
+
+        Raises:
+            ValueError: If it is missing, or nobody asks for it.
+        """
+        if leader is None and self.by == "leader":
+            raise ValueError(
+                "say how the robot is moved: leader=FILE, teleop.by=gamepad, teleop.by=keyboard or "
+                "teleop.by=hand"
+            )
+        if leader is not None and self.by != "leader":
+            raise ValueError(f"teleop.by={self.by} needs no leader arm; leave leader=FILE out")
+        return replace(self, leader=leader)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..config import RobotConfig, plain_name
 from ..core.events import Mode
@@ -71,7 +72,8 @@ class LeaderPolicy:
         self._away = np.sign(self._away) * np.maximum(np.abs(self._away) - self._approach, 0)
         if self._known and time <= self._known[-1][0]:
             return None
-        self._known.append((time, np.clip(goal + self._away, self._low, self._high)))
+        place = np.minimum(np.maximum(goal + self._away, self._low), self._high)
+        self._known.append((time, place))
         times, rows = zip(*self._known, strict=True)
         return snapshot.chunk(np.array(times) + DELAY * self.period, np.stack(rows))
 
@@ -111,7 +113,7 @@ def let_go(driver: Driver) -> None:
 
 def correspondence(
     robot: RobotConfig, leader: RobotConfig, by_range: tuple[str, ...]
-) -> tuple[Vector, Vector, Vector]:
+) -> tuple[NDArray[np.int64], Vector, Vector]:
     """Which joint of the leader each of the robot's is, and scale and offset between them.
 
     Raises:
@@ -119,14 +121,14 @@ def correspondence(
     """
     ours, theirs = robot.control.limits.arrays, leader.control.limits.arrays
     names = [[plain_name(name) for name in one.joints] for one in (robot, leader)]
-    order = np.arange(len(ours.low))
+    order: NDArray[np.int64] = np.arange(len(ours.low))
     if all(names):
         if missing := [name for name in names[0] if name not in names[1]]:
             raise ValueError(
                 f"leader {leader.name} has no joint {missing[0]!r} as robot {robot.name} has; its "
                 f"joints are {leader.joints}"
             )
-        order = np.array([names[1].index(name) for name in names[0]])
+        order = np.array([names[1].index(name) for name in names[0]], np.int64)
     elif len(theirs.low) != len(ours.low):
         raise ValueError(
             f"robot {robot.name} has {len(ours.low)} joints and leader {leader.name} "
