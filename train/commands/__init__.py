@@ -28,6 +28,7 @@ _INCLUDED = (
     "record",
     "emulate",
     "log",
+    "calibrate",
     "doctor",
 )
 COMMANDS: Registry[Callable[[Subparsers], argparse.ArgumentParser]] = Registry(
