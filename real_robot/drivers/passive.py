@@ -7,7 +7,7 @@ from dataclasses import replace
 from ..config import RobotConfig
 from ..core.events import RobotState
 from ..core.limits import Motion
-from .driver import Clock, Driver, check_options
+from .driver import Clock, Driver, Inspectable, check_options
 
 
 class PassiveDriver:
@@ -26,18 +26,19 @@ class PassiveDriver:
         check_options(config.options, {"driver": str, "options": object})
         name = config.options.get("driver", "")
         own = replace(config, driver=name, options=dict(config.options.get("options", {})))
-        self._driver: Driver = make_driver(own)
-        if not hasattr(self._driver, "inspect"):
+        driver: Driver = make_driver(own)
+        if not isinstance(driver, Inspectable):
             raise ValueError(
                 f"robot {config.name} cannot be led by hand: its driver {name!r} cannot read it "
                 "with the torque off"
             )
+        self._driver = driver
         self.clock: Clock = self._driver.clock
         self.num_sensors = self._driver.num_sensors
 
     def inspect(self) -> None:
         """Find the robot; nothing is switched."""
-        self._driver.inspect()  # type: ignore[attr-defined]
+        self._driver.inspect()
 
     def connect(self) -> None:
         """Switch the torque off; an arm that was held falls."""

@@ -12,8 +12,9 @@ from ..core.events import Mode
 from ..core.limits import Vector
 from ..core.trajectory import Chunk
 from ..drivers import make_driver
-from ..drivers.driver import BusError, Driver
+from ..drivers.driver import BusError, Driver, Inspectable
 from ..policies.protocol import Snapshot
+from ..readiness import SIMULATED
 
 # The robot comes to where the leader is at this share of its velocity limits.
 APPROACH = 0.3
@@ -50,7 +51,7 @@ class LeaderPolicy:
         self._approach = APPROACH * limits.velocity * robot.control.speed * period
         self._budget, self._failures = leader.bus_budget, 0
         self._driver = make_driver(leader)
-        let_go(self._driver)
+        let_go(self._driver, leader)
         self.reset(0)
 
     def reset(self, seed: int) -> None:
@@ -95,20 +96,24 @@ class LeaderPolicy:
         self._driver.disconnect(torque_off=True)
 
 
-def let_go(driver: Driver) -> None:
+def let_go(driver: Driver, arm: RobotConfig) -> None:
     """Connect to an arm for reading only, with its torque off.
 
     Raises:
+        ValueError: If its driver cannot do that.
         OSError: If it does not answer.
     """
-    inspect = getattr(driver, "inspect", None)
-    if inspect is None:
-        # A simulated arm: nobody can take it by the hand anyway.
+    if isinstance(driver, Inspectable):
+        driver.inspect()
+        driver.disconnect(torque_off=True)
+        driver.inspect()
+    elif arm.driver in SIMULATED:
         driver.connect()
-        return
-    inspect()
-    driver.disconnect(torque_off=True)
-    inspect()
+    else:
+        raise ValueError(
+            f"arm {arm.name} cannot be led by hand: its driver {arm.driver!r} cannot read it with "
+            "the torque off"
+        )
 
 
 def correspondence(
