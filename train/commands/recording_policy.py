@@ -175,6 +175,7 @@ class RecordingPolicy:
         elif self._halted:
             self._recorder.drop("the robot was stopped")
             self._phase, self._halted = Phase.WAITING, False
+            self._next = self._policy is not None
 
     def _obey(self, key: str, snapshot: Snapshot) -> None:
         recording = self._phase is Phase.RECORDING
@@ -190,8 +191,10 @@ class RecordingPolicy:
             one = self._teleoperator if self._taken_over else self._policy
             one.reset(self._options.seed + self._num_begun)
             self._console.say("you are in command" if self._taken_over else "the policy goes on")
-        elif key in "skdb":
-            self._console.say(f"{key}: nothing to do so with while {self._phase.value}")
+        elif key == "s":
+            self._console.say("s: an episode is being recorded already")
+        elif key in "kdb":
+            self._console.say(f"{key}: nothing to keep or drop, no episode is being recorded")
 
     def _start(self, snapshot: Snapshot) -> None:
         if self._policy is not None and self._num_begun:
@@ -245,7 +248,8 @@ class RecordingPolicy:
             snapshot, None if self._by_hand else action, self._recorded, self._taken_over
         )
         self._recorder.add(frame)
-        if 0 < self._options.episode_time <= snapshot.time - self._began:
+        recorded = snapshot.time - self._began + self.period
+        if 0 < self._options.episode_time < recorded + self.period / 2:
             self._keep(snapshot)
 
 
