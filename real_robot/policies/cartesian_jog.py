@@ -74,15 +74,15 @@ class CartesianJog:
         motion, target = self._begin(snapshot)
         self._way, self._turn = np.asarray(way, np.float64), np.asarray(turn, np.float64)
         self._begun, self._target, motions, problem = snapshot.time, target, [motion], ""
-        for index in range(1, NUM_STEPS + 1):
-            if not problem:
-                before, wanted = (self._moved(target, step * STEP) for step in (index - 1, index))
-                found = self._solver.solve(motion, before, wanted, STEP)
-                problem = found.problem
-                if index == 1 and (problem or found.late):
+        for index in range(NUM_STEPS):
+            if problem:
+                motion = self._solver.braked(motion, STEP)
+            else:
+                before, wanted = (self._moved(target, (index + k) * STEP) for k in (0, 1))
+                motion, problem, late = self._solver.solve(motion, before, wanted, STEP)
+                if index == 0 and (problem or late):
                     # Not ever further ahead of a tool that cannot follow.
                     self._target = None
-            motion = self._solver.braked(motion, STEP) if problem else found.motion
             motion = self._opened(motion, gripper)
             motions.append(motion)
         self._motions = [*motions, *self._solver.to_rest(motion, STEP)]
