@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from robots import CONFIG, DT, LIMITS, Bench, assert_within_limits, chunk, moving, state
 from test_control_runtime import ROBOT, World, move
 
-from hotloop.real_robot.core.events import EventKind, Mailbox, Mode
+from hotloop.real_robot.core.events import EventKind, Mailbox, Mode, Request
 
 
 class Device:
@@ -194,6 +194,16 @@ def test_a_clock_that_stands_still_still_lets_the_robot_brake() -> None:
     for _ in range(500):
         bench.controller.step(bench.now, state(bench.now, bench.position))
     assert bench.mode is Mode.STOP and bench.controller.resting
+
+
+def test_a_first_command_that_was_not_sent_leaves_the_robot_where_it_is() -> None:
+    """Armed in a cycle that was held up, the loop took joint positions 0 for where it was."""
+    bench = Bench(position=(0.5, -0.7), arm=False)
+    bench.step(Mailbox(chunk(1, bench.now, [(0.8, 1.0)] * 4, dt=0.2), Request.ARM))
+    for _ in range(5):
+        bench.step(Mailbox(unsent=True), state(bench.now + DT, np.array((0.5, -0.7))))
+        assert np.abs(bench.position - (0.5, -0.7)).max() < 1e-5
+    assert bench.mode is Mode.RUN and EventKind.LIMIT_VIOLATION not in bench.kinds()
 
 
 def test_a_command_that_is_held_up_is_not_sent_late() -> None:

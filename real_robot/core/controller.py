@@ -155,6 +155,7 @@ class Controller:
                 return
             # The first command is where the robot is: nothing jumps.
             self._rest(state.position.tolist())
+            self._previous = self._motion
             self._watch.restart(now)
             self._stitcher.clear()
             self._armed, self._armed_at, self._due = True, now, now

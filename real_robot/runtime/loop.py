@@ -169,6 +169,9 @@ class ControlLoop:
             request = Request(int(asked["request"]))
         if self._ending and self.controller.mode is not Mode.STOP:
             request, self._asked = Request.STOP, True
+        if self.controller.mode is Mode.IDLE and request is not Request.ARM:
+            # The newest chunk waits: planned before the robot is armed, it is the first to follow.
+            return Mailbox(None, request, self._unsent)
         record = self.channels.chunk.read_new()
         if record is None:
             return Mailbox(None, request, self._unsent)
