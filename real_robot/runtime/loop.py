@@ -14,6 +14,7 @@ from ..core.controller import Controller
 from ..core.events import Event, Mailbox, Mode, Output, Request, RobotState
 from ..core.history import StateHistory
 from ..core.limits import Motion
+from ..core.rehearsal import rehearse
 from ..drivers.driver import BusError, Driver
 from .channels import EVENT, STATUS, Channels, cycle_dtype, pack_state, state_dtype, unpack_chunk
 from .tally import Tally
@@ -72,6 +73,7 @@ class ControlLoop:
         try:
             self.driver.connect()
             self._state = self._measure()
+            rehearse(self.config.control, self._state.position)
             self._loop()
             failure = ""
         except OSError as error:
