@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+TRIPPED = 0xFF  # of a bus watchdog
+
 
 class Register(NamedTuple):
     """Address of a register, and its size in bytes."""
@@ -29,6 +31,7 @@ class ServoRegisters:
         high: Largest one.
         torque: Whether it holds its joint.
         lock: Whether the EEPROM is locked; None if it is while the torque is on.
+        watchdog: Bus watchdog, `TRIPPED` after it has stopped the servo; None if there is none.
         status: What it complains about, one bit each.
         complaints: Meaning of the bits.
         voltage: Supply [0.1 V].
@@ -49,6 +52,7 @@ class ServoRegisters:
     high: Register
     torque: Register
     lock: Register | None
+    watchdog: Register | None
     status: Register
     complaints: dict[int, str]
     voltage: Register
@@ -71,6 +75,7 @@ REGISTERS = {
         high=Register(48, 4),
         torque=Register(64),
         lock=None,
+        watchdog=Register(98),
         status=Register(70),
         complaints={
             0: "supply voltage",
@@ -97,6 +102,7 @@ REGISTERS = {
         high=Register(11, 2),
         torque=Register(40),
         lock=Register(55),
+        watchdog=None,
         status=Register(65),
         complaints={
             0: "supply voltage",
