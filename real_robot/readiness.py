@@ -12,8 +12,8 @@ FURTHEST = {"rad": 2 * np.pi, "m": 20.0}
 FASTEST = {"rad": 30.0, "m": 20.0}
 OTHER_UNIT = {"rad": ("degrees", np.pi / 180), "m": ("mm", 1e-3)}
 ROUNDING = 1e-3  # by which 6.2832 is more than a turn
-# Drivers of arms that can hurt somebody; what moves a driver of one's own is not known.
-SIMULATED = ("mujoco", "dry-run", "playback")
+# Drivers of arms that can hurt somebody, and of none; what a driver of one's own moves is unknown.
+SIMULATED = ("mujoco", "dry-run", "playback", "passive")
 HARDWARE = ("dynamixel", "feetech", "franka")
 
 
