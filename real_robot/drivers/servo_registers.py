@@ -34,6 +34,8 @@ class ServoRegisters:
         watchdog: Bus watchdog, `TRIPPED` after it has stopped the servo; None if there is none.
         status: What it complains about, one bit each.
         complaints: Meaning of the bits.
+        offset: What the servo takes off its encoder's count (EEPROM), sign in bit 11; None if it
+            does not move the seam at which the count begins again.
         voltage: Supply [0.1 V].
         voltage_range: Registers of the smallest and largest supply that it accepts, in that unit
             times the factor behind them.
@@ -55,6 +57,7 @@ class ServoRegisters:
     watchdog: Register | None
     status: Register
     complaints: dict[int, str]
+    offset: Register | None
     voltage: Register
     voltage_range: tuple[Register, Register]
     temperature: Register
@@ -84,6 +87,8 @@ REGISTERS = {
             4: "electrical shock",
             5: "overload",
         },
+        # In position mode, the homing offset leaves the seam where it is.
+        offset=None,
         voltage=Register(144, 2),
         voltage_range=(Register(34, 2), Register(32, 2)),
         temperature=Register(146),
@@ -112,6 +117,7 @@ REGISTERS = {
             4: "angle",
             5: "overload",
         },
+        offset=Register(31, 2),
         voltage=Register(62),
         voltage_range=(Register(15), Register(14)),
         temperature=Register(63),
