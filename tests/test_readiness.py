@@ -108,6 +108,7 @@ BUS = ["robot=emulated-arm", "robot.options.port=/dev/no-such-bus"]
         (["robot=mujoco-arm", "robot.control.limits.high=[90,90,90,90,90,90]"], "90 degrees"),
         ([*BUS, "robot.control.limits.high=[90,90,90,90,90,90]"], "90 degrees would be 1.571"),
         ([*BUS, "robot.control.tracking_error=[]"], "has no control.tracking_error"),
+        ([*BUS, "robot.bus_budget=5000"], "bus_budget of 5000 cycles is 50 s"),
         ([*BUS, "robot.joints=[a,b,c,d,e,A]"], "got 'A' twice"),
         ([*BUS, "robot.options.ids=[1,2,3,4,5,5]"], "cannot share servo 5"),
         ([*BUS, "robot.options.tracker=5005", "robot.options.tracker_size=3",
