@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from robots import CONFIG, DT, LIMITS, Bench, assert_within_limits, chunk, moving, state
+from test_control_runtime import ROBOT, World, move
 
 from hotloop.real_robot.core.events import EventKind, Mailbox, Mode
 
@@ -191,3 +194,41 @@ def test_a_clock_that_stands_still_still_lets_the_robot_brake() -> None:
     for _ in range(500):
         bench.controller.step(bench.now, state(bench.now, bench.position))
     assert bench.mode is Mode.STOP and bench.controller.resting
+
+
+def test_a_command_that_is_held_up_is_not_sent_late() -> None:
+    """A process that is stopped between its computation and its write woke up with an old command.
+
+    The robot had held the goal before it, and got a step of full speed from standstill.
+    """
+    world, step = World(), None
+
+    def stalled(now, *rest):
+        output = step(now, *rest)
+        world.now += 0.5 if world.cycle == 40 else 0.0
+        return output
+
+    step, world.loop.controller.step = world.loop.controller.step, stalled
+    world.run(100, move)
+    steps = np.abs(np.diff(np.stack(world.writes), axis=0)) / world.loop.config.control.dt
+    before, after = steps[36], steps[37]
+    assert before.max() > 0.5 and after.max() < 0.1, "from rest"
+    rows = world.channels.log_cycles.pop()
+    assert (rows["has_command"] == 0).sum() == 1 and len(world.writes) == len(rows) - 1
+    assert "nothing was sent for 0.50" in world.events()
+
+
+def test_a_command_that_the_bus_did_not_take_is_not_built_upon() -> None:
+    world, taken = World(replace(ROBOT, bus_budget=9)), {}
+    world.broken, write = range(40, 45), world.write
+
+    def remember(motion) -> None:
+        write(motion)
+        taken[world.cycle] = motion.position
+
+    world.write = remember
+    world.run(100, move)
+    steps = np.abs(np.diff(np.stack(list(taken.values())), axis=0))
+    speeds = steps.max(axis=1) / world.loop.config.control.dt
+    last = list(taken).index(39)
+    assert 40 not in taken and speeds[last - 1] > 0.5 and speeds[last] < 0.1, "from rest"

@@ -37,9 +37,9 @@ class RangeRecorder:
     """
 
     def __init__(self, ticks: Vector) -> None:
-        self._last = np.array(ticks)
-        self._position = self._last.copy()
-        self.range = Range(self._last.copy(), self._last.copy())
+        self._last: Vector = np.array(ticks)
+        self._position: Vector = np.array(ticks)
+        self.range = Range(np.array(ticks), np.array(ticks))
 
     def add(self, ticks: Vector) -> None:
         """Take a measurement; between two of them a joint turns by less than half a turn."""
@@ -48,16 +48,15 @@ class RangeRecorder:
         np.minimum(self.range.low, self._position, out=self.range.low)
         np.maximum(self.range.high, self._position, out=self.range.high)
 
-    def complaint(self, joints: Sequence[str]) -> str:
-        """What keeps the range from being used, empty if nothing."""
+    def complaint(self, joints: Sequence[str], margin: float) -> str:
+        """What keeps the range from being used with a margin [rad], empty if nothing."""
         low, high = self.range
-        still = [
-            name for name, size in zip(joints, high - low, strict=True) if size < SMALLEST_RANGE
-        ]
+        smallest = SMALLEST_RANGE + 2 * margin * TICKS
+        still = [name for name, size in zip(joints, high - low, strict=True) if size < smallest]
         if still:
             return (
-                f"{', '.join(still)} moved by less than {360 * SMALLEST_RANGE / COUNTS:.0f} "
-                "degrees; move each joint from one end of its range to the other"
+                f"{', '.join(still)} moved by less than {360 * smallest / COUNTS:.0f} degrees; "
+                "move each joint from one end of its range to the other"
             )
         for name, first, last in zip(joints, low, high, strict=True):
             if last - first >= COUNTS:

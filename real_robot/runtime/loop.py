@@ -50,6 +50,8 @@ class ControlLoop:
         self._monotonic, self._sleep = monotonic, sleep
         self._ending = self._asked = False
         self._failures, self._failure = 0, ""
+        # Whether the newest command never left for the robot.
+        self._unsent = False
         self._history = StateHistory(LONGEST_LATENCY)
         self._state_record = np.zeros((), state_dtype(channels.sizes))
         self._cycle_record = np.zeros((), cycle_dtype(channels.sizes))
@@ -107,8 +109,7 @@ class ControlLoop:
             self._read()
         mailbox = self._collect(now)
         output = self.controller.step(now, self._state, mailbox)
-        if output.command is not None:
-            self._write(output.command)
+        self._unsent = output.command is not None and not self._write(now, output.command)
         sent = self._monotonic()
         self._count(wake - now, sent - wake, output)
         self._record(now, wake, sent, mailbox, output)
@@ -139,11 +140,16 @@ class ControlLoop:
         position, velocity = self._history.at(state.time - lag)
         return replace(state, time=state.time - lag, position=position, velocity=velocity)
 
-    def _write(self, motion: Motion) -> None:
+    def _write(self, now: float, motion: Motion) -> bool:
+        """Send a command; False if it did not leave, or was held up past the next deadline."""
+        if self._monotonic() - now > self.config.control.dt:
+            return False
         try:
             self.driver.write(motion)
         except BusError as error:
             self._fail(error)
+            return False
+        return True
 
     def _fail(self, error: BusError) -> None:
         self.tally.bus_failures += 1
@@ -165,10 +171,10 @@ class ControlLoop:
             request, self._asked = Request.STOP, True
         record = self.channels.chunk.read_new()
         if record is None:
-            return Mailbox(None, request)
+            return Mailbox(None, request, self._unsent)
         record["received_at"] = now
         self.channels.log_chunks.push(record)
-        return Mailbox(unpack_chunk(record), request)
+        return Mailbox(unpack_chunk(record), request, self._unsent)
 
     def _count(self, wake: float, compute: float, output: Output) -> None:
         self.tally.cycles += 1
@@ -191,7 +197,7 @@ class ControlLoop:
         row["mode"], row["request"] = output.mode, mailbox.request
         row["chunk"], row["age"], row["state"] = output.chunk, output.age, state
         row["reference"] = output.reference
-        row["has_command"] = output.command is not None
+        row["has_command"] = output.command is not None and not self._unsent
         if output.command is not None:
             row["command"] = output.command.position
             row["command_velocity"] = output.command.velocity

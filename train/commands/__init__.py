@@ -27,6 +27,7 @@ _INCLUDED = (
     "control",
     "emulate",
     "log",
+    "calibrate",
     "doctor",
 )
 COMMANDS: Registry[Callable[[Subparsers], argparse.ArgumentParser]] = Registry(
