@@ -30,7 +30,8 @@ def run(bus: ServoBus, *arguments: str) -> tuple[int, str]:
     ) as process:
         assert process.stdin is not None and process.stdout is not None
         for line in process.stdout:
-            shown.append(line); print(line, end="", file=sys.stderr)
+            shown.append(line)
+            print(line, end="", file=sys.stderr)
             if "whole range" in line:
                 # The command looks while it waits: give it the time to see each place.
                 answer = helper.ask_while(line, lambda: bus_has_answered(bus))

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ...decoding.plumbing.files import replacing, write_text
 from ..config.compose import CONFIG_DIR, compose
-from ..config.groups import BASE, Group, is_file
+from ..config.groups import Group, is_file
+from ..config.own_file import BASE
 
 if TYPE_CHECKING:
     from ...real_robot.config import ControlConfig
