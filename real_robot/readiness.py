@@ -13,8 +13,8 @@ FASTEST = {"rad": 30.0, "m": 20.0}
 OTHER_UNIT = {"rad": ("degrees", np.pi / 180), "m": ("mm", 1e-3)}
 LONGEST_DEAF = 1.0  # [s] for which a bus may fail before the robot stops
 ROUNDING = 1e-3  # by which 6.2832 is more than a turn
-# Drivers of arms that can hurt somebody; what moves a driver of one's own is not known.
-SIMULATED = ("mujoco", "dry-run", "playback")
+# Drivers of arms that can hurt somebody, and of none; what a driver of one's own moves is unknown.
+SIMULATED = ("mujoco", "dry-run", "playback", "passive")
 HARDWARE = ("dynamixel", "feetech", "franka")
 
 

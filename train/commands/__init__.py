@@ -25,6 +25,7 @@ _INCLUDED = (
     "data",
     "jacobi",
     "control",
+    "record",
     "emulate",
     "log",
     "calibrate",
