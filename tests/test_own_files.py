@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,16 @@ def test_a_task_and_a_policy_of_ones_own(tmp_path: Path) -> None:
         ("", r"mine\.yaml: expected names and values"),
         ("base: 'feetech\n", r"mine\.yaml is not valid YAML: .* line"),
         ("name: a\nname: b\n", r"mine\.yaml is not valid YAML: .*duplicate key name"),
+        ("base:\nname: a\n", r"base: expected the name of a robot .* got None; leave base out"),
+        ("base: ''\nname: a\n", r"base: expected the name of a robot or a file, got ''"),
+        ("base: feetech\noptions: &a {x: *a}\n", r"line 2: the anchor &a contains itself"),
+        ("base: feetech\njoints: &a [b, [*a]]\n", r"line 2: the anchor &a contains itself"),
+        ("options: &a\n  x:\n    <<: *a\n", r"line 3: the anchor &a contains itself"),
+        ("base: feetech\nname: ${\n", r"mine\.yaml is not valid YAML: no viable alternative"),
+        ("base: feetech\nname: 'a${robot.nam'\n", r"mine\.yaml is not valid YAML: .*robot\.nam"),
+        ("base: feetech\nname: ${robot.name}\n", r"mine\.yaml: robot\.name: Recursive"),
+        (f"a: {'[' * 40}1{']' * 40}\n", r"line 1: mappings or lists more than 32 deep"),
+        ("base: feetech\nname: '" + "${" * 3000 + "a" + "}" * 3000 + "'\n", r"too many others"),
         ("base: feetech\ncontrol:\n", r"mine\.yaml: robot\.control: expected Controller.*None"),
     ],
 )
@@ -97,6 +108,36 @@ def test_a_wrong_file_is_answered_by_one_sentence_that_names_it(
 ) -> None:
     with pytest.raises(ValueError, match=message) as raised:
         robot(written(tmp_path / "mine.yaml", text))
+    assert "\n" not in str(raised.value)
+
+
+def test_aliases_of_aliases_are_counted_before_they_are_written_out(tmp_path: Path) -> None:
+    """Ten lines that would be a billion values."""
+    text = "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True):
+        text += f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n"
+    with pytest.raises(ValueError, match=r"line \d: more than 100000 values with all aliases"):
+        robot(written(tmp_path / "mine.yaml", text))
+
+
+def test_an_anchor_that_is_used_elsewhere_is_welcome(tmp_path: Path) -> None:
+    text = "base: feetech\njoints: &six [a, b, c, d, e, f]\noptions: {port: x, names: *six}\n"
+    assert robot(written(tmp_path / "mine.yaml", text)).robot.options["names"] == list("abcdef")
+
+
+def test_what_could_go_on_for_ever_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for path in (tmp_path / "pipe.yaml", Path("/dev/zero")):
+        with pytest.raises(ValueError, match="it is no file"):
+            robot(path)
+    with pytest.raises(ValueError, match="larger than any robot or task file"):
+        robot(written(tmp_path / "mine.yaml", "#" * 2_000_000))
+
+
+@pytest.mark.parametrize("value", ["'${'", "'a${robot.'", "'${robot.name}'"])
+def test_a_half_written_reference_that_is_typed_is_one_sentence(value: str) -> None:
+    with pytest.raises(ValueError, match=r"^robot\.name: ") as raised:
+        compose("control", ["robot=mujoco-arm", f"robot.name={value}"], ControlConfig)
     assert "\n" not in str(raised.value)
 
 

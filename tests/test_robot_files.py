@@ -75,8 +75,8 @@ def test_one_file_serves_emulator_doctor_and_control(arm, tmp_path, capfd) -> No
         main(["doctor", *robot, "--seconds", "0.05"])
         text = capfd.readouterr().out
         assert "0 of 200 reads failed" in text and "joints at [" in text
-        code = main(["control", *robot, "duration=1.5",
-                     "robot.control.tracking_error=[]", f"output_dir={out}"])  # fmt: skip
+        wide = "robot.control.tracking_error=[1,1,1,1,1,1]"
+        code = main(["control", *robot, "duration=1.5", wide, f"output_dir={out}"])
     assert code == 0, capfd.readouterr().out
     summary = json.loads((out / "summary.json").read_text())
     assert summary["robot"] == "my-arm" and summary["accepted_chunks"] > 3
@@ -100,7 +100,7 @@ def test_a_template_moves_nothing_until_it_was_calibrated(name, capfd) -> None:
 def test_the_emulated_arm_runs_as_it_is_shipped(capfd) -> None:
     with emulated() as port:
         arguments = ["robot=emulated-arm", f"robot.options.port={port}", "duration=0.5"]
-        code = main(["control", *arguments, "robot.control.tracking_error=[]"])
+        code = main(["control", *arguments, "robot.control.tracking_error=[1,1,1,1,1,1]"])
     assert code == 0, capfd.readouterr()
 
 

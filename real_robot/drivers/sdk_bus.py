@@ -23,8 +23,16 @@ class ServoProtocol(Protocol):
         """Open the port for this program alone."""
         ...
 
+    def look(self) -> None:
+        """Check that all servos are there and healthy, in the right mode; write nothing.
+
+        Raises:
+            ConnectionError: If one is not.
+        """
+        ...
+
     def prepare(self) -> None:
-        """Check that all servos are there and healthy, and set them up for streaming."""
+        """Set the servos up for streaming."""
         ...
 
     def torque(self, on: bool) -> None:
@@ -163,11 +171,24 @@ class SdkBus:
         if problems:
             raise BusError(f"register {address}: {'; '.join(problems)}")
 
-    def get(self, number: int, address: int) -> int:
-        """Read a register of one byte."""
-        value, result, _ = self._insist(self.packets.read1ByteTxRx, number, address)
+    def get(self, number: int, address: int, size: int = 1) -> int:
+        """Read a register of 1, 2 or 4 bytes of one servo, as an unsigned number."""
+        call = getattr(self.packets, f"read{size}ByteTxRx")
+        value, result, _ = self._insist(call, number, address)
         self.check(result, f"servo {number}, register {address}")
         return value
+
+    def put(self, number: int, address: int, value: int, size: int = 1) -> None:
+        """Write a register of 1, 2 or 4 bytes of one servo."""
+        call = getattr(self.packets, f"write{size}ByteTxRx")
+        result, error = self._insist(call, number, address, value)
+        self.check(result, f"servo {number}, register {address}")
+        if error & self.refusal:
+            raise BusError(f"servo {number}, register {address}: refused, error 0x{error:02x}")
+
+    def answers(self, number: int) -> bool:
+        """Whether a servo is there."""
+        return self._insist(self.packets.ping, number)[-2] == self.sdk.COMM_SUCCESS
 
     def _insist(self, call: Callable[..., tuple[int, ...]], *arguments: int) -> tuple[int, ...]:
         """Repeat what is done once, before the loop starts, until it works or has failed often.
@@ -190,11 +211,7 @@ class SdkBus:
 
     def find(self) -> None:
         """Raise ConnectionError unless all servos answer."""
-        missing = [
-            number
-            for number in self.ids
-            if self._insist(self.packets.ping, number)[-2] != self.sdk.COMM_SUCCESS
-        ]
+        missing = [number for number in self.ids if not self.answers(number)]
         if missing:
             raise ConnectionError(
                 f"{self._name}: servos {missing} do not answer at {self._baud} baud; check power, "

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..core.limits import Vector
 
-MOST_NUMBERS = 65507 // 8 - 1  # that a datagram can hold beside the picture's number
+MOST_NUMBERS = 65507 // 8  # that a datagram can hold
 LONGEST_TIMEOUT = 1.0  # [s]
 # Datagrams that one call takes at most: however fast somebody sends, the loop goes on.
 MOST_WAITING = 256

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..cameras.camera import Picture
 from ..config import PolicyOptions, RobotConfig
+from ..core.events import Mode
 from ..core.limits import Vector
 from ..core.trajectory import Chunk
 
@@ -29,6 +30,7 @@ class Snapshot(NamedTuple):
         sensors: Further numbers of the robot's back-end, shape (S,).
         pictures: Newest picture of each camera that the policy reads, by name.
         sequence: Number of the chunk that is to be planned from it, rising.
+        mode: What the control loop was doing, as known a tenth of a second later at most.
     """
 
     time: float
@@ -37,6 +39,7 @@ class Snapshot(NamedTuple):
     sensors: Vector
     pictures: Mapping[str, Picture] = MappingProxyType({})
     sequence: int = 0
+    mode: Mode = Mode.RUN
 
     @property
     def observed_at(self) -> float:
@@ -58,8 +61,37 @@ class Snapshot(NamedTuple):
         return Chunk(self.sequence, self.observed_at, np.asarray(times, np.float64), rows)
 
 
+class Console(Protocol):
+    """A policy's line to the operator of its run; nothing of it ever waits."""
+
+    def keys(self) -> str:
+        """Keys pressed since the previous call, one character each, arrows as ``"←↑→↓"``.
+
+        Those that the run itself uses are not among them: space, a, q, r and L.
+        """
+        ...
+
+    def say(self, text: str) -> None:
+        """Show the operator a line."""
+        ...
+
+    def finish(self, reason: str) -> None:
+        """Ask for the end of the run: a braked stop that counts as a success.
+
+        Args:
+            reason: What the run was ended by, as its summary has it.
+        """
+        ...
+
+
 class RobotPolicy(Protocol):
-    """Plans joint waypoints, in a process of its own."""
+    """Plans joint waypoints, in a process of its own.
+
+    One that talks to the operator has a method ``attach(console: Console)`` too, which is called
+    once, before `reset`.
+    One that has something to finish has a method ``close(*, stopped)`` besides: it is called at the
+    end, and told whether the robot stopped for another reason than the end of the run.
+    """
 
     @property
     def cameras(self) -> tuple[str, ...]:

@@ -17,8 +17,11 @@ TEXT = "S160"
 
 REQUEST = np.dtype([("request", "i8")])
 # What became of building the policy; an empty failure means that it is ready. Then whether it has
-# planned from a measurement, and which of its cameras give no pictures.
-POLICY = np.dtype([("failure", "S600"), ("planned", "i8"), ("lost", "S200")])
+# planned from a measurement, which of its cameras give no pictures, and why it wants to end.
+POLICY = np.dtype([("failure", "S600"), ("planned", "i8"), ("lost", "S200"), ("finish", TEXT)])
+# Between the operator and the policy.
+KEY = np.dtype([("key", "S4")])
+MESSAGE = np.dtype([("text", "S600")])
 # What became of the log; an empty failure means that it is being written.
 LOG = np.dtype([("failure", "S600")])
 EVENT = np.dtype([("time", "f8"), ("kind", "i8"), ("text", TEXT)])
@@ -29,7 +32,8 @@ STATUS = np.dtype(
         ("compute_p50", "f8"), ("compute_p99", "f8"), ("rejected", "i8"), ("accepted", "i8"),
         ("limit_hits", "i8"), ("violations", "i8"), ("bus_failures", "i8"), ("age", "f8"),
         ("velocity", "f8"), ("acceleration", "f8"), ("jerk", "f8"), ("torch", "i8"),
-        ("log_dropped", "i8"), ("finished", "i8"), ("realtime", "S200"), ("failure", TEXT),
+        ("log_dropped", "i8"), ("finished", "i8"), ("asked", "i8"),
+        ("realtime", "S200"), ("failure", TEXT),
     ]
 )  # fmt: skip
 
@@ -156,7 +160,7 @@ class Channels:
     def __init__(self, sizes: Sizes, descriptors: list[int] | None = None) -> None:
         self.sizes = sizes
         rows = max(int(RING_SECONDS / sizes.dt), 256)
-        given = iter(descriptors or [None] * 10)
+        given = iter(descriptors or [None] * 12)
         self.state = Slot(state_dtype(sizes), next(given))
         self.chunk = Slot(chunk_dtype(sizes), next(given))
         self.request = Slot(REQUEST, next(given))
@@ -167,6 +171,8 @@ class Channels:
         self.log_chunks = Ring(chunk_dtype(sizes), 256, next(given))
         self.log_events = Ring(EVENT, 1024, next(given))
         self.events = Ring(EVENT, 1024, next(given))
+        self.keys = Ring(KEY, 256, next(given))
+        self.messages = Ring(MESSAGE, 256, next(given))
 
     @property
     def descriptors(self) -> list[int]:
@@ -176,6 +182,7 @@ class Channels:
             for channel in (
                 self.state, self.chunk, self.request, self.policy, self.log, self.status,
                 self.log_cycles, self.log_chunks, self.log_events, self.events,
+                self.keys, self.messages,
             )
         ]  # fmt: skip
 
@@ -189,3 +196,9 @@ class Channels:
         record = np.zeros((), REQUEST)
         record["request"] = request
         self.request.write(record)
+
+    def press(self, key: str) -> None:
+        """Pass a key of the operator's on to the policy; lost if it does not listen."""
+        record = np.zeros((), KEY)
+        record["key"] = key.encode()[:4]
+        self.keys.push(record)

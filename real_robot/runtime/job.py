@@ -11,6 +11,7 @@ from ..config import PolicyOptions, RobotConfig
 from ..core.controller import Controller
 from ..drivers import make_driver
 from ..inject import check_fault
+from ..readiness import check_calibrated, check_units
 from .channels import Sizes
 
 
@@ -47,18 +48,13 @@ def check_run(robot: RobotConfig, job: RunConfig) -> Sizes:
     """Check what can be checked before anything starts; return the layout of the channels.
 
     Raises:
-        ValueError: For a robot that was not calibrated, for options that cannot be true of the
-            hardware, and for an earlier run's log.
+        ValueError: For a robot that was not calibrated, for limits in degrees, for options that
+            cannot be true of the hardware, and for an earlier run's log.
         ImportError: If a package is not installed.
     """
+    check_units(robot)
     driver = make_driver(robot)
-    if not robot.calibrated:
-        raise ValueError(
-            f"robot {robot.name} is a template: where its joints have their zeros and which way "
-            "they turn is not known, so that it may move anywhere; measure them with `hotloop "
-            "calibrate robot=...`, which writes a robot file of your own, or give "
-            "robot.options.zero=[...] and robot.options.direction=[...]"
-        )
+    check_calibrated(robot)
     Controller(robot.control)
     check_cameras(robot)
     if job.log is not None and os.path.lexists(job.log):

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import re
 import select
 import sys
+from contextlib import suppress
 from typing import Any
+
+ARROWS = {"A": "↑", "B": "↓", "C": "→", "D": "←"}
+SEQUENCE = re.compile(r"\x1b[\[O][0-9;]*([A-Za-z~])")
 
 
 class Keyboard:
-    """A context in which `key` tells which key was pressed; silent where there is no terminal."""
+    """A context in which `keys` tells which were pressed; silent where there is no terminal."""
 
     def __init__(self) -> None:
         self._settings: Any = None
+        self._file = -1
 
     @property
     def active(self) -> bool:
@@ -24,8 +31,9 @@ class Keyboard:
             import termios
             import tty
 
-            self._settings = termios.tcgetattr(sys.stdin)
-            tty.setcbreak(sys.stdin)
+            self._file = sys.stdin.fileno()
+            self._settings = termios.tcgetattr(self._file)
+            tty.setcbreak(self._file)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -33,11 +41,23 @@ class Keyboard:
         if self._settings is not None:
             import termios
 
-            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._settings)
+            # It may have been closed meanwhile.
+            with suppress(termios.error):
+                termios.tcsetattr(self._file, termios.TCSANOW, self._settings)
             self._settings = None
 
-    def key(self) -> str:
-        """The next key, empty if none was pressed."""
-        if not self.active or not select.select([sys.stdin], [], [], 0)[0]:
+    def keys(self) -> str:
+        """Keys pressed since the previous call, one character each; arrows as ``"←↑→↓"``."""
+        if not self.active:
             return ""
-        return sys.stdin.read(1)
+        # Not through `sys.stdin`: what it keeps in its buffer, `select` knows nothing of.
+        if not select.select([self._file], [], [], 0)[0]:
+            return ""
+        try:
+            pressed = os.read(self._file, 1024)
+        except OSError:
+            pressed = b""
+        if not pressed:
+            # The terminal was closed: there is no operator any more.
+            self._settings = None
+        return SEQUENCE.sub(lambda match: ARROWS.get(match[1], ""), pressed.decode(errors="ignore"))

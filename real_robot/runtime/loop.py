@@ -14,6 +14,7 @@ from ..core.controller import Controller
 from ..core.events import Event, Mailbox, Mode, Output, Request, RobotState
 from ..core.history import StateHistory
 from ..core.limits import Motion
+from ..core.rehearsal import rehearse
 from ..drivers.driver import BusError, Driver
 from .channels import EVENT, STATUS, Channels, cycle_dtype, pack_state, state_dtype, unpack_chunk
 from .tally import Tally
@@ -48,8 +49,10 @@ class ControlLoop:
         self.tally = Tally()
         self.realtime = ""
         self._monotonic, self._sleep = monotonic, sleep
-        self._ending = False
+        self._ending = self._asked = False
         self._failures, self._failure = 0, ""
+        # Whether the newest command never left for the robot.
+        self._unsent = False
         self._history = StateHistory(LONGEST_LATENCY)
         self._state_record = np.zeros((), state_dtype(channels.sizes))
         self._cycle_record = np.zeros((), cycle_dtype(channels.sizes))
@@ -70,6 +73,7 @@ class ControlLoop:
         try:
             self.driver.connect()
             self._state = self._measure()
+            rehearse(self.config.control, self._state.position)
             self._loop()
             failure = ""
         except OSError as error:
@@ -107,8 +111,7 @@ class ControlLoop:
             self._read()
         mailbox = self._collect(now)
         output = self.controller.step(now, self._state, mailbox)
-        if output.command is not None:
-            self._write(output.command)
+        self._unsent = output.command is not None and not self._write(now, output.command)
         sent = self._monotonic()
         self._count(wake - now, sent - wake, output)
         self._record(now, wake, sent, mailbox, output)
@@ -139,11 +142,16 @@ class ControlLoop:
         position, velocity = self._history.at(state.time - lag)
         return replace(state, time=state.time - lag, position=position, velocity=velocity)
 
-    def _write(self, motion: Motion) -> None:
+    def _write(self, now: float, motion: Motion) -> bool:
+        """Send a command; False if it did not leave, or was held up past the next deadline."""
+        if self._monotonic() - now > self.config.control.dt:
+            return False
         try:
             self.driver.write(motion)
         except BusError as error:
             self._fail(error)
+            return False
+        return True
 
     def _fail(self, error: BusError) -> None:
         self.tally.bus_failures += 1
@@ -162,13 +170,16 @@ class ControlLoop:
         if asked is not None:
             request = Request(int(asked["request"]))
         if self._ending and self.controller.mode is not Mode.STOP:
-            request = Request.STOP
+            request, self._asked = Request.STOP, True
+        if self.controller.mode is Mode.IDLE and request is not Request.ARM:
+            # The newest chunk waits: planned before the robot is armed, it is the first to follow.
+            return Mailbox(None, request, self._unsent)
         record = self.channels.chunk.read_new()
         if record is None:
-            return Mailbox(None, request)
+            return Mailbox(None, request, self._unsent)
         record["received_at"] = now
         self.channels.log_chunks.push(record)
-        return Mailbox(unpack_chunk(record), request)
+        return Mailbox(unpack_chunk(record), request, self._unsent)
 
     def _count(self, wake: float, compute: float, output: Output) -> None:
         self.tally.cycles += 1
@@ -191,7 +202,7 @@ class ControlLoop:
         row["mode"], row["request"] = output.mode, mailbox.request
         row["chunk"], row["age"], row["state"] = output.chunk, output.age, state
         row["reference"] = output.reference
-        row["has_command"] = output.command is not None
+        row["has_command"] = output.command is not None and not self._unsent
         if output.command is not None:
             row["command"] = output.command.position
             row["command_velocity"] = output.command.velocity
@@ -224,6 +235,6 @@ class ControlLoop:
         record["torch"] = "torch" in sys.modules
         record["log_dropped"] = self.channels.log_cycles.num_dropped
         record["realtime"] = self.realtime.encode()
-        record["finished"] = failure is not None
+        record["finished"], record["asked"] = failure is not None, self._asked
         record["failure"] = (failure or "").encode()[:160]
         self.channels.status.write(record)

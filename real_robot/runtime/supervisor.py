@@ -88,6 +88,7 @@ class Run:
         self._ended_by = "duration"
         self._reported: set[str] = set()
         self._refused = self._lost = ""
+        self._finished = False
 
     def execute(self) -> dict[str, Any]:
         """Start, arm, watch until the end, stop."""
@@ -169,12 +170,8 @@ class Run:
         while (now := time.monotonic()) < ends_at:
             self._pass_on_events()
             self._pass_on_losses()
-            key = self.keyboard.key()
-            if key == "q":
-                self._ended_by = "operator"
+            if self._obey_keys() or self._policy_finished():
                 return
-            if key in KEYS:
-                self.channels.ask(KEYS[key])
             if self._refused:
                 raise ConnectionError(f"{self.robot.name}: {self._refused}")
             status = self._status()
@@ -191,6 +188,26 @@ class Run:
             if self._someone_died():
                 return
             time.sleep(POLL)
+
+    def _obey_keys(self) -> bool:
+        """Act on the operator's keys, pass on those of the policy; whether one ends the run."""
+        pressed = self.keyboard.keys()
+        for key in pressed:
+            if key == "q":
+                self._ended_by = "operator"
+                return True
+            if key in KEYS:
+                self.channels.ask(KEYS[key])
+            else:
+                self.channels.press(key)
+        return False
+
+    def _policy_finished(self) -> bool:
+        record = self.channels.policy.read()
+        reason = "" if record is None else read_text(record, "finish")
+        if reason:
+            self._ended_by, self._finished = reason, True
+        return bool(reason)
 
     def _someone_died(self) -> bool:
         for name, process in self.processes.items():
@@ -217,6 +234,8 @@ class Run:
             self.say(f"{moment:12.3f}  {event.kind.name}  {event.text}")
             if event.kind is EventKind.REFUSED and event.text.startswith("arm"):
                 self._refused = event.text
+        for record in self.channels.messages.pop():
+            self.say(read_text(record, "text"))
 
     def _pass_on_losses(self) -> None:
         """Tell once which cameras give no pictures any more, and once that they do again."""
@@ -261,6 +280,7 @@ class Run:
         return {
             "robot": self.robot.name,
             "ended_by": self._ended_by,
+            "finished": self._finished,
             **counts(status),
             "log_failure": self._failure("log"),
             "lost_cameras": self._lost,

@@ -10,6 +10,8 @@ from ..config.compose import compose, describe_choices
 from . import ExitCode
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ...real_robot.config import ControlConfig, RobotConfig
     from ...real_robot.policies.protocol import PolicyKind
     from ...real_robot.runtime.supervisor import RunConfig
@@ -27,6 +29,7 @@ examples:
       units.scale=[0.0174533] instruction='pick up the cube' latency=2 \\
       robot.cameras.front.driver=opencv robot.cameras.front.size=[480,640] \\
       robot.cameras.front.options.source=0
+  hotloop control robot=mujoco-arm record=outputs/data task='wave' duration=10
 
 faults for inject=…: nan, empty, reversed, far-future, jump, step, silence, kill
 
@@ -56,29 +59,51 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 def run(args: argparse.Namespace) -> int:
     """Compose the configuration, run, print and write the summary."""
+    from .recording import RecordedControlConfig, recorded, with_leader
+
+    overrides, leader = with_leader(args.overrides)
+    config = compose("control", overrides, RecordedControlConfig)
+    kind, robot, job = prepare(config, args.dry_run)
+    job = recorded(config, job, leader)
+    command = " ".join(["hotloop control", *args.overrides])
+    return exit_code(conduct(robot, job, command, config.output_dir, kind))
+
+
+def conduct(
+    robot: RobotConfig,
+    job: RunConfig,
+    command: str,
+    output_dir: str,
+    kind: PolicyKind | None = None,
+) -> dict[str, Any]:
+    """Run, print and write the summary, and return it.
+
+    Args:
+        robot: The robot.
+        job: What to run on it.
+        command: What was typed.
+        output_dir: Folder for the summary, empty for none.
+        kind: Knows how good a run was, None if nobody does.
+    """
     from pathlib import Path
 
-    from ...real_robot.config import ControlConfig
     from ...real_robot.runtime.keyboard import Keyboard
     from ...real_robot.runtime.supervisor import supervise
 
-    config: ControlConfig = compose("control", args.overrides, ControlConfig)
-    kind, robot, job = prepare(config, args.dry_run)
     with Keyboard() as keyboard:
         summary = supervise(robot, job, say, keyboard)
-    summary["score"] = score(kind, job)
-    if config.output_dir:
+    summary["score"] = None if kind is None else score(kind, job)
+    if output_dir:
         import json
 
         from ...decoding.plumbing.files import write_text
         from ..measure.provenance import measurement_header
 
-        header = measurement_header(" ".join(["hotloop control", *args.overrides]))
-        path = Path(config.output_dir) / SUMMARY
-        write_text(path, json.dumps({**header, **summary}, indent=1) + "\n")
+        path = Path(output_dir) / SUMMARY
+        write_text(path, json.dumps({**measurement_header(command), **summary}, indent=1) + "\n")
         say(f"written: {path}")
     say(last_line(summary))
-    return exit_code(summary)
+    return summary
 
 
 def exit_code(summary: dict[str, Any]) -> ExitCode:
@@ -87,7 +112,7 @@ def exit_code(summary: dict[str, Any]) -> ExitCode:
         return ExitCode.FAILED
     if summary["log_failure"] or summary["lost_cameras"]:
         return ExitCode.FAILED
-    if summary["ended_by"] in ("duration", "operator"):
+    if summary["ended_by"] in ("duration", "operator") or summary["finished"]:
         return ExitCode.SUCCESS
     interrupted = str(summary["ended_by"]).startswith("SIG")
     return ExitCode.INTERRUPTED if interrupted else ExitCode.FAILED
@@ -97,42 +122,64 @@ def prepare(config: ControlConfig, dry_run: bool) -> tuple[PolicyKind, RobotConf
     """Turn the configuration into the policy's kind and what the runtime takes.
 
     Raises:
-        ValueError: If the policy is unknown or its settings do not fit it, or if the output folder
-            holds an earlier run.
+        ValueError: If the policy is unknown or its settings do not fit it, if nothing would notice
+            that the robot does not follow, or if the output folder holds an earlier run.
     """
-    import os
-    from pathlib import Path
-
     from ...real_robot.runtime.supervisor import RunConfig
     from .robot_policies import policy_kind
 
     kind, robot = policy_kind(config), config.robot
     if dry_run:
         robot = without_device(robot)
+    check_robot(robot)
     if kind.prepare is not None:
         robot = kind.prepare(robot, config.seed)
-    if robot.cameras:
-        from ...envs.rendering import choose_backend
-
-        choose_backend()
-    folder = Path(config.output_dir)
-    if os.path.lexists(folder) and not folder.is_dir():
-        raise ValueError(
-            f"output_dir={folder} is there and no folder; give a folder, which may be a new one"
-        )
-    if config.output_dir and os.path.lexists(folder / SUMMARY):
-        raise ValueError(
-            f"{folder} holds an earlier run, which is never overwritten; choose another output_dir"
-        )
     job = RunConfig(
         policy=kind.path,
         options=config.policy_options,
         duration=config.duration,
         seed=config.seed,
         inject=str(config.inject),
-        log=folder / "log.mcap" if config.output_dir else None,
+        log=check_folder(config.output_dir),
     )
     return kind, robot, job
+
+
+def check_robot(robot: RobotConfig) -> None:
+    """Look at a robot before it is run, and make its rendered cameras possible.
+
+    Raises:
+        ValueError: If nothing would notice that it does not follow.
+    """
+    from ...real_robot.readiness import check_watched
+
+    if warning := check_watched(robot):
+        say(f"note: {warning}")
+    if robot.cameras:
+        from ...envs.rendering import choose_backend
+
+        choose_backend()
+
+
+def check_folder(output_dir: str) -> Path | None:
+    """Where to log to, None for no log.
+
+    Raises:
+        ValueError: If the folder is none, or holds an earlier run.
+    """
+    import os
+    from pathlib import Path
+
+    folder = Path(output_dir)
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise ValueError(
+            f"output_dir={folder} is there and no folder; give a folder, which may be a new one"
+        )
+    if output_dir and os.path.lexists(folder / SUMMARY):
+        raise ValueError(
+            f"{folder} holds an earlier run, which is never overwritten; choose another output_dir"
+        )
+    return folder / "log.mcap" if output_dir else None
 
 
 def without_device(robot: RobotConfig) -> RobotConfig:

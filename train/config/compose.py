@@ -9,7 +9,8 @@ from typing import Any, TypeVar, cast
 
 from ...decoding.plumbing.schema import build, key_types, takes_any_key, unknown_key
 from . import yaml as yaml_files
-from .groups import Choice, Group, OwnFile, merged
+from .groups import Choice, Group, merged
+from .own_file import OwnFile
 
 T = TypeVar("T")
 
@@ -193,11 +194,11 @@ def _assigned(values: Mapping[str, Any], assigned: Mapping[str, Any]) -> dict[st
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    config = OmegaConf.create(dict(values))
-    for key, value in assigned.items():
-        # YAML need not mention a key that the schema has, so it may have to be added.
-        OmegaConf.update(config, key, value, force_add=True)
     try:
+        config = OmegaConf.create(dict(values))
+        for key, value in assigned.items():
+            # YAML need not mention a key that the schema has, so it may have to be added.
+            OmegaConf.update(config, key, value, force_add=True)
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise ValueError(f"{error.full_key}: {str(error).splitlines()[0]}") from None

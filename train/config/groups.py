@@ -8,21 +8,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
+from .own_file import OwnFile, read_own_file
+
 SUFFIXES = (".yaml", ".yml")
-BASE = "base"
-
-
-@dataclass(frozen=True)
-class OwnFile:
-    """What one file of the user's sets.
-
-    Attributes:
-        path: The file.
-        values: What it holds, but for its base.
-    """
-
-    path: Path
-    values: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -69,7 +57,7 @@ class Group:
         files: list[OwnFile] = []
         path = Path(choice)
         while True:
-            own, base = _read(path, self.name)
+            own, base = read_own_file(path, self.name)
             if any(own.path.resolve() == other.path.resolve() for other in files):
                 circle = " -> ".join(str(one.path) for one in reversed([own, *files]))
                 raise ValueError(f"{self.name}={choice}: its bases form a circle: {circle}")
@@ -125,32 +113,3 @@ def merged(old: Any, new: Any) -> Any:
     for key, value in cast("Mapping[str, Any]", new).items():
         result[key] = merged(result[key], value) if key in result else value
     return result
-
-
-def _read(path: Path, group: str) -> tuple[OwnFile, str | None]:
-    """The content of a file and its base.
-
-    Raises:
-        ValueError: If there is no such file, or it holds no mapping.
-    """
-    # Not plain YAML: that takes 1e-3 for a text, and the last of two equal keys without a word.
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-    except FileNotFoundError:
-        raise ValueError(f"{group}={path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{group}={path}: it cannot be read as text: {error}") from None
-    except (YAMLError, OmegaConfBaseException, ValueError) as error:
-        where = " ".join(str(error).split())
-        raise ValueError(f"{path} is not valid YAML: {where}") from None
-    if not (values and isinstance(values, dict) and all(isinstance(key, str) for key in values)):
-        raise ValueError(f"{path}: expected names and values (key: value), got {values!r:.60}")
-    base = values.pop(BASE, None)
-    if base is not None and not isinstance(base, str):
-        raise ValueError(f"{path}: {BASE}: expected the name of a {group} or a file, got {base!r}")
-    return OwnFile(path, cast("dict[str, Any]", values)), base

@@ -1,0 +1,121 @@
+"""What an arm that is moved by hand says about its joints; arithmetic alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..core.limits import Vector
+from ..drivers.servo_options import COUNTS, TICKS
+
+SMALLEST_MOVE = 5 * COUNTS / 360  # encoder counts that count as moved: 5 degrees
+SMALLEST_RANGE = 10 * COUNTS / 360
+# An arm in somebody's hands is never quite still.
+LARGEST_TREMOR = 1 * COUNTS / 360
+
+
+class Range(NamedTuple):
+    """Where joints have been, in encoder counts, each of shape (D,)."""
+
+    low: Vector
+    high: Vector
+
+
+def shortest_way(before: Vector, after: Vector) -> Vector:
+    """How far each joint went, in encoder counts of either sign, less than half a turn."""
+    half = COUNTS / 2
+    return (after - before + half) % COUNTS - half
+
+
+class RangeRecorder:
+    """Follows joints through their range, across the place where an encoder begins again at 0.
+
+    Args:
+        ticks: Encoder counts at the start, shape (D,).
+    """
+
+    def __init__(self, ticks: Vector) -> None:
+        self._last: Vector = np.array(ticks)
+        self._position: Vector = np.array(ticks)
+        self.range = Range(np.array(ticks), np.array(ticks))
+
+    def add(self, ticks: Vector) -> None:
+        """Take a measurement; between two of them a joint turns by less than half a turn."""
+        self._position += shortest_way(self._last, ticks)
+        self._last = np.array(ticks)
+        np.minimum(self.range.low, self._position, out=self.range.low)
+        np.maximum(self.range.high, self._position, out=self.range.high)
+
+    def complaint(self, joints: Sequence[str], margin: float) -> str:
+        """What keeps the range from being used with a margin [rad], empty if nothing."""
+        low, high = self.range
+        smallest = SMALLEST_RANGE + 2 * margin * TICKS
+        still = [name for name, size in zip(joints, high - low, strict=True) if size < smallest]
+        if still:
+            return (
+                f"{', '.join(still)} moved by less than {360 * smallest / COUNTS:.0f} degrees; "
+                "move each joint from one end of its range to the other"
+            )
+        for name, first, last in zip(joints, low, high, strict=True):
+            if last - first >= COUNTS:
+                return f"{name} was turned by more than one turn, which its encoder cannot count"
+            if first < 0 or last > COUNTS - 1:
+                return (
+                    f"{name} crosses the place where its encoder jumps from {COUNTS - 1} to 0; "
+                    "turn its horn on the servo by half a turn and calibrate again"
+                )
+        return ""
+
+
+def steady(readings: Sequence[Vector]) -> Vector | None:
+    """The median of some readings, shape (D,), None if a joint moved meanwhile."""
+    rows: Vector = np.stack(readings)
+    moves = shortest_way(rows[:1], rows)
+    if np.ptp(moves, axis=0).max() > LARGEST_TREMOR:
+        return None
+    return np.rint(rows[0] + np.median(moves, axis=0)) % COUNTS
+
+
+def direction_of(joint: int, before: Vector, after: Vector, names: Sequence[str]) -> int:
+    """Whether the servo of `joint` counts up, 1, or down, -1, in what was its positive direction.
+
+    Args:
+        joint: Which joint was to be moved.
+        before: Encoder counts of all joints before, shape (D,).
+        after: Encoder counts afterwards, shape (D,).
+        names: Name of each joint together with its servo, for the message.
+
+    Raises:
+        ValueError: If it was not this joint that moved.
+    """
+    moves = shortest_way(before, after)
+    largest = int(np.argmax(np.abs(moves)))
+    if abs(moves[largest]) < SMALLEST_MOVE:
+        degrees = 360 / COUNTS
+        raise ValueError(
+            f"{names[joint]} moved by {degrees * abs(moves[joint]):.1f} degrees, expected at least "
+            f"{degrees * SMALLEST_MOVE:.0f}; move it further"
+        )
+    if largest != joint:
+        raise ValueError(
+            f"{names[largest]} moved, expected {names[joint]}; move that one alone, or correct the "
+            "order of options.ids if the servos are mounted in another order"
+        )
+    return 1 if moves[joint] > 0 else -1
+
+
+def proposed_limits(
+    seen: Range, zero: Vector, direction: Vector, margin: float
+) -> tuple[Vector, Vector]:
+    """Limits that stay `margin` [rad] away from both ends of each joint's range.
+
+    Returns:
+        Lowest and highest position [rad], each of shape (D,), rounded inwards to 1 mrad.
+    """
+    ends = direction * (np.stack(seen) - zero) / TICKS
+    low, high = ends.min(axis=0) + margin, ends.max(axis=0) - margin
+    # Half a count more, so that what the servo is told stays inside of what was seen.
+    half = 0.5 / TICKS
+    return np.ceil(1e3 * (low + half)) / 1e3, np.floor(1e3 * (high - half)) / 1e3

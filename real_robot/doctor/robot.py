@@ -1,0 +1,116 @@
+"""Checks of a robot: its file against its servos, its health, its pose; nothing is changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ..config import RobotConfig
+from ..core.limits import Vector
+from ..drivers import BusError, Driver, make_driver
+from ..drivers.driver import Inspectable
+from ..drivers.servo_options import FAMILIES
+from .findings import Finding
+
+NUM_READS = 200
+LATENCY_TIMERS = Path("/sys/bus/usb-serial/devices")
+
+
+def check_robot(config: RobotConfig) -> list[Finding]:
+    """Look at a robot without taking hold of it: nothing is written, switched or moved.
+
+    Args:
+        config: The robot; it may be a template.
+
+    Returns:
+        What was found, good or not; an arm that does not answer is a finding too.
+
+    Raises:
+        ValueError: If its options cannot be true of the hardware.
+        ImportError: If a package is not installed.
+    """
+    driver = make_driver(config)
+    findings = [*_latency_timer(config), *_calibration(config)]
+    if not isinstance(driver, Inspectable):
+        text = f"driver {config.driver} cannot look without taking hold of the robot: not asked"
+        return [*findings, Finding(True, text)]
+    try:
+        if config.driver in FAMILIES:
+            findings += _servos(config)
+            if not findings[-1].good and "answer" in findings[-1].text:
+                return findings
+        findings += _bus(config, driver)
+    except OSError as error:
+        findings.append(Finding(False, f"{config.name}: {error}"))
+    return findings
+
+
+def _calibration(config: RobotConfig) -> Iterator[Finding]:
+    if not config.calibrated:
+        yield Finding(
+            False,
+            f"{config.name} is a template: zeros, directions and limits of this arm are not known; "
+            "measure them with `hotloop calibrate`",
+        )
+
+
+def _servos(config: RobotConfig) -> list[Finding]:
+    return []
+
+
+def _bus(config: RobotConfig, driver: Driver) -> Iterator[Finding]:
+    """Time the bus and compare the pose with the limits."""
+    assert isinstance(driver, Inspectable)
+    durations: list[float] = []
+    failures, position = 0, None
+    try:
+        driver.inspect()
+        for _ in range(NUM_READS):
+            began = time.perf_counter()
+            try:
+                position = driver.read().position
+            except BusError:
+                failures += 1
+            durations.append(1e3 * (time.perf_counter() - began))
+    finally:
+        driver.disconnect(torque_off=False)
+    p50, p99 = np.quantile(durations, (0.5, 0.99))
+    period = 1e3 * config.control.dt
+    yield Finding(failures == 0, f"{failures} of {NUM_READS} reads failed")
+    yield Finding(
+        bool(p99 < period),
+        f"one read: p50 {p50:.2f} ms, p99 {p99:.2f} ms, of a period of {period:g} ms",
+    )
+    if position is not None:
+        yield _pose(config, position)
+
+
+def _pose(config: RobotConfig, position: Vector) -> Finding:
+    bounds = config.control.limits.arrays
+    outside = np.flatnonzero(~((bounds.low <= position) & (position <= bounds.high)))
+    names = config.joints or tuple(f"joint {k}" for k in range(len(position)))
+    pose = ", ".join(f"{value:.3f}" for value in position)
+    if not len(outside):
+        return Finding(True, f"joints at [{pose}], within the limits")
+    told = ", ".join(
+        f"{names[k]} is at {position[k]:.3f}, limits {bounds.low[k]:g} to {bounds.high[k]:g}"
+        for k in outside
+    )
+    return Finding(
+        False, f"joints at [{pose}]: {told}; move them there by hand, or measure the limits again"
+    )
+
+
+def _latency_timer(config: RobotConfig) -> list[Finding]:
+    """An FTDI adapter holds back bytes for 16 ms unless its latency timer is set to 1 ms."""
+    # A name like /dev/serial/by-id/... is a link to the device.
+    device = Path(str(config.options.get("port", ""))).resolve().name
+    timer = LATENCY_TIMERS / device / "latency_timer"
+    if not device or not timer.is_file():
+        return []
+    value = int(timer.read_text())
+    advice = "" if value <= 1 else f"; as root: echo 1 > {timer}"
+    return [Finding(value <= 1, f"latency timer of {device}: {value} ms{advice}")]

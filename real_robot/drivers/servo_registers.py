@@ -1,0 +1,114 @@
+"""Where servos keep what, from the makers' control tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Register(NamedTuple):
+    """Address of a register, and its size in bytes."""
+
+    address: int
+    size: int = 1
+
+
+@dataclass(frozen=True)
+class ServoRegisters:
+    """Registers of one family of servos.
+
+    Attributes:
+        model: Model number.
+        number: The servo's ID (EEPROM).
+        baud: Code of its baud rate (EEPROM).
+        bauds: Baud rate of each code [bit/s].
+        return_delay: Pause before an answer (EEPROM) [2 us].
+        mode: Operating mode (EEPROM).
+        position_mode: Its value for position control.
+        low: Smallest goal that the servo accepts (EEPROM) [encoder counts].
+        high: Largest one.
+        torque: Whether it holds its joint.
+        lock: Whether the EEPROM is locked; None if it is while the torque is on.
+        status: What it complains about, one bit each.
+        complaints: Meaning of the bits.
+        voltage: Supply [0.1 V].
+        voltage_range: Registers of the smallest and largest supply that it accepts, in that unit
+            times the factor behind them.
+        temperature: Of the motor [deg C].
+        hottest: At which it switches off (EEPROM).
+    """
+
+    model: Register
+    number: Register
+    baud: Register
+    bauds: tuple[int, ...]
+    return_delay: Register
+    mode: Register
+    position_mode: int
+    low: Register
+    high: Register
+    torque: Register
+    lock: Register | None
+    status: Register
+    complaints: dict[int, str]
+    voltage: Register
+    voltage_range: tuple[Register, Register]
+    temperature: Register
+    hottest: Register
+
+
+REGISTERS = {
+    # https://emanual.robotis.com/docs/en/dxl/x/xl430-w250/
+    "dynamixel": ServoRegisters(
+        model=Register(0, 2),
+        number=Register(7),
+        baud=Register(8),
+        bauds=(9600, 57600, 115200, 1_000_000, 2_000_000, 3_000_000, 4_000_000, 4_500_000),
+        return_delay=Register(9),
+        mode=Register(11),
+        position_mode=3,
+        low=Register(52, 4),
+        high=Register(48, 4),
+        torque=Register(64),
+        lock=None,
+        status=Register(70),
+        complaints={
+            0: "supply voltage",
+            2: "overheating",
+            3: "encoder",
+            4: "electrical shock",
+            5: "overload",
+        },
+        voltage=Register(144, 2),
+        voltage_range=(Register(34, 2), Register(32, 2)),
+        temperature=Register(146),
+        hottest=Register(31),
+    ),
+    # Feetech's memory table of the STS and SMS series.
+    "feetech": ServoRegisters(
+        model=Register(3, 2),
+        number=Register(5),
+        baud=Register(6),
+        bauds=(1_000_000, 500_000, 250_000, 128_000, 115_200, 76_800, 57_600, 38_400),
+        return_delay=Register(7),
+        mode=Register(33),
+        position_mode=0,
+        low=Register(9, 2),
+        high=Register(11, 2),
+        torque=Register(40),
+        lock=Register(55),
+        status=Register(65),
+        complaints={
+            0: "supply voltage",
+            1: "encoder",
+            2: "overheating",
+            3: "current",
+            4: "angle",
+            5: "overload",
+        },
+        voltage=Register(62),
+        voltage_range=(Register(15), Register(14)),
+        temperature=Register(63),
+        hottest=Register(13),
+    ),
+}

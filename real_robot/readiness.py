@@ -1,0 +1,83 @@
+"""Whether a robot's configuration says what it must say before anything may move."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .config import RobotConfig
+
+# A joint that turns further than this either way, or faster, has its limits in degrees; one that
+# slides further, in millimetres.
+FURTHEST = {"rad": 2 * np.pi, "m": 20.0}
+FASTEST = {"rad": 30.0, "m": 20.0}
+OTHER_UNIT = {"rad": ("degrees", np.pi / 180), "m": ("mm", 1e-3)}
+ROUNDING = 1e-3  # by which 6.2832 is more than a turn
+# Drivers of arms that can hurt somebody, and of none; what a driver of one's own moves is unknown.
+SIMULATED = ("mujoco", "dry-run", "playback", "passive")
+HARDWARE = ("dynamixel", "feetech", "franka")
+
+
+def check_calibrated(robot: RobotConfig) -> None:
+    """Refuse a robot whose zeros and directions nobody has measured.
+
+    Raises:
+        ValueError: The message says how they become known.
+    """
+    if not robot.calibrated:
+        raise ValueError(
+            f"robot {robot.name} is a template: where its joints have their zeros and which way "
+            "they turn is not known, so that it may move anywhere; measure them with `hotloop "
+            "calibrate robot=...`, which writes a robot file of your own, or give "
+            "robot.options.zero=[...] and robot.options.direction=[...]"
+        )
+
+
+def check_units(robot: RobotConfig) -> None:
+    """Refuse limits that are hardly in rad and m.
+
+    Raises:
+        ValueError: The message says what they would be in rad or m.
+    """
+    limits = robot.control.limits
+    for index, unit in enumerate(robot.units):
+        ends = max(abs(limits.low[index]), abs(limits.high[index]))
+        for name, value, largest, per in (
+            ("low and high", ends, FURTHEST[unit], ""),
+            ("velocity", limits.velocity[index], FASTEST[unit], "/s"),
+        ):
+            if value > largest + ROUNDING:
+                other, factor = OTHER_UNIT[unit]
+                raise ValueError(
+                    f"control.limits.{name} of joint {robot.joint_name(index)} reach {value:g} "
+                    f"{unit}{per}, more than {largest:.4g}: limits are in {unit}, and {value:g} "
+                    f"{other}{per} would be {factor * value:.4g}; for joints that slide say "
+                    "joint_units"
+                )
+
+
+def check_watched(robot: RobotConfig) -> str:
+    """Refuse an arm of metal that would push for good against what is in its way.
+
+    Returns:
+        What to tell the operator of a robot of another driver that has no such check; mostly empty.
+
+    Raises:
+        ValueError: If a driver of `HARDWARE` has no check of the joints' distance from their
+            commands, or one that can never strike.
+    """
+    limits, errors = robot.control.limits.arrays, np.asarray(robot.control.tracking_error)
+    missing = (
+        f"robot {robot.name} has no control.tracking_error, so that a joint that is blocked or "
+        "does not follow is never noticed"
+    )
+    if robot.driver not in HARDWARE:
+        return "" if len(errors) or robot.driver in SIMULATED else missing
+    if not len(errors):
+        raise ValueError(f"{missing}; give the largest distance of each joint, e.g. 0.3 rad")
+    for index, wide in enumerate(errors >= limits.high - limits.low):
+        if wide:
+            raise ValueError(
+                f"control.tracking_error of joint {robot.joint_name(index)} is {errors[index]:g} "
+                f"{robot.units[index]}, as wide as its limits, which checks nothing; give e.g. 0.3"
+            )
+    return ""

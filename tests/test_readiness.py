@@ -1,0 +1,120 @@
+"""What a robot's configuration has to say before anything may move."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from robots import CHAIN, LIMITS
+
+from hotloop.real_robot.config import ControlConfig, RobotConfig
+from hotloop.real_robot.core.controller import ControllerConfig
+from hotloop.real_robot.core.limits import Limits, Workspace
+from hotloop.real_robot.readiness import check_calibrated, check_units, check_watched
+from hotloop.train.cli import main
+from hotloop.train.config.compose import choices, compose
+
+ADDRESSES = {"franka": "robot.options.address=1.2.3.4"}
+
+
+def arm(limits: Limits = LIMITS, **changes) -> RobotConfig:
+    return RobotConfig("arm", "dry-run", ControllerConfig(limits, 0.01), **changes)
+
+
+@pytest.mark.parametrize("name", choices("robot"))
+def test_shipped_robots_are_in_radians_and_watched(name) -> None:
+    robot = compose("control", [f"robot={name}"], ControlConfig).robot
+    check_units(robot)
+    assert check_watched(robot) == ""
+
+
+@pytest.mark.parametrize("name", choices("robot"))
+def test_shipped_robots_of_servos_are_templates_or_emulated(name) -> None:
+    robot = compose("control", [f"robot={name}"], ControlConfig).robot
+    if robot.template:
+        with pytest.raises(ValueError, match=f"robot {name} is a template: .*hotloop calibrate"):
+            check_calibrated(robot)
+    else:
+        check_calibrated(robot)
+    assert robot.template == (name in ("dynamixel", "feetech"))
+
+
+def test_a_template_is_calibrated_by_what_is_measured_not_by_a_claim() -> None:
+    for options in ({}, {"zero": [1, 2]}, {"direction": [1, 1]}):
+        assert not arm(template=True, options=options).calibrated
+    assert arm(template=True, options={"zero": [1, 2], "direction": [1, 1]}).calibrated
+    assert arm().calibrated
+
+
+@pytest.mark.parametrize(
+    ("change", "units", "message"),
+    [
+        ({"low": (-90.0, -2.0)}, (), r"joint 0 reach 90 rad, .* 90 degrees would be 1\.571"),
+        ({"high": (1.5, 180.0)}, (), r"joint 1 reach 180 rad, .* would be 3\.142"),
+        ({"velocity": (2.0, 45.0)}, (), r"velocity of joint 1 reach 45 rad/s"),
+        ({"high": (1.5, 300.0)}, ("rad", "m"), r"joint 1 reach 300 m, .* 300 mm would be 0\.3"),
+    ],
+)
+def test_limits_in_degrees_or_millimetres_are_refused(change, units, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_units(arm(replace(LIMITS, **change), joint_units=units))
+
+
+def test_a_turn_either_way_and_a_long_rail_are_fine() -> None:
+    check_units(arm(replace(LIMITS, low=(-2 * np.pi, -2.0), high=(6.2832, 2.0))))
+    check_units(arm(replace(LIMITS, low=(-1.0, -9.0), high=(1.0, 9.0)), joint_units=("rad", "m")))
+
+
+def test_units_are_said_once() -> None:
+    assert arm().units == ("rad", "rad")
+    free = (None, None, None)
+    sliding = Workspace(replace(CHAIN, prismatic=(False, True)), free, free)
+    control = ControllerConfig(LIMITS, 0.01, sliding)
+    assert RobotConfig("arm", "dry-run", control).units == ("rad", "m")
+    with pytest.raises(ValueError, match="do not agree on which joints slide"):
+        RobotConfig("arm", "dry-run", control, joint_units=("m", "rad"))
+    with pytest.raises(ValueError, match="joint_units needs 2 units"):
+        arm(joint_units=("rad",))
+
+
+@pytest.mark.parametrize("driver", ["dynamixel", "feetech", "franka"])
+@pytest.mark.parametrize(
+    ("errors", "message"),
+    [
+        ((), "no control.tracking_error, so that a joint that is blocked"),
+        ((0.3, 17.0), r"tracking_error of joint 1 is 17 rad, as wide as its limits"),
+    ],
+)
+def test_an_arm_that_nobody_watches_is_refused(driver, errors, message) -> None:
+    control = replace(arm().control, tracking_error=errors)
+    with pytest.raises(ValueError, match=message):
+        check_watched(RobotConfig("arm", driver, control))
+
+
+def test_of_other_drivers_it_is_told() -> None:
+    assert check_watched(arm()) == "", "a simulation hurts nobody"
+    assert "is never noticed" in check_watched(replace(arm(), driver="mine:Arm"))
+    watched = replace(arm().control, tracking_error=(0.3, 0.3))
+    assert check_watched(RobotConfig("arm", "mine:Arm", watched)) == ""
+
+
+BUS = ["robot=emulated-arm", "robot.options.port=/dev/no-such-bus"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["robot=mujoco-arm", "robot.control.limits.high=[90,90,90,90,90,90]"], "90 degrees"),
+        ([*BUS, "robot.control.limits.high=[90,90,90,90,90,90]"], "90 degrees would be 1.571"),
+        ([*BUS, "robot.control.tracking_error=[]"], "has no control.tracking_error"),
+        ([*BUS, "robot.joints=[a,b,c,d,e,A]"], "got 'A' twice"),
+        ([*BUS, "robot.options.ids=[1,2,3,4,5,5]"], "cannot share servo 5"),
+        ([*BUS, "robot.options.tracker=5005", "robot.options.tracker_size=3",
+          "robot.options.tracker_timeout=60"], "tracker_timeout must be above 0"),
+    ],
+)  # fmt: skip
+def test_the_command_refuses_in_one_line_before_it_opens_the_bus(arguments, message, capfd) -> None:
+    assert main(["control", *arguments]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert message in line and "no-such-bus" not in line
