@@ -20,6 +20,7 @@ from .joint_map import JointMap
 from .joints import (
     Reader,
     camera_name,
+    check_rate,
     check_read,
     make_reader,
     say,
@@ -229,6 +230,7 @@ def on_tool(policy: Policy, robot: RobotConfig, options: PolicyOptions) -> Carte
             "(a shipped convention or a file of your own)"
         )
     check_tool_spec(policy.action_spec, actions, robot)
+    check_rate(policy.action_spec.dt, robot)
     arm, limits = Arm(robot), robot.control.limits.arrays
     meaning = ToolActions(actions, arm, policy.action_spec.dt)
     shapes = {key: tuple(shape) for key, shape in policy.observation_spec.shapes.items()}
