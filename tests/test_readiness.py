@@ -11,8 +11,10 @@ from robots import CHAIN, LIMITS
 from hotloop.real_robot.config import ControlConfig, RobotConfig
 from hotloop.real_robot.core.controller import ControllerConfig
 from hotloop.real_robot.core.limits import Limits, Workspace
+from hotloop.real_robot.drivers import make_driver
 from hotloop.real_robot.readiness import check_calibrated, check_stated, check_units
 from hotloop.train.cli import main
+from hotloop.train.commands.control import prepare
 from hotloop.train.config.compose import choices, compose
 
 
@@ -31,7 +33,7 @@ def test_shipped_robots_are_in_radians_and_watched(name) -> None:
 def test_shipped_robots_of_servos_are_templates_or_emulated(name) -> None:
     robot = compose("control", [f"robot={name}"], ControlConfig).robot
     if robot.template:
-        with pytest.raises(ValueError, match=f"robot {name} is a template: .*hotloop calibrate"):
+        with pytest.raises(ValueError, match=f"robot {name} is a template .*hotloop calibrate"):
             check_calibrated(robot)
     else:
         check_calibrated(robot)
@@ -88,7 +90,7 @@ def test_servos_without_zeros_or_directions_are_refused_template_or_not(options)
     """A file that begins with a shipped one and says `template: false` has measured nothing."""
     watched = replace(arm().control, tracking_error=(0.3, 0.3))
     robot = RobotConfig("arm", "feetech", watched, options)
-    with pytest.raises(ValueError, match=r"robot arm does not say where .* hotloop calibrate"):
+    with pytest.raises(ValueError, match=r"robot arm does not say where .*hotloop calibrate"):
         check_stated(robot)
 
 
@@ -121,3 +123,9 @@ def test_the_command_refuses_in_one_line_before_it_opens_the_bus(arguments, mess
     assert main(["control", *arguments]) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert message in line and "no-such-bus" not in line
+
+
+def test_a_dry_run_plans_from_a_scene_as_large_as_the_real_one() -> None:
+    overrides = ["robot=feetech", "robot.options.tracker=5005", "robot.options.tracker_size=2"]
+    robot = prepare(compose("control", overrides, ControlConfig), dry_run=True)[1]
+    assert robot.driver == "dry-run" and make_driver(robot).num_sensors == 2
