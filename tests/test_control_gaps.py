@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -266,9 +267,15 @@ def test_a_process_that_is_stopped_anywhere_sends_nothing_beyond_the_limits(stal
         return stalled
 
     loop, dt, limits = world.loop, world.loop.config.control.dt, world.loop.config.control.limits
+    came: list[tuple[float, np.ndarray]] = []
+
+    def write(motion, send=world.write) -> None:
+        came.append((world.now, motion.position))
+        send(motion)
+
     loop._sleep = stall("sleep", loop._sleep)
     loop.controller.step = stall("step", loop.controller.step)
-    world.read, world.write = stall("read", world.read), stall("write", world.write)
+    world.read, world.write = stall("read", world.read), stall("write", write)
     world.run(120, move)
     rows = world.channels.log_cycles.pop()
     sent = rows[rows["has_command"] == 1]
@@ -282,3 +289,7 @@ def test_a_process_that_is_stopped_anywhere_sends_nothing_beyond_the_limits(stal
     for stretch in stretches:
         assert_within_limits(list(stretch), replace(CONFIG, dt=dt, limits=limits))
     assert np.abs(sent["command"][-1]).max() > 0.05, "the robot did move"
+    # What the robot sees: after it was left alone, whyever, the first goal is a step from rest.
+    for (before, goal), (time, following) in itertools.pairwise(came):
+        if time - before > 2.5 * dt:
+            assert (np.abs(following - goal) <= np.asarray(limits.acceleration) * dt**2).all()
