@@ -129,3 +129,13 @@ def test_a_dry_run_plans_from_a_scene_as_large_as_the_real_one() -> None:
     overrides = ["robot=feetech", "robot.options.tracker=5005", "robot.options.tracker_size=2"]
     robot = prepare(compose("control", overrides, ControlConfig), dry_run=True)[1]
     assert robot.driver == "dry-run" and make_driver(robot).num_sensors == 2
+
+
+def test_doctor_tells_what_a_run_would_refuse(capfd) -> None:
+    gone = "robot.options.port=/dev/no-such-bus"
+    arguments = ["--seconds", "0.05", "robot=emulated-arm", gone, "robot.control.tracking_error=[]"]
+    assert main(["doctor", *arguments]) == 1
+    assert "FAIL robot emulated-arm has no control.tracking_error" in capfd.readouterr().out
+    degrees = "robot.control.limits.high=[90,90,90,90,90,90]"
+    assert main(["doctor", "--seconds", "0.05", "robot=feetech", gone, degrees]) == 2
+    assert "90 degrees would be 1.571" in capfd.readouterr().err
