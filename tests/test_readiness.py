@@ -9,7 +9,7 @@ import pytest
 from robots import CHAIN, LIMITS
 
 from hotloop.real_robot.config import ControlConfig, RobotConfig
-from hotloop.real_robot.core.controller import ControllerConfig
+from hotloop.real_robot.core.controller_config import ControllerConfig
 from hotloop.real_robot.core.limits import Limits, Workspace
 from hotloop.real_robot.drivers import make_driver
 from hotloop.real_robot.readiness import check_calibrated, check_stated, check_units

@@ -25,7 +25,7 @@ examples:
   hotloop control robot=mujoco duration=10 inject=nan output_dir=outputs/control
   hotloop control robot=mujoco-arm robot.control.speed=0.3
   hotloop control robot=dynamixel robot.options.port=/dev/ttyUSB0 --dry-run
-  hotloop control robot=feetech robot.options.port=/dev/ttyACM0 checkpoint=outputs/run \\
+  hotloop control robot=my_arm.yaml robot.options.port=/dev/ttyACM0 checkpoint=outputs/run \\
       units.scale=[0.0174533] instruction='pick up the cube' latency=2 \\
       robot.cameras.front.driver=opencv robot.cameras.front.size=[480,640] \\
       robot.cameras.front.options.source=0
