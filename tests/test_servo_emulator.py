@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotloop.real_robot.config import RobotConfig
-from hotloop.real_robot.core.controller import ControllerConfig
+from hotloop.real_robot.core.controller_config import ControllerConfig
 from hotloop.real_robot.core.limits import Limits
 from hotloop.real_robot.drivers import make_driver
 from hotloop.real_robot.emulator import dynamixel, feetech
@@ -180,3 +180,15 @@ def test_new_servos_hear_only_their_own_baud_rate(monkeypatch: pytest.MonkeyPatc
                 client.write(ping)
                 bus.poll(0.1)
                 assert bool(client.read(64)) is answers, baud
+
+
+@given(st.integers(-2047, 2047), st.floats(-3, 3))
+def test_an_offset_moves_the_seam_of_a_feetech_servo(offset, place) -> None:
+    servos = feetech.FeetechServos(Plant("arm6"), IDS)
+    plain = servos.ticks(1)
+    raw = abs(offset) | (feetech.OFFSET_SIGN if offset < 0 else 0)
+    servos.tables[1][feetech.OFFSET : feetech.OFFSET + 2] = raw.to_bytes(2, "little")
+    assert servos.ticks(1) == (plain - offset) % 4096
+    goal = round(place / 6.2832 * 4096) + 2048
+    servos.aim(1, (goal - offset) % 4096)
+    assert servos.plant.target[0] == pytest.approx((goal - 2048) / 4096 * 6.283185, abs=1e-4)

@@ -16,6 +16,7 @@ LOWEST_POSITION, HIGHEST_POSITION, HOTTEST, HIGHEST_VOLTAGE, LOWEST_VOLTAGE = 9,
 MOST_TORQUE, TORQUE_LIMIT, LOCK, POSITION, VELOCITY, LOAD = 16, 48, 55, 56, 58, 60
 VOLTAGE, TEMPERATURE, STATUS = 62, 63, 65
 TABLE_SIZE = 87
+OFFSET, OFFSET_SIGN = 31, 1 << 11
 EEPROM = range(40)
 FULL_TORQUE = 1000
 # What a servo comes with, beside its ID: registers of one byte, and of two.
@@ -87,6 +88,18 @@ class FeetechServos(Servos):
         """Pause of a servo before its answer [s]."""
         return self.tables[number][RETURN_DELAY] * 2e-6
 
+    def ticks(self, number: int) -> int:
+        """Position of a servo in encoder counts, less its own offset, within one turn."""
+        return (super().ticks(number) - self._offset(number)) % TICKS_PER_TURN
+
+    def aim(self, number: int, ticks: int) -> None:
+        """Give a servo a new goal in encoder counts."""
+        super().aim(number, (ticks + self._offset(number)) % TICKS_PER_TURN)
+
+    def _offset(self, number: int) -> int:
+        value = int.from_bytes(self.tables[number][OFFSET : OFFSET + 2], "little")
+        return -(value & (OFFSET_SIGN - 1)) if value & OFFSET_SIGN else value
+
     def handle(self, packet: bytes, now: float) -> list[tuple[int, bytes]]:
         """Act on a packet and return who answers what, in order."""
         if len(packet) < 6 or ~sum(packet[2:-1]) & 0xFF != packet[-1]:
@@ -104,16 +117,16 @@ class FeetechServos(Servos):
             return []
         if instruction == PING:
             return [(one, self._answer(one, b"")) for one in present]
-        answers: list[tuple[int, bytes]] = []
-        for one in present:
-            reply, renamed = b"", one
-            if instruction == READ:
-                reply = self._read(one, *parameters[:2])
-            elif instruction == WRITE:
-                renamed = self._write(one, parameters[0], parameters[1:])
-            if renamed in self.tables:
-                answers.append((renamed, self._answer(renamed, reply)))
-        return answers if number != BROADCAST else []
+        answers = [self._single(one, instruction, parameters) for one in present]
+        return [] if number == BROADCAST else [one for one in answers if one[0] in self.tables]
+
+    def _single(self, number: int, instruction: int, parameters: bytes) -> tuple[int, bytes]:
+        reply = b""
+        if instruction == READ:
+            reply = self._read(number, *parameters[:2])
+        elif instruction == WRITE:
+            number = self._write(number, parameters[0], parameters[1:])
+        return number, self._answer(number, reply)
 
     def ticks(self, number: int) -> int:
         """Position less the servo's offset; the count begins again at 0 after a turn."""
@@ -129,7 +142,8 @@ class FeetechServos(Servos):
         return -(raw & OFFSET_SIGN - 1) if raw & OFFSET_SIGN else raw
 
     def _answer(self, number: int, parameters: bytes) -> bytes:
-        return make_packet(number, self.tables[number][STATUS], parameters)
+        table = self.tables.get(number)
+        return make_packet(number, table[STATUS] if table else 0, parameters)
 
     def _read(self, number: int, address: int, size: int) -> bytes:
         table = self.tables[number]
