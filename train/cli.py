@@ -29,6 +29,7 @@ examples:
   hotloop control robot=mujoco duration=10  run a policy on a robot, here a simulated one
   hotloop emulate servo-bus                 servos in software, for any client
   hotloop log FILE --replay                 what happened in a run, proven bit by bit
+  hotloop calibrate robot=feetech           a new arm: IDs, zeros, directions, limits by hand
   hotloop doctor                            is this machine punctual enough for a robot
 
 `hotloop COMMAND --help` explains one command.
