@@ -139,7 +139,7 @@ class Solver:
         length, angle = reached.distances(before)
         kept = 1 - self._share(length, self._braking, duration)
         position = target.position - kept * (before.position - reached.position)
-        if angle <= SMALL_LAG or not self.arm.config.demands_rotation:
+        if angle <= SMALL_LAG:
             return Pose(position, target.rotation)
         kept = 1 - self._share(angle, self._braking / LEVER, duration)
         turned = rotation_matrix("axis-angle", -kept * reached.rotation_to(before))
