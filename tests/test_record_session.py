@@ -100,7 +100,7 @@ class Session:
 
     def end(self, *, stopped: bool = False):
         """Close; the episodes, or None if there are none."""
-        self.policy.close(stopped=stopped)
+        self.policy.conclude(stopped=stopped)
         if not self.path.exists():
             return None
         assert inspect_dataset(self.path).problems == ()
