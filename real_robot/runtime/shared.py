@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+RESOLUTION = 1e-6  # [s]
+NUM_BINS = 50_000
 HEADER = 64  # bytes; a cache line of counters before the records
 # A structured array of numpy; its type stubs know nothing of fields.
 Record = Any
@@ -139,3 +141,31 @@ class Ring:
     def num_dropped(self) -> int:
         """Records that found no room so far."""
         return int(self._counters[2])
+
+
+class Histogram:
+    """How often durations occurred, in bins of 1 us up to 50 ms; one writer, any readers.
+
+    Counting costs the writer one addition; quantiles are the readers' work.
+
+    Args:
+        descriptor: Descriptor of an existing one; a new one is made without it.
+    """
+
+    def __init__(self, descriptor: int | None = None) -> None:
+        self._block = SharedBlock(HEADER + 8 * NUM_BINS, descriptor)
+        self.descriptor = self._block.descriptor
+        self._counts = memoryview(self._block.memory)[HEADER:].cast("q")
+
+    def add(self, seconds: float) -> None:
+        """Count one duration [s]."""
+        self._counts[min(max(int(seconds / RESOLUTION), 0), NUM_BINS - 1)] += 1
+
+    def quantiles(self, *shares: float) -> list[float]:
+        """Upper ends of the bins that the given shares of all durations fall below [s]."""
+        cumulative = np.cumsum(np.frombuffer(self._counts, np.int64))
+        total = int(cumulative[-1])
+        if total == 0:
+            return [0.0] * len(shares)
+        bins = np.searchsorted(cumulative, np.ceil(np.asarray(shares) * total))
+        return [float(index + 1) * RESOLUTION for index in bins]

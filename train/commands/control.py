@@ -10,6 +10,9 @@ from ..config.compose import compose, describe_choices
 from . import ExitCode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
     from ...real_robot.config import ControlConfig, RobotConfig
     from ...real_robot.policies.protocol import PolicyKind
     from ...real_robot.runtime.supervisor import RunConfig
@@ -56,41 +59,46 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 def run(args: argparse.Namespace) -> int:
     """Compose the configuration, run, print and write the summary."""
-    from pathlib import Path
-
     from ...real_robot.config import ControlConfig
     from ...real_robot.runtime.keyboard import Keyboard
+    from ...real_robot.runtime.operator import Printer, Signals
     from ...real_robot.runtime.supervisor import supervise
 
     config: ControlConfig = compose("control", args.overrides, ControlConfig)
     kind, robot, job = prepare(config, args.dry_run)
-    with Keyboard() as keyboard:
+    # Whatever the terminal does, and however often Ctrl-C is pressed, there is a summary.
+    with Signals(), Printer() as say, Keyboard() as keyboard:
         summary = supervise(robot, job, say, keyboard)
-    summary["score"] = score(kind, job)
-    if config.output_dir:
-        import json
-
-        from ...decoding.plumbing.files import write_text
-        from ..measure.provenance import measurement_header
-
-        header = measurement_header(" ".join(["hotloop control", *args.overrides]))
-        path = Path(config.output_dir) / SUMMARY
-        write_text(path, json.dumps({**header, **summary}, indent=1) + "\n")
-        say(f"written: {path}")
-    say(last_line(summary))
+        summary["score"] = score(kind, job, say)
+        if config.output_dir:
+            path = write_summary(config.output_dir, args.overrides, summary)
+            say(f"written: {path}")
+        for reason in summary["failures"]:
+            say(f"failed: {reason}")
+        say(last_line(summary))
     return exit_code(summary)
 
 
-def exit_code(summary: dict[str, Any]) -> ExitCode:
+def write_summary(folder: str, overrides: Sequence[str], summary: Mapping[str, Any]) -> Path:
+    """Write a run's summary beside its log, and return the file."""
+    import json
+    from pathlib import Path
+
+    from ...decoding.plumbing.files import write_text
+    from ..measure.provenance import measurement_header
+
+    header = measurement_header(" ".join(["hotloop control", *overrides]))
+    path = Path(folder) / SUMMARY
+    write_text(path, json.dumps({**header, **summary}, indent=1) + "\n")
+    return path
+
+
+def exit_code(summary: Mapping[str, Any]) -> ExitCode:
     """Success is a run that ended as it was meant to, every limit kept and all of it logged."""
-    if not summary["clean_end"] or summary["limit_violations"]:
+    if summary["failures"]:
         return ExitCode.FAILED
-    if summary["log_failure"] or summary["lost_cameras"]:
-        return ExitCode.FAILED
-    if summary["ended_by"] in ("duration", "operator") or summary["finished"]:
-        return ExitCode.SUCCESS
     interrupted = str(summary["ended_by"]).startswith("SIG")
-    return ExitCode.INTERRUPTED if interrupted else ExitCode.FAILED
+    return ExitCode.INTERRUPTED if interrupted else ExitCode.SUCCESS
 
 
 def prepare(config: ControlConfig, dry_run: bool) -> tuple[PolicyKind, RobotConfig, RunConfig]:
@@ -111,7 +119,7 @@ def prepare(config: ControlConfig, dry_run: bool) -> tuple[PolicyKind, RobotConf
     if dry_run:
         robot = without_device(robot)
     if warning := check_watched(robot):
-        say(f"note: {warning}")
+        print(f"note: {warning}", flush=True)
     if kind.prepare is not None:
         robot = kind.prepare(robot, config.seed)
     if robot.cameras:
@@ -148,7 +156,7 @@ def without_device(robot: RobotConfig) -> RobotConfig:
     return replace(robot, driver="dry-run", options=kept, template=False)
 
 
-def score(kind: PolicyKind, job: RunConfig) -> float | None:
+def score(kind: PolicyKind, job: RunConfig, say: Callable[[str], None]) -> float | None:
     """How good the run was, None if nobody can tell."""
     from ...real_robot.logs.reader import read_log
 
@@ -159,11 +167,6 @@ def score(kind: PolicyKind, job: RunConfig) -> float | None:
     except (ValueError, OSError) as error:
         say(f"no score: {error}")
         return None
-
-
-def say(text: str) -> None:
-    """Print a line at once: an operator is watching."""
-    print(text, flush=True)
 
 
 def last_line(summary: dict[str, Any]) -> str:
