@@ -202,7 +202,11 @@ class UnitsConfig:
 
 @dataclass(frozen=True)
 class PolicyOptions:
-    """What a robot policy is built from, besides the robot; see `ControlConfig`."""
+    """What a robot policy is built from, besides the robot; see `ControlConfig`.
+
+    Attributes:
+        wrapping: Settings of a policy that is put around this one, which nobody else reads.
+    """
 
     checkpoint: str = ""
     sampling: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -211,6 +215,7 @@ class PolicyOptions:
     units: UnitsConfig = field(default_factory=UnitsConfig)
     given: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
     actions: ActionsConfig | None = None
+    wrapping: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
         """Reject a latency that is none."""
@@ -262,5 +267,5 @@ class ControlConfig:
     @property
     def policy_options(self) -> PolicyOptions:
         """What the policy is built from."""
-        names = PolicyOptions.__dataclass_fields__
+        names = PolicyOptions.__dataclass_fields__.keys() & self.__dataclass_fields__
         return PolicyOptions(**{name: getattr(self, name) for name in names})

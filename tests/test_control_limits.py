@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from robots import CHAIN, CONFIG, DT, LIMITS, WORKSPACE, Bench, assert_within_limits, chunk
 
-from hotloop.real_robot.core.brake import brake
+from hotloop.real_robot.core.brake import plan_stop
 from hotloop.real_robot.core.check import CommandCheck
 from hotloop.real_robot.core.events import EventKind, Mode
 from hotloop.real_robot.core.limiter import Limiter
-from hotloop.real_robot.core.limits import Chain, Limits, Motion, Workspace
+from hotloop.real_robot.core.limits import Chain, Limits, PlainMotion, Workspace
 from hotloop.real_robot.core.stitcher import StitchConfig
 from hotloop.real_robot.core.trajectory import Chunk
 
@@ -77,13 +77,13 @@ def test_the_guard_holds_the_position_limit_that_ruckig_alone_overshoots() -> No
     limits = Limits((-1.0,), (1.0,), (2.0,), (8.0,), (400.0,))
     limiter = Limiter(limits, DT)
     limiter._safe_velocity = lambda target, velocity, largest: velocity
-    target, velocity = np.array([0.99]), np.array([1.9])
-    free = held = Motion.at_rest(np.zeros(1))
+    target, velocity = [0.99], [1.9]
+    free = held = PlainMotion.at_rest([0.0])
     reached, guarded = 0.0, False
     for _ in range(800):
-        free = limiter._profile(free, target, velocity, 1.0)
+        free = limiter._profile(free, target, velocity, [2.0])
         limited = limiter.step(held, target, velocity)
-        held, guarded = limited.motion, guarded or bool(limited.guarded[0])
+        held, guarded = limited.motion, guarded or limited.guarded
         reached = max(reached, float(free.position[0]))
         assert held.position[0] <= 1.0
     assert guarded and reached > 1.0
@@ -97,10 +97,10 @@ def test_a_moving_target_is_caught_up_with_and_then_followed_exactly(start) -> N
     """
     limits = Limits((-1.5,), (1.5,), (2.0,), (10.0,), (400.0,))
     limiter, omega = Limiter(limits, DT), 2 * np.pi * 0.4
-    motion, errors, speeds = Motion.at_rest(np.array([start])), [], []
+    motion, errors, speeds = PlainMotion.at_rest([start]), [], []
     for time in DT * np.arange(1, 1500):
         target, velocity = 0.3 * np.sin(omega * time), 0.3 * omega * np.cos(omega * time)
-        motion = limiter.step(motion, np.array([target]), np.array([velocity])).motion
+        motion = limiter.step(motion, [target], [velocity]).motion
         errors.append(abs(motion.position[0] - target))
         speeds.append(motion.velocity[0])
     assert max(errors[400:]) < 1e-4
@@ -109,8 +109,7 @@ def test_a_moving_target_is_caught_up_with_and_then_followed_exactly(start) -> N
 
 @given(velocity=st.floats(-2, 2), acceleration=st.floats(-8, 8), position=st.floats(-3, 3))
 def test_the_closed_form_stop_is_ruckigs_time_optimal_one(velocity, acceleration, position) -> None:
-    start = Motion(np.array([position]), np.array([velocity]), np.array([acceleration]))
-    stop = brake(start, np.array([8.0]), np.array([200.0]))
+    stop = plan_stop(position, velocity, acceleration, 8.0, 200.0)
     request, reference = ruckig.InputParameter(1), ruckig.Trajectory(1)
     request.control_interface = ruckig.ControlInterface.Velocity
     request.current_position, request.current_velocity = [position], [velocity]
@@ -120,31 +119,27 @@ def test_the_closed_form_stop_is_ruckigs_time_optimal_one(velocity, acceleration
     samples = [reference.at_time(t)[0][0] for t in np.linspace(0, reference.duration, 200)]
     low, high = stop.extent()
     assert stop.duration == pytest.approx(reference.duration, abs=1e-7)
-    end = reference.at_time(reference.duration + 1)[0]
-    assert stop.at(np.inf).position == pytest.approx(end, abs=1e-8)
-    assert low[0] == pytest.approx(min(samples), abs=1e-4) and low[0] <= min(samples) + 1e-9
-    assert high[0] == pytest.approx(max(samples), abs=1e-4) and high[0] >= max(samples) - 1e-9
+    assert stop.end() == pytest.approx(reference.at_time(reference.duration + 1)[0][0], abs=1e-8)
+    assert low == pytest.approx(min(samples), abs=1e-4) and low <= min(samples) + 1e-9
+    assert high == pytest.approx(max(samples), abs=1e-4) and high >= max(samples) - 1e-9
 
 
 @given(velocity=st.floats(-2, 2), acceleration=st.floats(-8, 8), delay=st.floats(0, 1))
 def test_stopping_later_along_a_stop_ends_in_the_same_place(velocity, acceleration, delay) -> None:
     """The guard's induction needs this: the rest of a stop is the stop of what is left."""
-    start = Motion(np.zeros(1), np.array([velocity]), np.array([acceleration]))
-    limits = np.array([8.0]), np.array([200.0])
-    stop = brake(start, *limits)
-    later = brake(stop.at(delay * stop.duration), *limits)
-    assert later.at(np.inf).position == pytest.approx(stop.at(np.inf).position, abs=1e-9)
+    stop = plan_stop(0.0, velocity, acceleration, 8.0, 200.0)
+    later = plan_stop(*stop.after(delay * stop.duration), 8.0, 200.0)
+    assert later.end() == pytest.approx(stop.end(), abs=1e-9)
 
 
 def test_a_stop_within_one_period_rests_exactly() -> None:
-    motion = Motion(np.zeros(1), np.array([1e-5]), np.zeros(1))
-    step = brake(motion, np.array([8.0]), np.array([200.0])).step(DT)
-    assert step.resting and step.position[0] > 0
+    position, velocity, acceleration = plan_stop(0.0, 1e-5, 0.0, 8.0, 200.0).after(DT)
+    assert (velocity, acceleration) == (0.0, 0.0) and position > 0
 
 
 def test_the_last_check_finds_each_kind_of_violation() -> None:
     check = CommandCheck(LIMITS, DT, WORKSPACE)
-    start = np.array([0.2, 0.3])
+    start = [0.2, 0.3]
     for offset, what in (
         ((9.0, 0.0), "position limit, joint 0"),
         ((0.0, np.nan), "position limit, joint 1"),
@@ -154,7 +149,7 @@ def test_the_last_check_finds_each_kind_of_violation() -> None:
         ((1e-5, 0.0), "jerk limit, joint 0"),
     ):
         check.restart(start)
-        assert check.problem(start + offset) == what
+        assert check.problem([a + b for a, b in zip(start, offset, strict=True)]) == what
         assert check.problem(start) == "", "a refused command leaves no trace"
 
 

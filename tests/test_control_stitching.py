@@ -26,10 +26,10 @@ def stitched(blend: str, *values: float, **changes: float) -> Stitcher:
 def test_a_curve_passes_its_waypoints_with_a_velocity_that_is_its_derivative(values, time) -> None:
     times = np.cumsum([0.0, 0.3, 0.1, 0.5, 0.7, 0.2])
     curve = Curve(times, np.reshape(values, (6, 2)))
-    for t, waypoint in zip(times, curve.waypoints, strict=True):
+    for t, waypoint in zip(times, np.reshape(values, (6, 2)), strict=True):
         np.testing.assert_allclose(curve.at(t)[0], waypoint, atol=1e-12)
     if times[0] < time < times[-1] and np.abs(times - time).min() > 1e-4:
-        ahead, behind = curve.at(time + 1e-6)[0], curve.at(time - 1e-6)[0]
+        ahead, behind = np.array(curve.at(time + 1e-6)[0]), np.array(curve.at(time - 1e-6)[0])
         np.testing.assert_allclose((ahead - behind) / 2e-6, curve.at(time)[1], atol=1e-3)
 
 
@@ -39,7 +39,7 @@ def test_a_curve_reproduces_uniform_motion_exactly_and_rests_outside() -> None:
     position, velocity = curve.at(0.2)
     assert (position[0], velocity[0]) == pytest.approx((0.4, 2.0))
     for outside in (-1.0, 0.6, 5.0):
-        assert curve.at(outside)[1] == 0
+        assert curve.at(outside)[1] == [0]
 
 
 def test_replace_takes_the_newest_chunk_from_its_first_time_on() -> None:

@@ -1,4 +1,4 @@
-"""A stop by a fault lets go: nothing is pushed for good, and nothing moves on a wrong measurement."""
+"""A stop by a fault lets go: nothing is pushed for good, nor moved by a wrong measurement."""
 
 from __future__ import annotations
 

@@ -132,7 +132,9 @@ def test_the_gripper_does_not_move_the_tool_and_is_not_moved_for_it() -> None:
     assert np.array_equal(arm.tool_pose(BENT).position, arm.tool_pose(opened).position)
     solver = solver_of(arm)
     home = arm.tool_pose(opened)
-    found = solver.solve(opened, Pose(home.position + np.array([0.0, 0.02, 0.0]), home.rotation), DT)
+    found = solver.solve(
+        opened, Pose(home.position + np.array([0.0, 0.02, 0.0]), home.rotation), DT
+    )
     assert found.problem == "" and found.position[5] == 1.1
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
 import shutil
+import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -15,6 +17,8 @@ from typing import Any, cast
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 # Far longer than two renames take, in case another process is just between them.
 _PATIENCE = 0.5  # [s]
+# Of Linux's renameat2.
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 # What this process is writing; the same names of an earlier process of its number are left over.
 _writing: set[Path] = set()
 
@@ -33,9 +37,10 @@ def replacing(path: Path) -> Generator[Path, None, None]:
     stays as it was. What a killed process left behind, the next one that writes `path` removes. If
     `path` is a link, the link is replaced, not what it points to.
 
-    A folder cannot take another one's place in one step: the old one is renamed, to a name that
-    says what it was, and then the new one takes the name. Who was killed between the two is made up
-    for by `recover`, which this function and everyone who reads such folders calls first.
+    Where two folders can be exchanged in one step, as on most file systems of Linux, readers find
+    the old or the new one at any time. Elsewhere the old one is renamed, to a name that says
+    what it was, and then the new one takes the name. Who was killed between the two is made up for
+    by `recover`, which this function and everyone who reads such folders calls first.
 
     Raises:
         ValueError: If `path` is a device or a pipe, or a link to one.
@@ -54,6 +59,9 @@ def replacing(path: Path) -> Generator[Path, None, None]:
         yield partial
         # Else a crash of the machine could leave the new name with old or no content.
         _flush(partial)
+        are_folders = partial.is_dir() and path.is_dir() and not path.is_symlink()
+        if are_folders and _exchange(partial, path):
+            return
         if path.is_dir() or (path.exists() and partial.is_dir()):
             # Two renames: a reader finds the old folder, for an instant none, or the new one.
             replaced = path.with_name(f".replaced-{os.getpid()}-{path.name}")
@@ -149,6 +157,17 @@ def read_json_object(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"{path} must hold a JSON object, found {str(found)[:80]}")
     return cast("dict[str, Any]", found)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders change their names in one step; False where the system has no such thing."""
+    if sys.platform != "linux":
+        return False
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        return False
+    return rename(_AT_FDCWD, bytes(one), _AT_FDCWD, bytes(other), _RENAME_EXCHANGE) == 0
 
 
 def _members(path: Path, purpose: str) -> list[tuple[int, Path]]:

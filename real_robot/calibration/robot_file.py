@@ -21,7 +21,9 @@ def difference(values: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, 
     return result
 
 
-def comments(found: Calibration, joints: tuple[str, ...], middle: bool, margin: float) -> dict[str, str]:
+def comments(
+    found: Calibration, joints: tuple[str, ...], middle: bool, margin: float
+) -> dict[str, str]:
     """What was measured, by the dotted key that it stands above."""
     low, high = found.reach
     seen = [
@@ -38,7 +40,10 @@ def comments(found: Calibration, joints: tuple[str, ...], middle: bool, margin: 
         "options.direction": "1 where the servo counts up as its joint turns the positive way, "
         "-1 where it counts down; seen as each joint was turned by hand.",
         "control.limits.low": "\n".join(
-            [f"Where the joints have been, by hand; low and high stay {margin:g} rad inside:", *seen]
+            [
+                f"Where the joints have been, by hand; low and high stay {margin:g} rad inside:",
+                *seen,
+            ]
         ),
     }
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
+import sys
 
-from .limits import Limits, Vector, Workspace
+from .limits import Floats, Limits, Workspace
 
 # Differences of positions stored in float64 are only this exact, times 2 ** order.
-ROUNDING = 4 * float(np.finfo(np.float64).eps)
+ROUNDING = 4 * sys.float_info.epsilon
 TOLERANCE = 1e-6
-# First, second and third difference of the last four commands.
-DIFFERENCES = np.array([[0.0, 0.0, -1.0, 1.0], [0.0, 1.0, -2.0, 1.0], [-1.0, 3.0, -3.0, 1.0]])
 NAMES = ("velocity", "acceleration", "jerk")
 
 
@@ -23,33 +21,52 @@ class CommandCheck:
     """
 
     def __init__(self, limits: Limits, dt: float, workspace: Workspace | None = None) -> None:
-        self._dt, self._bounds, self._workspace = dt, limits.arrays, workspace
-        self._recent: list[Vector] = []
+        self._limits, self._workspace = limits, workspace
+        # Position, first and second difference of the newest command, per joint.
+        self._newest: list[tuple[float, float, float]] = []
         # Largest velocity, acceleration and jerk so far, as shares of their limits.
         self.peaks: list[float] = [0.0, 0.0, 0.0]
-        largest = np.maximum(np.abs(self._bounds.low), np.abs(self._bounds.high))
-        caps = np.stack([self._bounds.velocity, self._bounds.acceleration, self._bounds.jerk])
-        orders = np.arange(1, 4)[:, None]
-        self._scales: Vector = caps * dt**orders
-        self._allowed: Vector = 1 + TOLERANCE + ROUNDING * 2.0**orders * largest / self._scales
+        # Per joint: the differences that the limits are, and the shares of them that may be.
+        self._scales: list[tuple[float, ...]] = []
+        self._allowed: list[tuple[float, ...]] = []
+        for low, high, *caps in zip(
+            limits.low, limits.high, limits.velocity, limits.acceleration, limits.jerk, strict=True
+        ):
+            largest = max(abs(low), abs(high))
+            scales = [cap * dt**order for order, cap in enumerate(caps, start=1)]
+            self._scales.append(tuple(scales))
+            self._allowed.append(
+                tuple(
+                    1 + TOLERANCE + ROUNDING * 2.0**order * largest / scale
+                    for order, scale in enumerate(scales, start=1)
+                )
+            )
 
-    def restart(self, position: Vector) -> None:
+    def restart(self, position: Floats) -> None:
         """Begin at rest: the robot stood at `position`."""
-        self._recent = [position] * 3
+        self._newest = [(value, 0.0, 0.0) for value in position]
 
-    def problem(self, position: Vector) -> str:
+    def problem(self, position: Floats) -> str:
         """Which limit a command would break, empty if none; a good command is remembered."""
-        inside = (self._bounds.low <= position) & (position <= self._bounds.high)
-        if not inside.all():
-            return f"position limit, joint {int(np.argmin(inside))}"
-        if self._workspace is not None and not self._workspace.clearance(position[None])[0] > -1e-9:
+        limits = self._limits
+        for joint, value in enumerate(position):
+            if not limits.low[joint] <= value <= limits.high[joint]:
+                return f"position limit, joint {joint}"
+        if self._workspace is not None and not self._workspace.clearance_at(position) > -1e-9:
             return "workspace"
-        points: Vector = np.stack([*self._recent, position])
-        share: Vector = np.abs(DIFFERENCES @ points) / self._scales
-        within = share <= self._allowed
-        if not within.all():
-            order, joint = np.argwhere(~within)[0]
-            return f"{NAMES[order]} limit, joint {joint}"
-        self._recent = [*self._recent[1:], position]
-        self.peaks = [max(*pair) for pair in zip(self.peaks, share.max(axis=1), strict=True)]
+        newest: list[tuple[float, float, float]] = []
+        peaks = self.peaks
+        for joint, (value, (last, first, second)) in enumerate(
+            zip(position, self._newest, strict=True)
+        ):
+            velocity = value - last
+            acceleration = velocity - first
+            v, a, j = self._scales[joint]
+            shares = abs(velocity) / v, abs(acceleration) / a, abs(acceleration - second) / j
+            for name, share, allowed in zip(NAMES, shares, self._allowed[joint], strict=True):
+                if not share <= allowed:
+                    return f"{name} limit, joint {joint}"
+            newest.append((value, velocity, acceleration))
+            peaks = list(map(max, peaks, shares))
+        self._newest, self.peaks = newest, peaks
         return ""

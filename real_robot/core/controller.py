@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from operator import sub
+
 import numpy as np
 
 from .check import CommandCheck
 from .controller_config import ControllerConfig
 from .events import Event, EventKind, Mailbox, Mode, Output, Request, RobotState
 from .limiter import Limiter
-from .limits import Motion, Vector
+from .limits import Floats, PlainMotion
 from .stitcher import Stitcher
-from .trajectory import Chunk, chunk_problem
+from .trajectory import Chunk, Reference, chunk_problem
 from .watch import Watch
 
 # Share of the speed that a slow start begins with.
@@ -41,13 +43,15 @@ class Controller:
         self._check = CommandCheck(config.limits, config.dt, config.workspace)
         self._stitcher = Stitcher(config.stitch)
         self._watch = Watch(config)
-        self._motion = Motion.at_rest(np.zeros(config.limits.num_joints))
+        self._motion = PlainMotion.at_rest([0.0] * config.limits.num_joints)
         # The command before the newest one, and where a stop has to go yet.
         self._previous = self._motion
-        self._yield_to: Vector | None = None
+        self._yield_to: Floats | None = None
         self._must_yield = False
         latency = config.action_latency or (0.0,) * config.limits.num_joints
-        self._latencies = [(value, np.equal(latency, value)) for value in sorted(set(latency))]
+        self._latencies = sorted(set(latency))
+        # Index of each joint's latency among them.
+        self._reactions = [self._latencies.index(value) for value in latency]
         # Time of the last step, and when the next one is due.
         self._now = self._due = -np.inf
         self._armed = False
@@ -85,9 +89,9 @@ class Controller:
         reference = self._advance(now, state)
         if now > self._now:
             self._now = now
-        command = self._motion if self._armed else None
-        age = now - self._observed_at
-        return Output(command, tuple(self._events), self.mode, reference, self._sequence, age)
+        command = self._motion.arrays() if self._armed else None
+        age, events = now - self._observed_at, tuple(self._events)
+        return Output(command, events, self.mode, np.array(reference), self._sequence, age)
 
     def _say(self, kind: EventKind, text: str) -> None:
         self._events.append(Event(kind, text))
@@ -116,9 +120,9 @@ class Controller:
             self._say(EventKind.GAP, f"{what}; the robot goes on from rest")
         self._rest(self._motion.position)
 
-    def _rest(self, position: Vector) -> None:
+    def _rest(self, position: Floats) -> None:
         """The robot stands at `position`, and everything goes on from there."""
-        self._motion = Motion.at_rest(position)
+        self._motion = PlainMotion.at_rest(position)
         self._check.restart(self._motion.position)
 
     def _supervise(self, now: float, state: RobotState) -> None:
@@ -150,7 +154,7 @@ class Controller:
                 self._say(EventKind.REFUSED, f"arm: {problem}")
                 return
             # The first command is where the robot is: nothing jumps.
-            self._rest(state.position)
+            self._rest(state.position.tolist())
             self._watch.restart(now)
             self._stitcher.clear()
             self._armed, self._armed_at, self._due = True, now, now
@@ -170,10 +174,10 @@ class Controller:
         if self.mode is not Mode.RUN:
             # What was planned before the robot braked is over.
             self._stitcher.clear()
-        self._stitcher.add(chunk, now, self._motion.position)
+        self._stitcher.add(chunk, now, np.array(self._motion.position))
         self._starved = False
 
-    def _advance(self, now: float, state: RobotState) -> Vector:
+    def _advance(self, now: float, state: RobotState) -> Floats:
         """Move the command on by one period and return the reference."""
         # Stopped or not, a robot that was never armed is sent nothing.
         if not self._armed or self._too_soon(now):
@@ -203,7 +207,7 @@ class Controller:
         self._due = (max(self._due, now) if now > self._now else now) + self.config.dt
         return False
 
-    def _follow(self, now: float, due: float) -> Vector:
+    def _follow(self, now: float, due: float) -> Floats:
         """Take a step towards where the chunks want the robot to be; return that."""
         reference, velocity = self._reference(due)
         if due > self._stitcher.end and not self._starved:
@@ -213,8 +217,8 @@ class Controller:
         speed = self.config.speed * min(max(share, SLOWEST), 1.0)
         limited = self._limiter.step(self._motion, reference, velocity, speed)
         hits = {
-            EventKind.CLIPPED: bool(limited.clipped.any()),
-            EventKind.GUARDED: bool(limited.guarded.any()),
+            EventKind.CLIPPED: limited.clipped,
+            EventKind.GUARDED: limited.guarded,
             EventKind.WORKSPACE: limited.workspace,
         }
         active = frozenset(kind for kind, hit in hits.items() if hit)
@@ -232,31 +236,35 @@ class Controller:
         if problem:
             self._say(EventKind.REFUSED, f"yield: {problem}")
             return
-        self._yield_to = np.array(state.position)
-        distance = float(np.abs(state.position - command).max())
+        pose: Floats = state.position.tolist()
+        self._yield_to, distance = pose, max(map(abs, map(sub, pose, command)))
         self._say(EventKind.YIELDED, f"the command goes {distance:.4f} to where the robot is")
 
-    def _yield(self, pose: Vector) -> None:
+    def _yield(self, pose: Floats) -> None:
         """Take a step towards `pose`; there, or as near as the limits let it, the stop is over."""
-        limited = self._limiter.step(self._motion, pose, np.zeros_like(pose), self.config.speed)
+        limited = self._limiter.step(self._motion, pose, [0.0] * len(pose), self.config.speed)
         self._send(limited.motion)
-        bounds = self.config.limits.arrays
-        if (
-            (np.abs(self._motion.velocity) <= STILL * bounds.velocity)
-            & (np.abs(self._motion.acceleration) <= STILL * bounds.acceleration)
-        ).all():
+        limits, (_, velocity, acceleration) = self.config.limits, self._motion
+        if all(
+            abs(v) <= STILL * fastest and abs(a) <= STILL * strongest
+            for v, a, fastest, strongest in zip(
+                velocity, acceleration, limits.velocity, limits.acceleration, strict=True
+            )
+        ):
             self._rest(self._motion.position)
             self._yield_to = None
 
-    def _reference(self, due: float) -> tuple[Vector, Vector]:
-        position, velocity = self._stitcher.at(due + self._latencies[0][0])
-        for latency, joints in self._latencies[1:]:
-            other = self._stitcher.at(due + latency)
-            position = np.where(joints, other[0], position)
-            velocity = np.where(joints, other[1], velocity)
-        return position, velocity
+    def _reference(self, due: float) -> Reference:
+        """Where the chunks want the robot to be, each joint ahead by its own latency."""
+        found = [self._stitcher.at(due + latency) for latency in self._latencies]
+        if len(found) == 1:
+            return found[0]
+        joints = list(enumerate(self._reactions))
+        return [found[k][0][joint] for joint, k in joints], [
+            found[k][1][joint] for joint, k in joints
+        ]
 
-    def _send(self, motion: Motion) -> None:
+    def _send(self, motion: PlainMotion) -> None:
         """Take over a command if it passes the last check; otherwise brake, or stay."""
         problem = self._check.problem(motion.position)
         if problem:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from .limits import Vector
-from .trajectory import Chunk, Curve
+from .limits import Floats, Vector
+from .trajectory import Chunk, Curve, Reference
 
 Blend = Literal["replace", "cross-fade", "ensemble"]
 
@@ -79,7 +78,8 @@ class Stitcher:
         """
         times, waypoints = chunk.times, chunk.waypoints
         if origin is not None and times[0] > now and not self.covers(now):
-            times, waypoints = np.insert(times, 0, now), np.vstack([origin, waypoints])
+            times = np.concatenate([[now], times])
+            waypoints = np.concatenate([origin[None], waypoints])
         start = max(float(times[0]), now)
         if self.config.blend != "ensemble":
             while self._segments and self._segments[-1].start >= start:
@@ -98,7 +98,7 @@ class Stitcher:
         """Whether any chunk has taken over by `time`."""
         return any(segment.start <= time for segment in self._segments)
 
-    def at(self, time: float) -> tuple[Vector, Vector]:
+    def at(self, time: float) -> Reference:
         """Position and velocity of the reference.
 
         Raises:
@@ -117,17 +117,16 @@ class Stitcher:
             return newest
         previous = active[-2].curve.at(time)
         weight, rate = s * s * (3 - 2 * s), 6 * s * (1 - s) / self.config.fade
-        position = (1 - weight) * previous[0] + weight * newest[0]
-        velocity = (1 - weight) * previous[1] + weight * newest[1]
-        return position, velocity + rate * (newest[0] - previous[0])
+        left, position, velocity = 1 - weight, Floats(), Floats()
+        for p, v, x, u in zip(*previous, *newest, strict=True):
+            position.append(left * p + weight * x)
+            velocity.append(left * v + weight * u + rate * (x - p))
+        return position, velocity
 
-    def _ensemble(self, active: list[Segment], time: float) -> tuple[Vector, Vector]:
+    def _ensemble(self, active: list[Segment], time: float) -> Reference:
         covering = [segment for segment in active if segment.curve.end >= time] or active[-1:]
         weights = np.exp(-self.config.decay * np.arange(len(covering)))
         weights /= weights.sum()
-        return _weighted(weights, (segment.curve.at(time) for segment in covering))
-
-
-def _weighted(weights: Vector, values: Iterable[tuple[Vector, Vector]]) -> tuple[Vector, Vector]:
-    positions, velocities = zip(*values, strict=True)
-    return weights @ np.stack(positions), weights @ np.stack(velocities)
+        values = np.array([segment.curve.at(time) for segment in covering])  # (K, 2, D)
+        position, velocity = np.tensordot(weights, values, axes=1).tolist()
+        return position, velocity

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 import numpy as np
 
-from .limits import LimitArrays, Vector
+from .limits import Floats, LimitArrays, Vector
+
+# Position and velocity of all joints.
+Reference = tuple[Floats, Floats]
 
 # A waypoint this far outside the position limits, as a share of the joint's range, is a fault of
 # the policy; nearer ones are an overshoot that the limiter clips.
@@ -104,32 +108,49 @@ class Curve:
     """
 
     def __init__(self, times: Vector, waypoints: Vector) -> None:
-        self.times, self.waypoints = times, waypoints
-        self.slopes = np.zeros_like(waypoints)
+        self._times: Floats = times.tolist()
+        self._waypoints: list[Floats] = waypoints.tolist()
+        slopes = np.zeros_like(waypoints)
         if len(times) > 1:
             gaps = np.diff(times)[:, None]
             secants = np.diff(waypoints, axis=0) / gaps
-            self.slopes[0] = secants[0]
-            self.slopes[1:-1] = (gaps[1:] * secants[:-1] + gaps[:-1] * secants[1:]) / (
+            slopes[0] = secants[0]
+            slopes[1:-1] = (gaps[1:] * secants[:-1] + gaps[:-1] * secants[1:]) / (
                 gaps[1:] + gaps[:-1]
             )
+        self._slopes: list[Floats] = slopes.tolist()
+        # The piece that was asked for last, and its polynomials.
+        self._index, self._gap = -1, 0.0
+        self._piece: list[tuple[float, float, float, float]] = []
 
     @property
     def end(self) -> float:
         """Time of the last waypoint [s]."""
-        return float(self.times[-1])
+        return self._times[-1]
 
-    def at(self, time: float) -> tuple[Vector, Vector]:
+    def at(self, time: float) -> Reference:
         """Position and velocity at `time`; the first or last waypoint, at rest, outside."""
-        index = int(np.searchsorted(self.times, time, side="right")) - 1
-        if index < 0 or index >= len(self.times) - 1:
-            waypoint = self.waypoints[min(max(index, 0), len(self.times) - 1)]
-            return np.array(waypoint), np.zeros_like(waypoint)
-        gap = self.times[index + 1] - self.times[index]
-        s = (time - self.times[index]) / gap
-        p, q = self.waypoints[index], self.waypoints[index + 1]
-        m, n = gap * self.slopes[index], gap * self.slopes[index + 1]
-        # p + s m + s2 (3 (q - p) - 2 m - n) + s3 (2 (p - q) + m + n)
-        second, third = 3 * (q - p) - 2 * m - n, 2 * (p - q) + m + n
-        position = p + s * (m + s * (second + s * third))
-        return position, (m + s * (2 * second + s * 3 * third)) / gap
+        times = self._times
+        index = bisect_right(times, time) - 1
+        if index < 0 or index >= len(times) - 1:
+            waypoint = self._waypoints[max(index, 0)]
+            return list(waypoint), [0.0] * len(waypoint)
+        if index != self._index:
+            self._enter(index)
+        gap, s = self._gap, (time - times[index]) / self._gap
+        position, velocity = Floats(), Floats()
+        for p, m, second, third in self._piece:
+            position.append(p + s * (m + s * (second + s * third)))
+            velocity.append((m + s * (2 * second + s * 3 * third)) / gap)
+        return position, velocity
+
+    def _enter(self, index: int) -> None:
+        """Compute the polynomials between waypoint `index` and the next one."""
+        self._index, self._gap = index, self._times[index + 1] - self._times[index]
+        self._piece = []
+        for p, q, slope, next_slope in zip(
+            *self._waypoints[index : index + 2], *self._slopes[index : index + 2], strict=True
+        ):
+            m, n = self._gap * slope, self._gap * next_slope
+            # p + s m + s2 (3 (q - p) - 2 m - n) + s3 (2 (p - q) + m + n)
+            self._piece.append((p, m, 3 * (q - p) - 2 * m - n, 2 * (p - q) + m + n))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import isfinite
+
 import numpy as np
 
 from .controller_config import ControllerConfig
 from .events import RobotState
-from .limits import Vector
+from .limits import Floats
 
 
 class Watch:
@@ -23,9 +26,10 @@ class Watch:
         v, a, j = limits.velocity, limits.acceleration, limits.jerk
         # Farthest that a command can have gone on without a joint: until that is noticed, and
         # through the stop from full speed.
-        self._farthest: Vector = v * time + v * v / (2 * a) + v * a / j
+        farthest = v * time + v * v / (2 * a) + v * a / j
         if config.tracking_error:
-            self._farthest = self._farthest + config.tracking_error
+            farthest = farthest + config.tracking_error
+        self._farthest: Floats = farthest.tolist()
 
     def restart(self, now: float) -> None:
         """Begin: up to now every joint is where it should be."""
@@ -37,7 +41,7 @@ class Watch:
 
     def unsound(self, now: float, state: RobotState) -> str:
         """Why a measurement says nothing about the robot as it is now, empty if it does."""
-        if not (np.isfinite(state.position).all() and np.isfinite(state.velocity).all()):
+        if not all(map(isfinite, [*state.position.tolist(), *state.velocity.tolist()])):
             return "the robot's state holds NaN or infinity"
         timeout, age = self._config.state_timeout, now - state.time
         if not age <= timeout:
@@ -51,25 +55,32 @@ class Watch:
         """Why the robot may not move with this measurement, empty if it may."""
         return state.fault or self.unsound(now, state)
 
-    def tracking_problem(self, now: float, state: RobotState, command: Vector) -> str:
+    def tracking_problem(self, now: float, state: RobotState, command: Floats) -> str:
         """Which joint has been too far from its command for too long, empty if none."""
         allowed = self._config.tracking_error
         if not allowed:
             return ""
-        error = np.abs(state.position - command)
-        if (error <= allowed).all():
+        excess = _excess(state, command, allowed)
+        if max(excess) <= 0:
             self._tracked_at = now
         elif now - self._tracked_at > self._config.tracking_time:
-            joint = int(np.argmax(error - allowed))
-            return f"joint {joint} is {error[joint]:.4f} away from its command"
+            joint = excess.index(max(excess))
+            return f"joint {joint} is {excess[joint] + allowed[joint]:.4f} away from its command"
         return ""
 
-    def too_far(self, state: RobotState, command: Vector) -> str:
+    def too_far(self, state: RobotState, command: Floats) -> str:
         """Which joint is measured where it cannot have been left behind, empty if none."""
-        error = np.abs(state.position - command)
-        if (error <= self._farthest).all():
+        excess = _excess(state, command, self._farthest)
+        if max(excess) <= 0:
             return ""
-        joint = int(np.argmax(error - self._farthest))
-        return (
-            f"joint {joint} is measured {error[joint]:.4f} away, farther than it can have been left"
-        )
+        joint = excess.index(max(excess))
+        error = excess[joint] + self._farthest[joint]
+        return f"joint {joint} is measured {error:.4f} away, farther than it can have been left"
+
+
+def _excess(state: RobotState, command: Floats, allowed: Sequence[float]) -> Floats:
+    """By how much the distance of each joint from its command exceeds what is allowed."""
+    return [
+        abs(found - told) - most
+        for found, told, most in zip(state.position.tolist(), command, allowed, strict=True)
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -52,6 +52,22 @@ class Driver(Protocol):
 
     def disconnect(self, torque_off: bool) -> None:
         """Leave the robot at rest, limp or holding, and close; callable at any time, twice too."""
+        ...
+
+
+@runtime_checkable
+class Inspectable(Protocol):
+    """A driver whose robot can be looked at before anything takes hold of it."""
+
+    def inspect(self) -> None:
+        """Open the connection for reading only: `read` works from here on.
+
+        No register is written, no torque is switched, nothing moves. `connect` goes on from here;
+        `disconnect` closes, and with ``torque_off=True`` lets the joints go limp first.
+
+        Raises:
+            OSError: If the robot does not answer, is not healthy, or another program has it.
+        """
         ...
 
 

@@ -23,8 +23,8 @@ class DynamixelBus(SdkBus):
         for number in ids:
             self._reading.addParam(number)
 
-    def prepare(self) -> None:
-        """Clear a tripped watchdog, require position mode, and let servos answer at once."""
+    def look(self) -> None:
+        """All servos are there, without a hardware error, in position mode."""
         self.find()
         for number in self.ids:
             if error := self.get(number, 70):
@@ -36,6 +36,10 @@ class DynamixelBus(SdkBus):
                 raise ConnectionError(
                     f"servo {number} is in operating mode {mode}, expected 3 (position)"
                 )
+
+    def prepare(self) -> None:
+        """Clear a tripped watchdog, and let servos answer at once."""
+        for number in self.ids:
             if self.get(number, 9) and not self.get(number, 64):
                 # The factory setting of 0.5 ms per servo would take up the whole cycle.
                 self.packets.write1ByteTxRx(self.port, number, 9, 0)

@@ -21,12 +21,15 @@ class FeetechBus(SdkBus):
         for number in ids:
             self._reading.addParam(number)
 
-    def prepare(self) -> None:
-        """Require position mode, and let servos answer at once."""
+    def look(self) -> None:
+        """All servos are there, in position mode."""
         self.find()
         for number in self.ids:
             if (mode := self.get(number, 33)) != 0:
                 raise ConnectionError(f"servo {number} is in mode {mode}, expected 0 (position)")
+
+    def prepare(self) -> None:
+        """Let servos answer at once."""
         self.set(7, 0)
 
     def torque(self, on: bool) -> None:

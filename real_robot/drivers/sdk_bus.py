@@ -23,8 +23,16 @@ class ServoProtocol(Protocol):
         """Open the port for this program alone."""
         ...
 
+    def look(self) -> None:
+        """Check that all servos are there and healthy, in the right mode; write nothing.
+
+        Raises:
+            ConnectionError: If one is not.
+        """
+        ...
+
     def prepare(self) -> None:
-        """Check that all servos are there and healthy, and set them up for streaming."""
+        """Set the servos up for streaming."""
         ...
 
     def torque(self, on: bool) -> None:

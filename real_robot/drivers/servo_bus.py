@@ -44,13 +44,21 @@ class ServoBusDriver:
             options.tracker, options.tracker_size, options.tracker_timeout, monotonic
         )
         self._monotonic = monotonic
+        self._engaged = False
+
+    def inspect(self) -> None:
+        """Find all servos and ask them how they are; nothing is written to them."""
+        if not self._bus.is_open:
+            self._bus.open()
+            self._bus.look()
 
     def connect(self) -> None:
         """Find all servos, let them hold where they are, and set their watchdogs."""
         # A policy that does not see the scene must not move: the arm is left alone until it does.
         self._tracker.open()
         self._tracker.wait()
-        self._bus.open()
+        self.inspect()
+        self._engaged = True
         self._bus.prepare()
         ticks, _ = self._bus.read()
         self._bus.write(ticks)
@@ -81,9 +89,11 @@ class ServoBusDriver:
         try:
             if torque_off:
                 self._bus.torque(False)
-            self._bus.watchdog(0.0)
+            if self._engaged:
+                self._bus.watchdog(0.0)
         except BusError:
             # The bus is gone; the servos' own watchdog has to do.
             pass
         finally:
+            self._engaged = False
             self._bus.close()

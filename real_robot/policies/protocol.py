@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..cameras.camera import Picture
 from ..config import PolicyOptions, RobotConfig
+from ..core.events import Mode
 from ..core.limits import Vector
 from ..core.trajectory import Chunk
 
@@ -29,6 +30,7 @@ class Snapshot(NamedTuple):
         sensors: Further numbers of the robot's back-end, shape (S,).
         pictures: Newest picture of each camera that the policy reads, by name.
         sequence: Number of the chunk that is to be planned from it, rising.
+        mode: What the control loop was doing, as known a tenth of a second later at most.
     """
 
     time: float
@@ -37,6 +39,7 @@ class Snapshot(NamedTuple):
     sensors: Vector
     pictures: Mapping[str, Picture] = MappingProxyType({})
     sequence: int = 0
+    mode: Mode = Mode.RUN
 
     @property
     def observed_at(self) -> float:
@@ -86,6 +89,8 @@ class RobotPolicy(Protocol):
 
     One that talks to the operator has a method ``attach(console: Console)`` too, which is called
     once, before `reset`.
+    One that has something to finish has a method ``close(*, stopped)`` besides: it is called at the
+    end, and told whether the robot stopped for another reason than the end of the run.
     """
 
     @property

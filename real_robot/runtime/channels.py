@@ -35,7 +35,8 @@ STATUS = np.dtype(
         ("compute_p50", "f8"), ("compute_p99", "f8"), ("rejected", "i8"), ("accepted", "i8"),
         ("limit_hits", "i8"), ("violations", "i8"), ("bus_failures", "i8"), ("age", "f8"),
         ("velocity", "f8"), ("acceleration", "f8"), ("jerk", "f8"), ("torch", "i8"),
-        ("log_dropped", "i8"), ("finished", "i8"), ("realtime", "S200"), ("failure", TEXT),
+        ("log_dropped", "i8"), ("finished", "i8"), ("asked", "i8"),
+        ("realtime", "S200"), ("failure", TEXT),
     ]
 )  # fmt: skip
 

@@ -48,7 +48,7 @@ class ControlLoop:
         self.tally = Tally()
         self.realtime = ""
         self._monotonic, self._sleep = monotonic, sleep
-        self._ending = False
+        self._ending = self._asked = False
         self._failures, self._failure = 0, ""
         self._history = StateHistory(LONGEST_LATENCY)
         self._state_record = np.zeros((), state_dtype(channels.sizes))
@@ -162,7 +162,7 @@ class ControlLoop:
         if asked is not None:
             request = Request(int(asked["request"]))
         if self._ending and self.controller.mode is not Mode.STOP:
-            request = Request.STOP
+            request, self._asked = Request.STOP, True
         record = self.channels.chunk.read_new()
         if record is None:
             return Mailbox(None, request)
@@ -224,6 +224,6 @@ class ControlLoop:
         record["torch"] = "torch" in sys.modules
         record["log_dropped"] = self.channels.log_cycles.num_dropped
         record["realtime"] = self.realtime.encode()
-        record["finished"] = failure is not None
+        record["finished"], record["asked"] = failure is not None, self._asked
         record["failure"] = (failure or "").encode()[:160]
         self.channels.status.write(record)

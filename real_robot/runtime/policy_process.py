@@ -6,7 +6,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from threading import Event
 
 import numpy as np
 
@@ -14,13 +16,13 @@ from ...decoding.plumbing.plugins import Registry
 from ...decoding.plumbing.schema import build
 from ..cameras import open_cameras
 from ..config import PolicyOptions
-from ..core.events import RobotState
+from ..core.events import Mode, RobotState
 from ..inject import inject
 from ..policies.protocol import RobotPolicy, RobotPolicyFactory, Snapshot
 from .camera_watch import CameraWatch
 from .channels import POLICY, Channels, chunk_dtype, pack_chunk, unpack_state
 from .console import PolicyConsole
-from .realtime import follow_parent
+from .realtime import follow_parent, on_signals
 from .start import receive
 
 NewestState = Callable[[], RobotState | None]
@@ -106,13 +108,32 @@ def main() -> int:
             policy.reset(extra["seed"])
             report.ready()
             watch = CameraWatch(cameras, robot.control.rules.max_age, report.lost)
-            serve(policy, watch, channels, extra["inject"], newest_state, report)
+            with closing_policy(policy, channels) as ended:
+                serve(policy, watch, channels, extra["inject"], newest_state, report, ended)
     except (ValueError, OSError, ImportError) as error:
         if os.environ.get("HOTLOOP_DEBUG"):
             raise
         report.failed(str(error))
         return 1
     return 0
+
+
+@contextmanager
+def closing_policy(policy: RobotPolicy, channels: Channels) -> Generator[Event, None, None]:
+    """Context at whose end a policy that has something to finish does so; yields when to end.
+
+    Others are ended by SIGTERM on the spot.
+    """
+    ended, close = Event(), getattr(policy, "close", None)
+    if close is not None:
+        on_signals(ended.set)
+    try:
+        yield ended
+    finally:
+        if close is not None:
+            status = channels.status.read()
+            stopped = status is None or (status["mode"] == Mode.STOP and not status["asked"])
+            close(stopped=bool(stopped or not ended.is_set()))
 
 
 def serve(
@@ -122,15 +143,18 @@ def serve(
     fault: str,
     newest_state: NewestState,
     report: Report,
+    ended: Event,
 ) -> None:
-    """Plan at the policy's period, for ever.
+    """Plan at the policy's period until it is over.
 
     Deadline k is start + k * period; those that pass during a plan are skipped, not made up for.
     """
     dtype = chunk_dtype(channels.sizes)
     sequence, deadline = 0, time.monotonic()
-    while True:
-        snapshot = look(watch, newest_state, sequence)
+    while not ended.is_set():
+        status = channels.status.read()
+        mode = Mode.IDLE if status is None else Mode(int(status["mode"]))
+        snapshot = look(watch, newest_state, sequence, mode)
         if snapshot is not None:
             chunk = policy.plan(snapshot)
             report.planned()
@@ -139,10 +163,12 @@ def serve(
                 sequence += 1
         missed = max(int((time.monotonic() - deadline) / policy.period), 0)
         deadline += (missed + 1) * policy.period
-        time.sleep(max(deadline - time.monotonic(), 0.0))
+        ended.wait(max(deadline - time.monotonic(), 0.0))
 
 
-def look(watch: CameraWatch, newest_state: NewestState, sequence: int) -> Snapshot | None:
+def look(
+    watch: CameraWatch, newest_state: NewestState, sequence: int, mode: Mode = Mode.RUN
+) -> Snapshot | None:
     """What is known now; None while the robot was not measured or a picture is not fresh."""
     pictures = watch.read()
     state = newest_state()
@@ -151,7 +177,9 @@ def look(watch: CameraWatch, newest_state: NewestState, sequence: int) -> Snapsh
     fresh = watch.fresh(pictures, state.time)
     if len(fresh) < len(pictures):
         return None
-    return Snapshot(state.time, state.position, state.velocity, state.sensors, fresh, sequence)
+    return Snapshot(
+        state.time, state.position, state.velocity, state.sensors, fresh, sequence, mode
+    )
 
 
 if __name__ == "__main__":

@@ -48,9 +48,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the file; the old one is kept beside it"
     )
-    parser.add_argument(
-        "--ids", action="store_true", help="give IDs even though all servos answer"
-    )
+    parser.add_argument("--ids", action="store_true", help="give IDs even though all servos answer")
     parser.add_argument(
         "--middle",
         action="store_true",
@@ -83,7 +81,9 @@ def run(args: argparse.Namespace) -> int:
         operator.say(text)
         answer = operator.ask(f"Write this to {path}? [y/n]")
     except EOFError:
-        raise ValueError("the answers ended before the calibration did; no file was written") from None
+        raise ValueError(
+            "the answers ended before the calibration did; no file was written"
+        ) from None
     if answer.lower() not in ("y", "yes"):
         operator.say("nothing was written")
         return ExitCode.FAILED

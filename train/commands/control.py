@@ -30,6 +30,7 @@ examples:
       units.scale=[0.0174533] instruction='pick up the cube' latency=2 \\
       robot.cameras.front.driver=opencv robot.cameras.front.size=[480,640] \\
       robot.cameras.front.options.source=0
+  hotloop control robot=mujoco-arm record=outputs/data task='wave' duration=10
 
 faults for inject=…: nan, empty, reversed, far-future, jump, step, silence, kill
 
@@ -59,13 +60,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 def run(args: argparse.Namespace) -> int:
     """Compose the configuration, run, print and write the summary."""
-    from ...real_robot.config import ControlConfig
     from ...real_robot.runtime.keyboard import Keyboard
     from ...real_robot.runtime.operator import Printer, Signals
     from ...real_robot.runtime.supervisor import supervise
+    from .recording import RecordedControlConfig, recorded
 
-    config: ControlConfig = compose("control", args.overrides, ControlConfig)
+    config = compose("control", args.overrides, RecordedControlConfig)
     kind, robot, job = prepare(config, args.dry_run)
+    job = recorded(config, job)
     # Whatever the terminal does, and however often Ctrl-C is pressed, there is a summary.
     with Signals(), Printer() as say, Keyboard() as keyboard:
         summary = supervise(robot, job, say, keyboard)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...episodes import blocks
 
-_QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
+QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
 _STATISTICS_IMAGES, _STATISTICS_FRAMES = 200, 2**18
 
 
@@ -29,8 +29,8 @@ def statistics(columns: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
             sample, shape = sample.reshape(-1, array.shape[-1]) / 255, (array.shape[-1], 1, 1)
         sample = sample.reshape(len(sample), -1)
         numbers = _moments([sample] if image else _blocks(array))
-        quantiles = np.quantile(sample, list(_QUANTILES.values()), axis=0)
-        numbers |= dict(zip(_QUANTILES, quantiles, strict=True))
+        quantiles = np.quantile(sample, list(QUANTILES.values()), axis=0)
+        numbers |= dict(zip(QUANTILES, quantiles, strict=True))
         result[feature] = {name: n.reshape(shape).tolist() for name, n in numbers.items()}
         result[feature]["count"] = [len(array[::stride]) if image else len(array)]
     return result
@@ -54,3 +54,27 @@ def _moments(parts: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
         low, high = np.minimum(low, part.min(axis=0)), np.maximum(high, part.max(axis=0))
         count = total
     return {"min": low, "max": high, "mean": mean, "std": np.sqrt(squares / count)}
+
+
+def merged_statistics(
+    one: Mapping[str, Mapping[str, Any]], other: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Statistics of the frames of both; quantiles, as LeRobot has it, are weighted means."""
+    return {feature: _merged(one[feature], values) for feature, values in other.items()}
+
+
+def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    pair = [{name: np.asarray(n, np.float64) for name, n in part.items()} for part in (one, other)]
+    counts = [float(part["count"].reshape(-1)[0]) for part in pair]
+    share = counts[1] / sum(counts)
+    mixed = {name: (1 - share) * pair[0][name] + share * pair[1][name] for name in pair[1]}
+    variance = (1 - share) * pair[0]["std"] ** 2 + share * pair[1]["std"] ** 2
+    variance = variance + share * (1 - share) * (pair[0]["mean"] - pair[1]["mean"]) ** 2
+    mixed |= {
+        "min": np.minimum(pair[0]["min"], pair[1]["min"]),
+        "max": np.maximum(pair[0]["max"], pair[1]["max"]),
+        "std": np.sqrt(variance),
+    }
+    result = {name: numbers.tolist() for name, numbers in mixed.items()}
+    result["count"] = [int(sum(counts))]
+    return result
