@@ -26,7 +26,7 @@ from hotloop.real_robot.runtime.channels import (
     unpack_state,
 )
 from hotloop.real_robot.runtime.loop import ControlLoop
-from hotloop.real_robot.runtime.supervisor import counts, status_line
+from hotloop.real_robot.runtime.summary import counts, status_line
 
 DT = 0.01
 ROBOT = RobotConfig(

@@ -41,7 +41,9 @@ def recompute(log: ControlLog) -> Recomputation:
     for cycle in log.cycles:
         now = float(cycle["now"])
         chunk = logged_chunk(chunks[now]) if now in chunks else None
-        mailbox = Mailbox(chunk, Request(cycle["request"]))
+        # Logs from before there was such a thing say nothing about it.
+        unsent = bool(cycle.get("unsent", 0))
+        mailbox = Mailbox(chunk, Request(cycle["request"]), unsent)
         output = controller.step(now, logged_state(cycle), mailbox)
         same = (output.command is not None) == bool(cycle["has_command"])
         if same and output.command is not None:

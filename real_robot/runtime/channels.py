@@ -36,7 +36,7 @@ STATUS = np.dtype(
         ("limit_hits", "i8"), ("violations", "i8"), ("bus_failures", "i8"), ("age", "f8"),
         ("velocity", "f8"), ("acceleration", "f8"), ("jerk", "f8"), ("torch", "i8"),
         ("log_dropped", "i8"), ("finished", "i8"), ("asked", "i8"),
-        ("realtime", "S200"), ("failure", TEXT),
+        ("realtime", "S300"), ("failure", TEXT), ("blocked", TEXT),
     ]
 )  # fmt: skip
 
@@ -86,6 +86,7 @@ def cycle_dtype(sizes: Sizes) -> np.dtype[Any]:
             ("chunk", "i8"), ("age", "f8"), ("state", state_dtype(sizes)), ("has_command", "i8"),
             ("command", "f8", joints), ("command_velocity", "f8", joints),
             ("command_acceleration", "f8", joints), ("reference", "f8", joints),
+            ("unsent", "i8"),
         ]
     )  # fmt: skip
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ..config import RobotConfig
 from ..core.events import Mode
 from .channels import Channels, read_text
@@ -39,7 +41,7 @@ def counts(status: Record, channels: Channels | None = None) -> dict[str, Any]:
         "peak_share_of_limit": {
             name: round(float(status[name]), 9) for name in ("velocity", "acceleration", "jerk")
         },
-        "chunk_age": round(float(status["age"]), 3) if status["accepted"] else None,
+        "chunk_age": round(float(status["age"]), 3) if np.isfinite(status["age"]) else None,
         "log_records_dropped": int(status["log_dropped"]),
         "torch_in_control_process": bool(status["torch"]),
         "realtime": read_text(status, "realtime"),

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..config import RobotConfig
 from ..core.events import Request
-from .channels import Channels
+from .channels import Channels, read_text
 from .job import RunConfig, check_run
 from .keyboard import Keyboard
 from .operator import Printer, Signals
@@ -68,6 +68,7 @@ class Run:
     ) -> None:
         self.robot, self.job, self.channels, self.say = robot, job, channels, say
         self.keyboard, self.signals = keyboard, signals or Signals()
+        self._blocked = ""
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._watch = Watch(robot, channels, self.processes, say, keyboard, self.signals)
 
@@ -109,6 +110,7 @@ class Run:
         self._wait("policy", self._has_planned)
         for name in self.processes:
             self._wait(name, lambda: True)
+        self._wait("control", self._may_move, float("inf"))
         self.channels.ask(Request.ARM)
 
     def _wait(self, name: str, ready: Callable[[], bool], timeout: float = START_TIMEOUT) -> None:
@@ -139,6 +141,15 @@ class Run:
         pressed = self.keyboard.keys()
         if " " in pressed or "q" in pressed:
             raise Interrupted("operator")
+
+    def _may_move(self) -> bool:
+        """Whether no stop input objects; tells the operator which does."""
+        status = self.channels.status.read()
+        blocked = "" if status is None else read_text(status, "blocked")
+        if blocked and blocked != self._blocked:
+            self.say(f"waiting to begin: {blocked}")
+        self._blocked = blocked
+        return not blocked
 
     def _has_planned(self) -> bool:
         record = self.channels.policy.read()

@@ -19,6 +19,7 @@ STATUS_PERIOD = 0.5  # [s]
 POLL = 0.02  # [s]
 ALL_REFUSED_AFTER = 5.0  # [s] in which chunks came and none was good enough to begin with
 KEYS = {" ": Request.STOP, "r": Request.RESET, "a": Request.ARM}
+RELEASE_KEY, RELEASE_TIME = "L", 5.0  # [s] within which the key is pressed twice
 
 
 class Watch:
@@ -33,8 +34,8 @@ class Watch:
         signals: What was asked for by signals.
 
     Attributes:
-        ended_by: Why the run ended: ``"duration"``, ``"operator"``, a signal, ``"stop"``, a
-            process that died, ``"all chunks refused"``, or the policy's own reason.
+        ended_by: Why the run ended: ``"duration"``, ``"operator"``, a signal, ``"stop"``,
+            ``"released"``, a process that died, ``"all chunks refused"``, or what the policy said.
         finished: Whether the policy asked for the end.
         stops: Why the robot stopped by itself, each time.
         stop_reason: Why it stopped by itself for good, empty if it did not.
@@ -59,6 +60,7 @@ class Watch:
         self._reported: set[str] = set()
         self._armed_at = self._ends_at = float("inf")
         self._ends_as, self._next_status = "duration", 0.0
+        self._released, self._release_until = False, 0.0
 
     def run(self, duration: float) -> None:
         """Return when the run is to end.
@@ -96,6 +98,8 @@ class Watch:
                 self._end("operator")
             elif key in KEYS:
                 self.channels.ask(KEYS[key])
+            elif key == RELEASE_KEY:
+                self._release()
             else:
                 self.channels.press(key)
         record = self.channels.policy.read()
@@ -103,6 +107,16 @@ class Watch:
         if reason and not self.ended_by:
             self.finished = True
             self._end(reason)
+
+    def _release(self) -> None:
+        """At the second press in a row: the loop brakes, lets the joints go limp, and ends."""
+        now = time.monotonic()
+        self._released = now < self._release_until
+        if self._released:
+            self.channels.ask(Request.RELEASE)
+            return
+        self._release_until = now + RELEASE_TIME
+        self.say(f"{RELEASE_KEY} once more lets all joints go limp: the arm may fall, so hold it")
 
     def _judge(self, status: Record, now: float, duration: float) -> None:
         """Begin to count the time with the first motion; end a run that cannot go on."""
@@ -122,7 +136,8 @@ class Watch:
 
     def _can_reset(self) -> bool:
         """Whether somebody could make the robot go on."""
-        return self.keyboard.active
+        inputs = self.robot.stop_inputs.values()
+        return self.keyboard.active or any("reset" in one.options for one in inputs)
 
     def _bury(self, now: float) -> None:
         """Tell which processes died; end the run where nothing works without them."""
@@ -131,6 +146,9 @@ class Watch:
             if code is None or name in self._reported:
                 continue
             self._reported.add(name)
+            if name == "control" and self._released and code == 0:
+                self._end("released")
+                continue
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             text = f"the {name} process ended: {how}"
             self.say(f"{text} {self.channels.failure(name)}".rstrip())
@@ -169,7 +187,7 @@ class Watch:
                 self.stops.append(reason)
         elif event.kind is EventKind.MODE and event.text.endswith(": reset"):
             self.stop_reason = ""
-        elif event.kind is EventKind.REFUSED and event.text.startswith("arm"):
-            # Later on it is the operator who arms, and sees why it is refused.
-            if self._armed_at == float("inf"):
-                raise ConnectionError(f"{self.robot.name}: {event.text}")
+        refused = event.kind is EventKind.REFUSED and event.text.startswith("arm")
+        # Later on it is the operator who arms, and sees why it is refused.
+        if refused and self._armed_at == float("inf"):
+            raise ConnectionError(f"{self.robot.name}: {event.text}")
