@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from collections import deque
 
 from .channels import Channels
 
 WINDOW = 10.0  # [s] over which lost cycles are counted
+TIME = struct.Struct("=d")
 SILENCE = 2.0  # [s] without a sign of life of the supervisor
 
 
@@ -58,6 +60,6 @@ class Heartbeat:
 
     def problem(self, now: float) -> str:
         """Why the loop may not go on, empty if it may."""
-        record = self._channels.heartbeat.read()
-        silence = 0.0 if record is None else now - float(record["time"])
+        content = self._channels.heartbeat.read_bytes()
+        silence = 0.0 if content is None else now - TIME.unpack(content)[0]
         return f"the supervisor was not heard for {silence:.1f} s" if silence > SILENCE else ""

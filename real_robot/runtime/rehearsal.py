@@ -11,6 +11,7 @@ import numpy as np
 from ..config import RobotConfig
 from ..core.controller import Controller
 from ..core.events import Mailbox, Request, RobotState
+from ..core.limits import Vector
 from ..core.trajectory import Chunk
 from .channels import Sizes
 from .packing import CyclePacker, StatePacker
@@ -38,7 +39,7 @@ def rehearse(robot: RobotConfig, sizes: Sizes) -> None:
         if cycle == 0:
             mailbox = Mailbox(request=Request.ARM)
         elif cycle in (1, NUM_CYCLES // 2):
-            times = now + np.arange(1, 5) * max(4 * dt, 0.02)
+            times: Vector = now + max(4 * dt, 0.02) * np.arange(1.0, 5.0)
             waypoints = start + SHARE * (high - low) * np.linspace(0, 1, 4)[:, None]
             mailbox = Mailbox(Chunk(cycle, now, times, waypoints))
         elif cycle == NUM_CYCLES - 5:

@@ -83,8 +83,16 @@ class Slot:
         self._counters[1] = zlib.crc32(content)
         self._counters[0] = sequence + 2
 
-    def read(self, attempts: int = 5) -> Record | None:
+    def read(self) -> Record | None:
         """The newest record, shape (); None before the first or if a writer keeps interfering."""
+        content = self.read_bytes()
+        if content is None:
+            return None
+        record: Record = np.frombuffer(content, self.dtype)[0].copy()
+        return record
+
+    def read_bytes(self, attempts: int = 5) -> bytes | None:
+        """The newest record as it lies in memory; see `read`."""
         for _ in range(attempts):
             before = self._counters[0]
             if before == 0:
@@ -94,9 +102,7 @@ class Slot:
             content, checksum = bytes(self._bytes), self._counters[1]
             if self._counters[0] == before and zlib.crc32(content) == checksum:
                 self._seen = before
-                record: Record = np.zeros((), self.dtype)
-                record[...] = np.frombuffer(content, self.dtype)[0]
-                return record
+                return content
         return None
 
     def read_new(self) -> Record | None:
