@@ -123,6 +123,19 @@ def test_lerobot_trains_on_what_is_written(lerobot: Run, tmp_path: Path) -> None
     assert found["padded"][:3] == [[False] * 3, [False, False, True], [False, True, True]]
 
 
+def test_lerobot_trains_on_what_grew_episode_by_episode(lerobot: Run, tmp_path: Path) -> None:
+    """Videos and parquet files of one episode each, one of them added by a second process."""
+    path = tmp_path / "grown"
+    record(path, [5, 3], "video", (64, 96))
+    record(path, [4], "video", (64, 96), task="pull")
+    found = lerobot("load", path)
+    assert (found["num_frames"], found["num_episodes"], found["task"]) == (12, 3, "push")
+    assert [row[0] for row in found["state"]] == [*range(5), *range(3), *range(4)]
+    expected = [picture(index, (64, 96))[2, 3, 1] for index in (*range(5), *range(3), *range(4))]
+    np.testing.assert_allclose(found["pixel"], expected, atol=12)
+    assert found["image_mean_shape"] == [3, 1, 1]
+
+
 def test_what_lerobot_records_is_read(lerobot: Run, tmp_path: Path) -> None:
     """Its video has every frame at its step, also after the border of two episodes in one file."""
     path = tmp_path / "recorded"

@@ -116,7 +116,9 @@ def test_state_and_actions_go_by_the_checkpoints_order_and_units() -> None:
 def test_generic_names_go_by_position_and_others_must_be_the_robots() -> None:
     numbered = ActionSpec(tuple(f"joint_{i} [rad]" for i in range(6)), (-1,) * 6, (1,) * 6, DT)
     assert map_joints(numbered, robot(), NO_UNITS).order.tolist() == [0, 1, 2, 3, 4, 5]
-    assert map_joints(SPEC, robot(joints=()), NO_UNITS).order.tolist() == [0, 1, 2, 3, 4, 5]
+    assert map_joints(numbered, robot(()), NO_UNITS).order.tolist() == [0, 1, 2, 3, 4, 5]
+    with pytest.raises(ValueError, match="robot arm does not say what its joints are called"):
+        map_joints(SPEC, robot(()), NO_UNITS)
     wrong = replace(SPEC, names=(*NAMES[:5], "spindle"))
     with pytest.raises(ValueError, match=r"'spindle'.* the joints of robot arm are .*'gripper'"):
         map_joints(wrong, robot(), NO_UNITS)
@@ -135,7 +137,7 @@ def test_generic_names_go_by_position_and_others_must_be_the_robots() -> None:
 def test_units_that_do_not_fit_are_explained(change, units, message) -> None:
     spec = replace(ActionSpec(("a",), (-1.0,), (1.0,), DT), **change)
     with pytest.raises(ValueError, match=message):
-        map_joints(spec, robot((), 1), UnitsConfig(**units))
+        map_joints(spec, robot(("a",), 1), UnitsConfig(**units))
 
 
 @pytest.mark.parametrize(
@@ -215,5 +217,6 @@ def test_observations_that_a_robot_lacks_are_named() -> None:
 
 
 def test_a_policy_slower_than_its_steps_is_told_the_latency_that_it_needs(folder, capfd) -> None:
-    build(save_tiny(folder / "slow", "dp", replace(SPEC, dt=1e-4)))
+    slow = save_tiny(folder / "slow", "dp", replace(SPEC, dt=1e-4))
+    build(slow, "robot.control.dt=0.0001")
     assert "control steps; latency=" in capfd.readouterr().err

@@ -173,7 +173,7 @@ def test_without_a_tracker_the_arm_is_not_touched_and_with_one_it_tells_its_faul
         with pytest.raises(ConnectionError, match=f"sent nothing to UDP port {port}: start what"):
             alone.connect()
         alone.disconnect(False)
-        assert bus.num_packets == 0 and not plant.torque.any()
+        assert not plant.torque.any()
         driver = make_driver(table(bus.port, port, 1.0))
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             ended = threading.Event()

@@ -1,78 +1,52 @@
-"""A robot file as text: what differs from its base, with comments that say where it is from."""
+"""A robot file as text, with comments that say how its numbers were measured."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, cast
 
-from .session import Calibration
+from .session import Calibration, Wishes
 
 
-def difference(values: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
-    """What `values` say that `base` does not, mappings key by key."""
-    result: dict[str, Any] = {}
-    for key, value in values.items():
-        if key in base and isinstance(value, Mapping) and isinstance(base[key], Mapping):
-            inner = difference(cast("Mapping[str, Any]", value), base[key])
-            if inner:
-                result[key] = inner
-        elif key not in base or value != base[key]:
-            result[key] = value
-    return result
-
-
-def comments(
-    found: Calibration, joints: tuple[str, ...], middle: bool, margin: float
-) -> dict[str, str]:
-    """What was measured, by the dotted key that it stands above."""
+def notes(found: Calibration, wishes: Wishes, joints: tuple[str, ...]) -> dict[str, str]:
+    """How each number was measured, by the dotted key that it is written under."""
     low, high = found.reach
+    names = joints or tuple(f"joint {index}" for index in range(len(low)))
     seen = [
         f"{name}: {first:.3f} to {last:.3f} rad (counts {start:.0f} to {end:.0f})"
-        for name, first, last, start, end in zip(joints, low, high, *found.seen, strict=True)
+        for name, first, last, start, end in zip(names, low, high, *found.seen, strict=True)
     ]
-    zero = (
-        "the middle of what was seen of each joint"
-        if middle
-        else "the arm was put into this pose by hand"
-    )
+    how = "the middle of each range" if wishes.middle else "the arm was put into that pose by hand"
+    inside = f"Where each joint has been by hand; low and high stay {wishes.margin:g} rad inside."
     return {
-        "options.zero": f"Encoder counts at 0 rad: {zero}.",
-        "options.direction": "1 where the servo counts up as its joint turns the positive way, "
-        "-1 where it counts down; seen as each joint was turned by hand.",
-        "control.limits.low": "\n".join(
-            [
-                f"Where the joints have been, by hand; low and high stay {margin:g} rad inside:",
-                *seen,
-            ]
-        ),
+        "options.zero": f"Encoder counts at 0 rad: {how}.",
+        "options.direction": "1: the servo counts up as its joint turns the positive way.",
+        "control.limits.low": "\n".join([inside, *seen]),
     }
 
 
-def render(head: str, values: Mapping[str, Any], notes: Mapping[str, str]) -> str:
-    """YAML with a comment at the top, and one above each key that `notes` names."""
-    return "".join(f"# {line}\n" for line in head.splitlines()) + _block(values, notes, "")
+def render(head: str, values: Mapping[str, Any], comments: Mapping[str, str]) -> str:
+    """YAML with a comment at the top, and one above each key that `comments` names."""
+    return "".join(f"# {line}\n" for line in head.splitlines()) + _block(values, comments, "")
 
 
-def _block(values: Mapping[str, Any], notes: Mapping[str, str], prefix: str) -> str:
-    from yaml import safe_dump
-
+def _block(values: Mapping[str, Any], comments: Mapping[str, str], prefix: str) -> str:
     text, indent = "", "  " * prefix.count(".")
     for key, value in values.items():
-        for line in notes.get(prefix + key, "").splitlines():
+        for line in comments.get(prefix + key, "").splitlines():
             text += f"{indent}# {line}\n"
         if isinstance(value, Mapping) and value:
             inner = cast("Mapping[str, Any]", value)
-            text += f"{indent}{key}:\n{_block(inner, notes, f'{prefix}{key}.')}"
+            text += f"{indent}{key}:\n{_block(inner, comments, f'{prefix}{key}.')}"
         else:
-            dumped = safe_dump({key: _plain(value)}, default_flow_style=None, width=10**6)
-            text += indent + dumped.replace("\n", f"\n{indent}").rstrip() + "\n"
+            text += f"{indent}{key}: {_in_one_line(value)}\n"
     return text
 
 
-def _plain(value: Any) -> Any:
-    """The same in YAML's own types."""
-    if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in cast("Mapping[str, Any]", value).items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in cast("list[Any]", value)]
-    return value
+def _in_one_line(value: Any) -> str:
+    from yaml import safe_dump
+
+    plain = list(cast("tuple[Any, ...]", value)) if isinstance(value, tuple) else value
+    text: str = safe_dump(plain, default_flow_style=True, width=10**6)
+    # YAML ends a lone scalar with a mark of the document's end.
+    return text.removesuffix("...\n").rstrip()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,8 +14,9 @@ from ..drivers.servo_access import opened
 from ..drivers.servo_options import COUNTS, FAMILIES, TICKS, ServoOptions, servo_options
 from .arm import LimpArm
 from .ids import assign
-from .measure import Range, RangeRecorder, direction_of, proposed_limits
+from .measure import Range, RangeRecorder, beside, direction_of, proposed_limits, recentring
 from .operator import Operator
+from .recentre import recentre
 
 LARGEST_MARGIN = 0.5  # [rad]
 
@@ -44,15 +47,20 @@ class Calibration:
 
     def applied(self, config: RobotConfig) -> RobotConfig:
         """The robot with what was measured."""
+        control = config.control
         limits = replace(
-            config.control.limits, low=tuple(self.low.tolist()), high=tuple(self.high.tolist())
+            control.limits, low=tuple(self.low.tolist()), high=tuple(self.high.tolist())
         )
+        # A joint of a small range must not be allowed to be off by all of it.
+        half: list[float] = np.round(0.5 * (self.high - self.low), 3).tolist()
+        tracking = tuple(map(min, control.tracking_error, half))
         options = {
             **config.options,
             "zero": [int(one) for one in self.zero],
             "direction": [int(one) for one in self.direction],
         }
-        return replace(config, options=options, control=replace(config.control, limits=limits))
+        control = replace(control, limits=limits, tracking_error=tracking)
+        return replace(config, options=options, control=control)
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,12 @@ class Wishes:
             raise ValueError(f"margin must be from 0 to {LARGEST_MARGIN} rad, got {self.margin}")
 
 
-def calibrate(config: RobotConfig, operator: Operator, wishes: Wishes) -> Calibration:
+def calibrate(
+    config: RobotConfig,
+    operator: Operator,
+    wishes: Wishes,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Calibration:
     """Measure an arm of servos that somebody moves by hand; its servos are limp afterwards.
 
     Args:
@@ -84,6 +97,7 @@ def calibrate(config: RobotConfig, operator: Operator, wishes: Wishes) -> Calibr
             limits do not matter.
         operator: Moves it.
         wishes: How.
+        sleep: Waits [s].
 
     Raises:
         ValueError: If the robot has no servos, or the operator gives up.
@@ -99,14 +113,15 @@ def calibrate(config: RobotConfig, operator: Operator, wishes: Wishes) -> Calibr
             operator.say(f"{', '.join(missing)} cannot be found: the servos need their IDs.")
         assign(config.driver, options, joints, operator)
     with opened(config.driver, options) as bus:
-        arm = LimpArm(bus, config.driver, joints)
+        arm = LimpArm(bus, config.driver, joints, sleep)
         _connect_all(arm, operator)
         _release(arm, operator)
         zero = None if wishes.middle else _zero(arm, operator)
         direction = _directions(arm, operator)
-        seen = _range(arm, operator)
-    if zero is None:
-        zero = np.rint((seen.low + seen.high) / 2)
+        seen = _range(arm, operator, wishes.margin)
+        shift = recentre(arm, operator, recentring(seen))
+    zero = np.rint((seen.low + seen.high) / 2) if zero is None else beside(zero, seen)
+    zero, seen = zero - shift, Range(seen.low - shift, seen.high - shift)
     low, high = proposed_limits(seen, zero, direction, wishes.margin)
     return Calibration(zero, direction, seen, low, high)
 
@@ -120,8 +135,9 @@ def _options(config: RobotConfig) -> ServoOptions:
         )
     kept = {key: one for key, one in config.options.items() if key not in ("zero", "direction")}
     limits, size = config.control.limits, config.control.limits.num_joints
-    near = replace(limits, low=(-0.1,) * size, high=(0.1,) * size)
-    control = replace(config.control, limits=near)
+    # Any that the encoders can count to.
+    near = replace(limits, low=(-1.0,) * size, high=(1.0,) * size)
+    control = replace(config.control, limits=near, tracking_error=())
     return servo_options(replace(config, options=kept, control=control))
 
 
@@ -169,7 +185,7 @@ def _directions(arm: LimpArm, operator: Operator) -> Vector:
     return np.asarray(found, np.float64)
 
 
-def _range(arm: LimpArm, operator: Operator) -> Range:
+def _range(arm: LimpArm, operator: Operator, margin: float) -> Range:
     """How far each joint goes, followed as it is moved."""
     question = "Move every joint through its whole range, both ends, then press Enter."
     while True:
@@ -180,7 +196,7 @@ def _range(arm: LimpArm, operator: Operator) -> Range:
             return _table(arm.joints, recorder.range)
 
         operator.ask_while(question, look)
-        if not (complaint := recorder.complaint(arm.named)):
+        if not (complaint := recorder.complaint(arm.named, margin)):
             return recorder.range
         operator.say(f"{complaint}.")
 

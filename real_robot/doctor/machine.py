@@ -7,6 +7,7 @@ import subprocess
 from importlib.util import find_spec
 
 from ...decoding.plumbing.processes import module_command
+from ..runtime import jitter
 from .findings import Finding
 
 PACKAGES = {
@@ -39,9 +40,8 @@ def check_jitter(rate: float, seconds: float) -> list[Finding]:
             f"rate must be above 0 and at most {HIGHEST_RATE:g} Hz, seconds above 0 and below "
             f"{LONGEST_TEST:g}, got {rate} and {seconds}"
         )
-    package = __package__.rpartition(".")[0]
     process = subprocess.run(
-        module_command(f"{package}.runtime.jitter", str(rate), str(seconds)),
+        module_command(jitter.__name__, str(rate), str(seconds)),
         stdout=subprocess.PIPE,
         text=True,
         check=True,

@@ -16,6 +16,7 @@ DRIVERS: Registry[type[Any]] = Registry(
     {
         "mujoco": "mujoco_plant:MujocoDriver",
         "dry-run": "dry_run:DryRunDriver",
+        "passive": "passive:PassiveDriver",
         "playback": "playback:PlaybackDriver",
         "dynamixel": "servo_bus:ServoBusDriver",
         "franka": "franka:FrankaDriver",

@@ -47,16 +47,16 @@ class ServoBusDriver:
         self._engaged = False
 
     def inspect(self) -> None:
-        """Find all servos and ask them how they are; nothing is written to them."""
+        """Find all servos and the tracker, and ask how they are; nothing is written to them."""
         if not self._bus.is_open:
             self._bus.open()
             self._bus.look()
-
-    def connect(self) -> None:
-        """Find all servos, let them hold where they are, and set their watchdogs."""
         # A policy that does not see the scene must not move: the arm is left alone until it does.
         self._tracker.open()
         self._tracker.wait()
+
+    def connect(self) -> None:
+        """Find all servos, let them hold where they are, and set their watchdogs."""
         self.inspect()
         self._engaged = True
         self._bus.prepare()

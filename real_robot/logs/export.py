@@ -12,7 +12,8 @@ import numpy as np
 from ...decoding.plumbing.extras import require
 from ...decoding.plumbing.files import replacing
 from ..core.check import NAMES
-from ..core.events import EventKind, Mode
+from ..core.controller import GAP
+from ..core.events import EventKind, Mode, Request
 from ..core.limits import Vector
 from .container import MAGIC
 from .reader import ControlLog
@@ -36,6 +37,10 @@ def summary_lines(log: ControlLog) -> Iterator[str]:
         f"period {1e3 * log.robot.control.dt:g} ms, "
         + {0: "complete", -1: "cut off"}.get(log.dropped, f"{log.dropped} records missing")
     )
+    gaps = np.diff(now)[np.diff(now) > GAP * log.robot.control.dt]
+    if len(gaps):
+        why = "or its record" if log.dropped else "of the loop"
+        yield f"gaps without a cycle {why}: {len(gaps)}, the longest {gaps.max():.3f} s"
     for name, values in (("wake error", late), ("computation", busy)):
         p50, p99 = np.quantile(values, (0.5, 0.99))
         yield f"{name}: p50 {p50:.0f} us, p99 {p99:.0f} us, max {values.max():.0f} us"
@@ -77,15 +82,36 @@ def check_target(path: Path, start: bytes, others: Sequence[Path]) -> None:
 
 
 def peak_shares(log: ControlLog) -> list[float]:
-    """Largest commanded velocity, acceleration and jerk as shares of their limits."""
-    sent = log.column("has_command").astype(bool)
-    commands = log.column("command")[sent]
+    """Largest commanded velocity, acceleration and jerk as shares of their limits.
+
+    Time counts, not rows: after a gap a robot goes on from rest, where it was told to be last. If
+    records are missing, nobody knows what was sent meanwhile, and each stretch stands alone.
+    """
     bounds, dt = log.robot.control.limits.arrays, log.robot.control.dt
     shares: list[float] = []
     for order, name in enumerate(NAMES, start=1):
-        difference = np.abs(np.diff(commands, order, axis=0)) / dt**order
-        shares.append(float((difference / getattr(bounds, name)).max(initial=0.0)))
+        peaks = [
+            (np.abs(np.diff(rows, order, axis=0)) / dt**order / getattr(bounds, name)).max(
+                initial=0.0
+            )
+            for rows in _stretches(log)
+        ]
+        shares.append(float(max(peaks, default=0.0)))
     return shares
+
+
+def _stretches(log: ControlLog) -> list[Vector]:
+    """Commands that followed each other without a gap, each of shape (K, D)."""
+    sent = log.column("has_command").astype(bool)
+    times, commands = log.column("now")[sent], log.column("command")[sent]
+    # A robot that was armed again may have been moved by hand.
+    armed = log.column("request")[sent] == Request.ARM
+    starts = np.flatnonzero((np.diff(times) > GAP * log.robot.control.dt) | armed[1:]) + 1
+    first, *others = np.split(commands, starts)
+    return [first] + [
+        rows if armed[start] or log.dropped else np.concatenate([commands[[start - 1] * 3], rows])
+        for start, rows in zip(starts, others, strict=True)
+    ]
 
 
 def write_csv(log: ControlLog, path: Path) -> None:

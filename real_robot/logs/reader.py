@@ -27,7 +27,6 @@ END = np.dtype([("dropped", "i8")])
 # By kind of dtype, what JSON has for it; a float that is not finite is a text.
 TYPES: dict[str, tuple[type, ...]] = {"f": (float, int), "i": (int,), "S": (str,)}
 NOUNS = {"f": "a number", "i": "a whole number", "S": "a text"}
-ADDED = ("unsent",)  # to records, after logs without it were written
 NOT_FINITE = ("nan", "inf", "-inf")
 
 
@@ -141,8 +140,6 @@ def _check_row(row: Any, dtype: np.dtype[Any], what: str) -> None:
         raise ValueError(f"{what} is no record but {row!r:.60}")
     found = cast("dict[str, Any]", row)
     for name in dtype.names or ():
-        if name in ADDED and name not in found:
-            continue
         if name not in found:
             raise ValueError(f"{what} has no {name!r}")
         kind = dtype[name]

@@ -37,18 +37,19 @@ def recompute(log: ControlLog) -> Recomputation:
         raise ValueError(f"the log cannot be recomputed: {missing} never reached the file")
     controller = Controller(log.robot.control)
     chunks = {record["received_at"]: record for record in log.chunks}
-    different, first = 0, None
+    different, first, unsent = 0, None, False
     for cycle in log.cycles:
         now = float(cycle["now"])
         chunk = logged_chunk(chunks[now]) if now in chunks else None
-        # Logs from before there was such a thing say nothing about it.
-        unsent = bool(cycle.get("unsent", 0))
         mailbox = Mailbox(chunk, Request(cycle["request"]), unsent)
-        output = controller.step(now, logged_state(cycle), mailbox)
-        same = (output.command is not None) == bool(cycle["has_command"])
-        if same and output.command is not None:
+        command = controller.step(now, logged_state(cycle), mailbox).command
+        # A command that was not sent is in the log all the same.
+        unsent = command is not None and not cycle["has_command"]
+        if command is None:
+            same = not cycle["has_command"]
+        else:
             logged = np.array(cycle["command"], np.float64)
-            same = output.command.position.tobytes() == logged.tobytes()
+            same = command.position.tobytes() == logged.tobytes()
         if not same:
             different += 1
             first = now if first is None else first

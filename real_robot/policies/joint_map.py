@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...decoding import ActionSpec
-from ..config import RobotConfig, UnitsConfig, plain_name
+from ..config import RobotConfig, UnitsConfig
 from ..core.limits import Vector
+from ..core.trajectory import OVERSHOOT
+from ..readiness import FURTHEST, ROUNDING
+from .joint_names import order_of_joints
 
-ROBOT_UNITS = ("rad", "m")
-# Names that say nothing but a number.
-GENERIC = re.compile(r"((action|joint|motor|dim|dimension)s? ?)?\d+")
 # Targets that spread over so many times a joint's range are in another unit.
 IMPLAUSIBLE = 10
+ADVICE = "units.scale=[...] and units.offset=[...] turn it into rad or m"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +37,20 @@ class JointMap:
     offset: Vector
 
     @property
+    def planned(self) -> list[int]:
+        """Joints that the policy plans, in its order."""
+        return self.order.tolist()
+
+    @property
     def held(self) -> list[int]:
         """Joints that the policy does not plan, mostly none."""
-        return sorted({*range(len(self.scale))} - {*self.order.tolist()})
+        return sorted({*range(len(self.scale))} - {*self.planned})
+
+    def bounds(self, spec: ActionSpec) -> list[tuple[float, float]]:
+        """Smallest and largest position of the joint of each of D actions [rad or m]."""
+        scale, offset = self.scale[self.order], self.offset[self.order]
+        ends = np.sort([scale * spec.low + offset, scale * spec.high + offset], axis=0)
+        return list(zip(*ends.tolist(), strict=True))
 
     def to_policy(self, positions: Vector) -> Vector:
         """The policy's values, shape (..., D), of robot positions, shape (..., J)."""
@@ -76,17 +88,27 @@ def map_joints(
         num_read: Joint positions that the policy reads, None for none.
 
     Raises:
-        ValueError: If numbers, names or units do not fit each other.
+        ValueError: If numbers, names, units or bounds do not fit each other.
     """
     num_joints = robot.control.limits.num_joints
     scale = _per_joint("scale", units.scale, 1.0, num_joints)
     if not scale.all():
         raise ValueError(f"units.scale must not be 0, got {units.scale}")
     offset = _per_joint("offset", units.offset, 0.0, num_joints)
-    found = JointMap(_order(spec, robot, num_read), scale, offset)
-    if not (units.scale or units.offset):
+    found = JointMap(order_of_joints(spec, robot, num_read), scale, offset)
+    if not units.scale:
         _check_units(spec, robot, found)
+    _check_bounds(spec, robot, found)
     return found
+
+
+def beyond_limits(spec: ActionSpec, robot: RobotConfig, joints: JointMap) -> list[str]:
+    """Actions whose largest or smallest the control loop would refuse at this robot's limits."""
+    limits = robot.control.limits.arrays
+    slack = OVERSHOOT * (limits.high - limits.low)
+    least, most = limits.low - slack, limits.high + slack
+    ways = zip(spec.names, joints.planned, joints.bounds(spec), strict=True)
+    return [name for name, joint, (low, high) in ways if low < least[joint] or high > most[joint]]
 
 
 def _per_joint(name: str, given: tuple[float, ...], default: float, num_joints: int) -> Vector:
@@ -97,47 +119,38 @@ def _per_joint(name: str, given: tuple[float, ...], default: float, num_joints: 
     return np.broadcast_to(values, (num_joints,))
 
 
-def _order(spec: ActionSpec, robot: RobotConfig, num_read: int | None) -> NDArray[np.int64]:
-    """Joint of the robot that each action is for, by name; by number where there are no names."""
-    num_joints = robot.control.limits.num_joints
-    theirs = [plain_name(name) for name in spec.names]
-    ours = [plain_name(name) for name in robot.joints]
-    numbered = all(GENERIC.fullmatch(name) for name in theirs)
-    if spec.size == num_joints and (numbered or not ours):
-        return np.arange(num_joints)
-    if numbered and num_read == num_joints:
-        numbers = [int(re.sub(r"\D", "", name)) for name in theirs]
-        if len(set(numbers)) == len(numbers) and max(numbers) < num_joints:
-            return np.array(numbers)
-    if spec.size > num_joints or numbered or not ours:
-        raise ValueError(
-            f"the checkpoint plans {spec.size} values {spec.names}, robot {robot.name} has "
-            f"{num_joints} joints {robot.joints}"
-        )
-    if not set(theirs) <= set(ours) or len(set(theirs)) < len(theirs):
-        raise ValueError(
-            f"the checkpoint's actions are {spec.names}, the joints of robot {robot.name} are "
-            f"{robot.joints}; if they are the same, say so with robot.joints=[...]"
-        )
-    return np.array([ours.index(name) for name in theirs])
-
-
 def _check_units(spec: ActionSpec, robot: RobotConfig, joints: JointMap) -> None:
-    """Raise ValueError if actions are in other units than a robot's joints, as far as can be told.
-
-    A robot's joints are in radians or metres.
-    """
-    advice = "units.scale=[...] and units.offset=[...] turn them into rad or m"
-    for name in spec.names:
+    """Raise ValueError if an action's name says another unit than its joint has."""
+    for name, joint in zip(spec.names, joints.planned, strict=True):
         unit = re.search(r"\[(.*)\]$", name)
-        if unit and unit[1] not in ROBOT_UNITS:
-            raise ValueError(f"the checkpoint's {name!r} is in {unit[1]}; {advice}")
-    limits = robot.control.limits.arrays
-    widths = np.subtract(spec.high, spec.low) / (limits.high - limits.low)[joints.order]
-    if (widths > IMPLAUSIBLE).any():
-        index = int(np.argmax(widths))
-        raise ValueError(
-            f"the checkpoint's {spec.names[index]!r} goes from {spec.low[index]} to "
-            f"{spec.high[index]}, {widths[index]:.0f} times the range of the robot's joint, and "
-            f"is hardly in the same unit; {advice}"
+        if unit and unit[1] != robot.units[joint]:
+            raise ValueError(
+                f"the checkpoint's {name!r} is in {unit[1]}; {ADVICE}, joint "
+                f"{robot.joint_name(joint)} of robot {robot.name} is in {robot.units[joint]}"
+            )
+
+
+def _check_bounds(spec: ActionSpec, robot: RobotConfig, joints: JointMap) -> None:
+    """Raise ValueError if actions can, by their bounds, hardly be positions of these joints."""
+    limits = robot.control.limits
+    for name, joint, (low, high) in zip(
+        spec.names, joints.planned, joints.bounds(spec), strict=True
+    ):
+        unit, least, most = robot.units[joint], limits.low[joint], limits.high[joint]
+        ways = (
+            f"the checkpoint's {name!r} goes from {low:.4g} to {high:.4g} {unit}, joint "
+            f"{robot.joint_name(joint)} of robot {robot.name} from {least:.4g} to {most:.4g}"
         )
+        times = (high - low) / (most - least)
+        if times > IMPLAUSIBLE:
+            raise ValueError(
+                f"{ways}: {times:.0f} times the range of the robot's joint, and hardly in the same "
+                f"unit; {ADVICE}"
+            )
+        if max(abs(low), abs(high)) > FURTHEST[unit] + ROUNDING:
+            raise ValueError(f"{ways}: no joint goes that far, so it is in another unit; {ADVICE}")
+        if low > most or high < least:
+            raise ValueError(
+                f"{ways}: nothing is common to both, and every plan would be refused; it is in "
+                f"another unit or from another zero; {ADVICE}"
+            )

@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from ...decoding import Policy
+from ...decoding import ActionSpec, Policy
 from ...decoding.instruction import INSTRUCTION_KEY, encode_instruction
 from ..cameras.camera import Picture
-from ..config import PolicyOptions, RobotConfig
+from ..config import PolicyOptions, RobotConfig, plain_name
 from ..core.limits import Vector
 from ..core.trajectory import Chunk
+from ..readiness import ROUNDING
 from .control_steps import ControlSteps
-from .joint_map import JointMap, map_joints
+from .joint_map import JointMap, beyond_limits, map_joints
+from .joint_names import GENERIC
 from .protocol import Snapshot
 
 STATE_KEY, SENSORS_KEY = "observation.state", "observation.environment_state"
@@ -101,18 +103,53 @@ def on_joints(policy: Policy, robot: RobotConfig, options: PolicyOptions) -> Joi
     shapes = {key: tuple(shape) for key, shape in policy.observation_spec.shapes.items()}
     num_read = shapes[STATE_KEY][0] if STATE_KEY in shapes else None
     joints = map_joints(policy.action_spec, robot, options.units, num_read)
+    check_rate(policy.action_spec.dt, robot)
     check_read(shapes, options)
     readers = {
         key: make_reader(key, shape, robot, joints, options) for key, shape in shapes.items()
     }
     cameras = tuple(camera_name(key) for key, shape in shapes.items() if len(shape) == 3)
     made = JointPolicy(policy, joints, readers, cameras, latency)
-    if joints.held:
-        names = [robot.joints[joint] for joint in joints.held] if robot.joints else joints.held
-        say(f"the checkpoint does not plan joints {names}; they hold their place")
+    _tell(policy.action_spec, robot, joints)
     duration = made.try_out(standing_still(robot, shapes))
     warn_of_slow_plans(duration, latency, made.period)
     return made
+
+
+def _tell(spec: ActionSpec, robot: RobotConfig, joints: JointMap) -> None:
+    """What the operator should know of how the checkpoint fits the robot."""
+    names = [robot.joint_name(joint) for joint in range(len(joints.scale))]
+    if all(GENERIC.fullmatch(plain_name(name)) for name in spec.names):
+        planned = ", ".join(names[joint] for joint in joints.planned)
+        say(f"the checkpoint's actions are only numbered; they are taken for joints {planned}")
+    if joints.held:
+        held = ", ".join(names[joint] for joint in joints.held)
+        say(f"the checkpoint does not plan joints {held}; they hold their place")
+    if beyond := beyond_limits(spec, robot, joints):
+        say(
+            f"the checkpoint was trained on positions beyond the limits of robot {robot.name}: "
+            f"{', '.join(beyond)}; plans that go there are refused"
+        )
+
+
+def check_rate(dt: float, robot: RobotConfig) -> None:
+    """Compare a policy's control period [s] with the robot's.
+
+    Raises:
+        ValueError: If the loop is slower than the policy, or would brake before each of its plans.
+    """
+    control = robot.control
+    if dt < (1 - ROUNDING) * control.dt:
+        raise ValueError(
+            f"the checkpoint acts every {dt:g} s, robot {robot.name} only every {control.dt:g} s, "
+            "so that actions would be left out; lower control.dt, or train at the robot's rate"
+        )
+    if dt >= control.stale_timeout:
+        raise ValueError(
+            f"the checkpoint acts every {dt:g} s, and robot {robot.name} brakes when it hears "
+            f"nothing for control.stale_timeout={control.stale_timeout:g} s; check the rate that "
+            "the checkpoint was trained at"
+        )
 
 
 def warn_of_slow_plans(duration: float, latency: int, period: float) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..config import PolicyOptions, RobotConfig
 from ..core.trajectory import Chunk
+from .move import Move
 from .protocol import PolicyKind, RobotPolicy, Snapshot
 
 
@@ -36,23 +37,17 @@ class ReachPolicy:
     def reset(self, seed: int) -> None:
         """Draw the poses from `seed`."""
         self._generator = np.random.default_rng(seed)
-        self._begin, self._duration = np.inf, 0.0
-        self._start = self._goal = np.zeros(0)
+        self._move: Move | None = None
 
     def plan(self, snapshot: Snapshot) -> Chunk:
         """The next half second of the present reach."""
-        now = snapshot.time
-        if not self._begin <= now <= self._begin + self._duration + self._pause:
+        move, now = self._move, snapshot.time
+        if move is None or not move.begin <= now <= move.end + self._pause:
             # A reach goes on from where the last one ended, not from where the robot lags.
-            self._start = self._goal if self._goal.size else snapshot.position
-            self._goal = self._generator.uniform(self._low, self._high)
-            # A minimum-jerk curve is 15/8 times as fast in its middle as on average.
-            longest = np.max(np.abs(self._goal - self._start) / self._velocity)
-            self._begin, self._duration = now, max(15 / 8 * float(longest), 0.3)
-        times = now + 0.05 * np.arange(1.0, 11.0)
-        s = np.minimum(np.maximum((times - self._begin) / self._duration, 0.0), 1.0)[:, None]
-        way = self._goal - self._start
-        return snapshot.chunk(times, self._start + s**3 * (10 - 15 * s + 6 * s**2) * way)
+            start = snapshot.position if move is None else move.goal
+            goal = self._generator.uniform(self._low, self._high)
+            self._move = move = Move(start, goal, now, self._velocity)
+        return move.chunk(snapshot)
 
 
 def make_reach_policy(robot: RobotConfig, options: PolicyOptions) -> RobotPolicy:

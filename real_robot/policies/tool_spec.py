@@ -9,7 +9,7 @@ import numpy as np
 from ...decoding import ActionSpec
 from ..config import RobotConfig, plain_name
 from ..kinematics.actions import ACTION_PARTS, AXES, ROTATIONS, ActionsConfig
-from .joint_map import GENERIC
+from .joint_names import GENERIC
 
 # Metres or radians per unit that stands in brackets behind a name, e.g. "hand dx [0.05 m]".
 UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001, "rad": 1.0, "deg": np.pi / 180}

@@ -86,7 +86,6 @@ def cycle_dtype(sizes: Sizes) -> np.dtype[Any]:
             ("chunk", "i8"), ("age", "f8"), ("state", state_dtype(sizes)), ("has_command", "i8"),
             ("command", "f8", joints), ("command_velocity", "f8", joints),
             ("command_acceleration", "f8", joints), ("reference", "f8", joints),
-            ("unsent", "i8"),
         ]
     )  # fmt: skip
 

@@ -16,12 +16,12 @@ from ..core.controller import Controller
 from ..core.events import Event, EventKind, Mailbox, Mode, Output, Request, RobotState
 from ..core.history import StateHistory
 from ..core.limits import Motion
+from ..core.rehearsal import rehearse
 from ..drivers.driver import BusError, Driver, Inspectable
 from ..inputs import StopInputs
 from .channels import EVENT, STATUS, Channels, unpack_chunk
 from .guards import Heartbeat, OverrunGuard
 from .packing import CyclePacker, StatePacker, layout
-from .rehearsal import rehearse
 from .tally import Durations, Tally
 
 STATUS_PERIOD = 0.1  # [s]
@@ -59,7 +59,9 @@ class ControlLoop:
         self.realtime = ""
         self._monotonic, self._sleep = monotonic, sleep
         self._ending = self._asked = self._release = self._connected = False
-        self._failures, self._failure, self._unsent = 0, "", False
+        self._failures, self._failure = 0, ""
+        # Whether the newest command never left for the robot.
+        self._unsent = False
         self._inputs = StopInputs(config)
         self._blocked = ""
         self._overrun = OverrunGuard(config.overrun_budget, config.control.dt)
@@ -87,7 +89,6 @@ class ControlLoop:
         """
         failure = "the control loop failed, see the messages of its process"
         try:
-            rehearse(self.config, self.channels.sizes)
             self._inputs.open()
             self._connect()
             self._loop()
@@ -114,6 +115,7 @@ class ControlLoop:
         self._connected = True
         self.driver.connect()
         self._state = self._measure()
+        rehearse(self.config.control, self._state.position)
 
     def _loop(self) -> None:
         deadline = wake = self._monotonic()
@@ -146,9 +148,7 @@ class ControlLoop:
             self._read()
         mailbox = self._collect(now)
         output = self.controller.step(now, self._state, mailbox)
-        self._unsent = False
-        if output.command is not None:
-            self._write(output.command)
+        self._unsent = output.command is not None and not self._write(now, output.command)
         sent = self._monotonic()
         self._count(wake - now, sent - wake, output)
         self._record((now, wake, sent), mailbox, output)
@@ -192,12 +192,16 @@ class ControlLoop:
         position, velocity = self._history.at(state.time - self._lag)
         return replace(state, time=state.time - self._lag, position=position, velocity=velocity)
 
-    def _write(self, motion: Motion) -> None:
+    def _write(self, now: float, motion: Motion) -> bool:
+        """Send a command; False if it did not leave, or was held up past the next deadline."""
+        if self._monotonic() - now > self.config.control.dt:
+            return False
         try:
             self.driver.write(motion)
         except BusError as error:
-            self._unsent = True
             self._fail(error)
+            return False
+        return True
 
     def _fail(self, error: BusError) -> None:
         self.tally.bus_failures += 1
@@ -212,6 +216,9 @@ class ControlLoop:
 
     def _collect(self, now: float) -> Mailbox:
         request, reason = self._request(now)
+        if self.controller.mode is Mode.IDLE and request is not Request.ARM:
+            # The newest chunk waits: planned before the robot is armed, it is the first to follow.
+            return Mailbox(None, request, self._unsent, reason)
         record = self.channels.chunk.read_new()
         if record is None:
             return Mailbox(None, request, self._unsent, reason)
@@ -254,7 +261,8 @@ class ControlLoop:
         """Hand the cycle to the other processes."""
         state, seen = self._pack_state(self._state), self._seen()
         self.channels.state.write_bytes(state if seen is self._state else self._pack_state(seen))
-        self.channels.log_cycles.push_bytes(self._pack_cycle(times, mailbox, state, output))
+        sent = output.command is not None and not self._unsent
+        self.channels.log_cycles.push_bytes(self._pack_cycle(times, mailbox, state, output, sent))
         for event in output.events:
             self._tell(times[0], event)
 

@@ -67,6 +67,7 @@ class CyclePacker:
         mailbox: Mailbox,
         state: bytes,
         output: Output,
+        sent: bool,
     ) -> bytes:
         """A cycle as bytes.
 
@@ -75,6 +76,8 @@ class CyclePacker:
             mailbox: What came in.
             state: The measurement, from `StatePacker`.
             output: What came of it.
+            sent: Whether its command left for the robot; one that did not is in the log all the
+                same.
         """
         motion = output.command
         command = self._nothing if motion is None else (
@@ -82,5 +85,5 @@ class CyclePacker:
         )  # fmt: skip
         return self._struct.pack(
             *times, output.mode, mailbox.request, output.chunk, output.age, state,
-            motion is not None, *command, *output.reference.tolist(), mailbox.unsent,
+            sent, *command, *output.reference.tolist(),
         )  # fmt: skip

@@ -25,8 +25,10 @@ _INCLUDED = (
     "data",
     "jacobi",
     "control",
+    "record",
     "emulate",
     "log",
+    "calibrate",
     "doctor",
 )
 COMMANDS: Registry[Callable[[Subparsers], argparse.ArgumentParser]] = Registry(

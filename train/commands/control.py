@@ -10,7 +10,7 @@ from ..config.compose import compose, describe_choices
 from . import ExitCode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from ...real_robot.config import ControlConfig, RobotConfig
@@ -60,28 +60,49 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 def run(args: argparse.Namespace) -> int:
     """Compose the configuration, run, print and write the summary."""
+    from .recording import RecordedControlConfig, recorded, with_leader
+
+    overrides, leader = with_leader(args.overrides)
+    config = compose("control", overrides, RecordedControlConfig)
+    kind, robot, job = prepare(config, args.dry_run)
+    job = recorded(config, job, leader)
+    command = " ".join(["hotloop control", *args.overrides])
+    return exit_code(conduct(robot, job, command, config.output_dir, kind))
+
+
+def conduct(
+    robot: RobotConfig,
+    job: RunConfig,
+    command: str,
+    output_dir: str,
+    kind: PolicyKind | None = None,
+) -> dict[str, Any]:
+    """Run, print and write the summary, and return it.
+
+    Args:
+        robot: The robot.
+        job: What to run on it.
+        command: What was typed.
+        output_dir: Folder for the summary, empty for none.
+        kind: Knows how good a run was, None if nobody does.
+    """
     from ...real_robot.runtime.keyboard import Keyboard
     from ...real_robot.runtime.operator import Printer, Signals
     from ...real_robot.runtime.supervisor import supervise
-    from .recording import RecordedControlConfig, recorded
 
-    config = compose("control", args.overrides, RecordedControlConfig)
-    kind, robot, job = prepare(config, args.dry_run)
-    job = recorded(config, job)
     # Whatever the terminal does, and however often Ctrl-C is pressed, there is a summary.
-    with Signals(), Printer() as say, Keyboard() as keyboard:
-        summary = supervise(robot, job, say, keyboard)
-        summary["score"] = score(kind, job, say)
-        if config.output_dir:
-            path = write_summary(config.output_dir, args.overrides, summary)
-            say(f"written: {path}")
+    with Signals(), Printer() as tell, Keyboard() as keyboard:
+        summary = supervise(robot, job, tell, keyboard)
+        summary["score"] = None if kind is None else score(kind, job, tell)
+        if output_dir:
+            tell(f"written: {write_summary(output_dir, command, summary)}")
         for reason in summary["failures"]:
-            say(f"failed: {reason}")
-        say(last_line(summary))
-    return exit_code(summary)
+            tell(f"failed: {reason}")
+        tell(last_line(summary))
+    return summary
 
 
-def write_summary(folder: str, overrides: Sequence[str], summary: Mapping[str, Any]) -> Path:
+def write_summary(folder: str, command: str, summary: Mapping[str, Any]) -> Path:
     """Write a run's summary beside its log, and return the file."""
     import json
     from pathlib import Path
@@ -89,9 +110,8 @@ def write_summary(folder: str, overrides: Sequence[str], summary: Mapping[str, A
     from ...decoding.plumbing.files import write_text
     from ..measure.provenance import measurement_header
 
-    header = measurement_header(" ".join(["hotloop control", *overrides]))
     path = Path(folder) / SUMMARY
-    write_text(path, json.dumps({**header, **summary}, indent=1) + "\n")
+    write_text(path, json.dumps({**measurement_header(command), **summary}, indent=1) + "\n")
     return path
 
 
@@ -110,42 +130,61 @@ def prepare(config: ControlConfig, dry_run: bool) -> tuple[PolicyKind, RobotConf
         ValueError: If the policy is unknown or its settings do not fit it, if nothing would notice
             that the robot does not follow, or if the output folder holds an earlier run.
     """
-    import os
-    from pathlib import Path
-
-    from ...real_robot.readiness import check_watched
     from ...real_robot.runtime.supervisor import RunConfig
     from .robot_policies import policy_kind
 
     kind, robot = policy_kind(config), config.robot
     if dry_run:
         robot = without_device(robot)
-    if warning := check_watched(robot):
-        print(f"note: {warning}", flush=True)
+    check_robot(robot)
     if kind.prepare is not None:
         robot = kind.prepare(robot, config.seed)
-    if robot.cameras:
-        from ...envs.rendering import choose_backend
-
-        choose_backend()
-    folder = Path(config.output_dir)
-    if os.path.lexists(folder) and not folder.is_dir():
-        raise ValueError(
-            f"output_dir={folder} is there and no folder; give a folder, which may be a new one"
-        )
-    if config.output_dir and os.path.lexists(folder / SUMMARY):
-        raise ValueError(
-            f"{folder} holds an earlier run, which is never overwritten; choose another output_dir"
-        )
     job = RunConfig(
         policy=kind.path,
         options=config.policy_options,
         duration=config.duration,
         seed=config.seed,
         inject=str(config.inject),
-        log=folder / "log.mcap" if config.output_dir else None,
+        log=check_folder(config.output_dir),
     )
     return kind, robot, job
+
+
+def check_robot(robot: RobotConfig) -> None:
+    """Look at a robot before it is run, and make its rendered cameras possible.
+
+    Raises:
+        ValueError: If nothing would notice that it does not follow.
+    """
+    from ...real_robot.readiness import check_watched
+
+    if warning := check_watched(robot):
+        print(f"note: {warning}", flush=True)
+    if robot.cameras:
+        from ...envs.rendering import choose_backend
+
+        choose_backend()
+
+
+def check_folder(output_dir: str) -> Path | None:
+    """Where to log to, None for no log.
+
+    Raises:
+        ValueError: If the folder is none, or holds an earlier run.
+    """
+    import os
+    from pathlib import Path
+
+    folder = Path(output_dir)
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise ValueError(
+            f"output_dir={folder} is there and no folder; give a folder, which may be a new one"
+        )
+    if output_dir and os.path.lexists(folder / SUMMARY):
+        raise ValueError(
+            f"{folder} holds an earlier run, which is never overwritten; choose another output_dir"
+        )
+    return folder / "log.mcap" if output_dir else None
 
 
 def without_device(robot: RobotConfig) -> RobotConfig:

@@ -13,6 +13,7 @@ from ...real_robot.config import ControlConfig, PolicyOptions, RobotConfig
 from ...real_robot.policies.cartesian import on_tool
 from ...real_robot.policies.joints import on_joints
 from ...real_robot.policies.protocol import PolicyKind, RobotPolicy, RobotPolicyFactory
+from .recorded_positions import refuse_other_than_positions
 
 ROBOT_POLICIES: Registry[PolicyKind | RobotPolicyFactory] = Registry(
     "hotloop.robot_policies",
@@ -21,6 +22,7 @@ ROBOT_POLICIES: Registry[PolicyKind | RobotPolicyFactory] = Registry(
         "cartesian": "robot_policies:CARTESIAN",
         "joints": "robot_policies:JOINTS",
         "reach": "..real_robot.policies.reach:REACH",
+        "pick": "pick_policy:PICK",
         "table": "table_policy:TABLE",
     },
     __package__ or "",
@@ -93,9 +95,11 @@ def make_joint_policy(robot: RobotConfig, options: PolicyOptions) -> RobotPolicy
     """Build the policy of any checkpoint whose actions are joint positions.
 
     Raises:
-        ValueError: If the checkpoint and the robot do not fit each other.
+        ValueError: If the checkpoint and the robot do not fit each other, or its actions are no
+            joint positions.
     """
-    _, policy = load_for_robot(options)
+    checkpoint, policy = load_for_robot(options)
+    refuse_other_than_positions(checkpoint)
     return on_joints(policy, robot, options)
 
 

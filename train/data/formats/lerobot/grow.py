@@ -122,6 +122,7 @@ class GrowingDataset:
         Raises:
             OSError: If it cannot be written; then the dataset is what it was.
         """
+        self._refuse_changed()
         tasks = dict(self.tasks)
         task_index = next((index for index, text in tasks.items() if text == episode.task), None)
         if task_index is None:
@@ -145,6 +146,17 @@ class GrowingDataset:
         self.num_frames += episode.num_frames
         self._num_files += 1
         return self.num_episodes - 1
+
+    def _refuse_changed(self) -> None:
+        """Raise OSError if somebody else removed, replaced or changed the dataset."""
+        there = os.path.lexists(self.path)
+        info = self.path / INFO
+        count = read_json_object(info).get("total_episodes") if info.is_file() else None
+        if count != self.num_episodes if self.num_episodes else there:
+            raise OSError(
+                f"{self.path} was changed by somebody else while it was recorded: it has "
+                f"{count if there else 'no'} episodes, expected {self.num_episodes}"
+            )
 
     def _row(self, episode: NewEpisode) -> dict[str, Any]:
         rows = slice(self.num_frames, self.num_frames + episode.num_frames)

@@ -1,0 +1,81 @@
+"""Whether a checkpoint's actions were joint positions, by how its recordings were spread."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...policies.checkpoint import Checkpoint
+from ...real_robot.core.limits import Vector
+from ...real_robot.policies.joints import STATE_KEY
+
+# An arm goes about as far as it is told to go: changes and speeds have another size or middle.
+OTHER_SIZE = 4.0
+
+
+def refuse_other_than_positions(checkpoint: Checkpoint) -> None:
+    """Compare the actions of a checkpoint's recordings with the joint positions in them.
+
+    Only checkpoints that read as many joint positions as they plan, and that were normalised by
+    their recordings, tell anything.
+
+    Raises:
+        ValueError: If most actions go over another range than the positions did.
+    """
+    found = _recorded(checkpoint)
+    if found is None:
+        return
+    names, actions, states = found
+    ratio = float(np.median(actions.half / states.half))
+    if not 1 / OTHER_SIZE <= ratio <= OTHER_SIZE:
+        raise ValueError(
+            f"the checkpoint's actions go over {ratio:.3g} times the range of the joint positions "
+            "that were recorded with them: they are changes, speeds, or in another unit, and are "
+            "never sent as positions; a policy that moves the tool is run with actions=..."
+        )
+    away = np.abs(actions.centre - states.centre) / np.maximum(actions.half, states.half)
+    if np.median(away) > 1:
+        index = int(np.argmax(away))
+        raise ValueError(
+            f"the checkpoint's actions lie elsewhere than the joint positions that were recorded "
+            f"with them, {names[index]!r} about {actions.centre[index]:.3g} where its joint was "
+            f"about {states.centre[index]:.3g}: they are changes, speeds, or from another zero, "
+            "and are never sent as positions"
+        )
+
+
+class _Spread(NamedTuple):
+    """Middle and half the range of some columns, each of shape (D,)."""
+
+    centre: Vector
+    half: Vector
+
+    def of(self, chosen: Any) -> _Spread:
+        return _Spread(self.centre[chosen], self.half[chosen])
+
+
+def _recorded(checkpoint: Checkpoint) -> tuple[list[str], _Spread, _Spread] | None:
+    """Names, actions and joint positions of what varied; None if that is not known."""
+    model = checkpoint.model
+    normalizers = [getattr(model, f"{name}_normalizer", None) for name in ("action", "observation")]
+    shapes = dict(model.observation_shapes)
+    keys = list(getattr(model, "state_keys", shapes))
+    if None in normalizers or STATE_KEY not in keys:
+        return None
+    before = sum(int(np.prod(shapes[key])) for key in keys[: keys.index(STATE_KEY)])
+    actions, observations = (_spread(one) for one in normalizers)
+    states = observations.of(slice(before, before + int(np.prod(shapes[STATE_KEY]))))
+    if len(states.half) != len(actions.half):
+        return None
+    # What is scaled by 1 was left as it is: it never changed, or was normalised by no data.
+    varied = (states.half != 1) & (actions.half != 1)
+    names = [name for name, one in zip(checkpoint.action_spec.names, varied, strict=True) if one]
+    return (names, actions.of(varied), states.of(varied)) if names else None
+
+
+def _spread(normalizer: Any) -> _Spread:
+    scale, offset = (
+        getattr(normalizer, name).cpu().numpy().astype(np.float64) for name in ("scale", "offset")
+    )
+    return _Spread((0 - offset) / scale, 1 / np.abs(scale))
