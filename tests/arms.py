@@ -33,7 +33,7 @@ def panda(**kinematics: object) -> RobotConfig:
         (-2.8, -1.7, -2.8, -3.0, -2.8, 0.0, -2.8), (2.8, 1.7, 2.8, -0.1, 2.8, 3.7, 2.8),
         (2.0,) * 7, (10.0,) * 7, (400.0,) * 7,
     )  # fmt: skip
-    given = {"planes": TABLE, "may_touch": (("link5", "link7"),), **kinematics}
+    given = {"planes": TABLE, **kinematics}
     return RobotConfig(
         "panda",
         "dry-run",

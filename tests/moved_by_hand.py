@@ -79,7 +79,10 @@ class Helper:
         self.asked.append(question)
         if (answer := self.changed(question)) is not None:
             return answer
-        for share in np.linspace(0, 1, 8):
-            self.put(LOW + share * (HIGH - LOW))
-            look()
+        start = self.plant.position
+        for begin, end in ((start, LOW), (LOW, HIGH)):
+            # A hand does not jump by half a turn.
+            for share in np.linspace(0, 1, 5):
+                self.put(begin + share * (end - begin))
+                look()
         return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,6 @@ def run(bus: ServoBus, *arguments: str) -> tuple[int, str]:
         assert process.stdin is not None and process.stdout is not None
         for line in process.stdout:
             shown.append(line)
-            print(line, end="", file=sys.stderr)
             if "whole range" in line:
                 # The command looks while it waits: give it the time to see each place.
                 answer = helper.ask_while(line, lambda: bus_has_answered(bus))
@@ -46,8 +46,6 @@ def run(bus: ServoBus, *arguments: str) -> tuple[int, str]:
 
 def bus_has_answered(bus: ServoBus) -> str:
     """Wait until the arm was read where it is now."""
-    import time
-
     before, patience = bus.num_packets, time.monotonic() + 1
     while bus.num_packets < before + 2 and time.monotonic() < patience:
         time.sleep(0.005)

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from hotloop.real_robot.calibration.measure import (
     Range,
     RangeRecorder,
+    beside,
     direction_of,
     proposed_limits,
+    recentring,
     shortest_way,
     steady,
 )
@@ -48,11 +50,22 @@ def test_a_range_is_that_of_the_path_wherever_its_seam_lies(moves, start) -> Non
 def test_a_range_that_cannot_be_used_says_why() -> None:
     assert recorded(1000, 1900, 3000).complaint(NAMES, 0.0) == ""
     assert "(servo 1) moved by less than 10 degrees" in recorded(1000, 1010).complaint(NAMES, 0.0)
-    assert "jumps from 4095 to 0" in recorded(3500, 4200).complaint(NAMES, 0.0)
-    assert "jumps from 4095 to 0" in recorded(200, -300).complaint(NAMES, 0.0)
     assert "moved by less than 21 degrees" in recorded(1000, 1200).complaint(NAMES, 0.1)
     whole = recorded(*range(0, 4600, 500)).complaint(NAMES, 0.0)
-    assert "turned by more than one turn" in whole
+    assert "base (servo 1) went round by a whole turn" in whole
+
+
+@given(st.integers(0, 4095), st.integers(200, 4000), st.integers(0, 4095))
+def test_a_seam_is_moved_out_of_a_range_and_poses_with_it(start, size, pose) -> None:
+    seen = Range(counts(start), counts(start + size))
+    shift = recentring(seen)
+    low, high = seen.low - shift, seen.high - shift
+    if start + size <= 4095:
+        assert not shift[0]
+    else:
+        assert abs((low + high)[0] / 2 - 2048) <= 0.5
+    there = beside(counts(pose), seen)
+    assert there[0] % 4096 == pose and abs(there[0] - (start + size / 2)) <= 2048
 
 
 def test_a_direction_is_that_of_the_joint_that_was_to_move() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from robots import CONFIG, DT, LIMITS, Bench, assert_within_limits, chunk, moving, state
 from test_control_runtime import ROBOT, World, move
 
-from hotloop.real_robot.core.events import EventKind, Mailbox, Mode
+from hotloop.real_robot.core.events import EventKind, Mailbox, Mode, Request
 
 
 class Device:
@@ -196,6 +197,16 @@ def test_a_clock_that_stands_still_still_lets_the_robot_brake() -> None:
     assert bench.mode is Mode.STOP and bench.controller.resting
 
 
+def test_a_first_command_that_was_not_sent_leaves_the_robot_where_it_is() -> None:
+    """Armed in a cycle that was held up, the loop took joint positions 0 for where it was."""
+    bench = Bench(position=(0.5, -0.7), arm=False)
+    bench.step(Mailbox(chunk(1, bench.now, [(0.8, 1.0)] * 4, dt=0.2), Request.ARM))
+    for _ in range(5):
+        bench.step(Mailbox(unsent=True), state(bench.now + DT, np.array((0.5, -0.7))))
+        assert np.abs(bench.position - (0.5, -0.7)).max() < 1e-5
+    assert bench.mode is Mode.RUN and EventKind.LIMIT_VIOLATION not in bench.kinds()
+
+
 def test_a_command_that_is_held_up_is_not_sent_late() -> None:
     """A process that is stopped between its computation and its write woke up with an old command.
 
@@ -232,3 +243,53 @@ def test_a_command_that_the_bus_did_not_take_is_not_built_upon() -> None:
     speeds = steps.max(axis=1) / world.loop.config.control.dt
     last = list(taken).index(39)
     assert 40 not in taken and speeds[last - 1] > 0.5 and speeds[last] < 0.1, "from rest"
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.dictionaries(
+        st.integers(5, 110),
+        st.tuples(st.sampled_from(["sleep", "read", "step", "write"]), st.floats(0, 8)),
+        max_size=12,
+    )
+)
+def test_a_process_that_is_stopped_anywhere_sends_nothing_beyond_the_limits(stalls) -> None:
+    """Differentiated on the grid of the loop's clock, from rest after each gap."""
+    world = World(replace(ROBOT, bus_budget=9))
+
+    def stall(where: str, call):
+        def stalled(*arguments):
+            result = call(*arguments)
+            if stalls.get(world.cycle, ("", 0.0))[0] == where:
+                world.now += stalls[world.cycle][1] * dt
+            return result
+
+        return stalled
+
+    loop, dt, limits = world.loop, world.loop.config.control.dt, world.loop.config.control.limits
+    came: list[tuple[float, np.ndarray]] = []
+
+    def write(motion, send=world.write) -> None:
+        came.append((world.now, motion.position))
+        send(motion)
+
+    loop._sleep = stall("sleep", loop._sleep)
+    loop.controller.step = stall("step", loop.controller.step)
+    world.read, world.write = stall("read", world.read), stall("write", write)
+    world.run(120, move)
+    rows = world.channels.log_cycles.pop()
+    sent = rows[rows["has_command"] == 1]
+    assert (np.diff(sent["now"]) > 0.99 * dt).all(), "no burst"
+    starts = np.flatnonzero(np.diff(sent["now"]) > 1.5 * dt) + 1
+    first, *others = np.split(sent["command"], starts)
+    stretches = [first] + [
+        np.concatenate([sent["command"][[start - 1]], part])
+        for start, part in zip(starts, others, strict=True)
+    ]
+    for stretch in stretches:
+        assert_within_limits(list(stretch), replace(CONFIG, dt=dt, limits=limits))
+    assert np.abs(sent["command"][-1]).max() > 0.05, "the robot did move"
+    # What the robot sees: after it was left alone, whyever, the first goal is a step from rest.
+    for (before, goal), (time, following) in itertools.pairwise(came):
+        if time - before > 2.5 * dt:
+            assert (np.abs(following - goal) <= np.asarray(limits.acceleration) * dt**2).all()

@@ -59,6 +59,19 @@ def test_a_stop_that_has_not_let_go_yet_does_not_rest() -> None:
     assert seen[0] is False and seen[-1] is True
 
 
+def test_a_stop_on_request_lets_go_of_what_it_stopped_into() -> None:
+    """The operator stops the robot because it pushes, and then it must not go on pushing."""
+    robot = Blocked(replace(TRACKED, tracking_time=0.5))
+    robot.push()
+    robot.run(DT, request=Request.STOP)
+    assert robot.bench.mode is Mode.STOP and robot.bench.position[0] > robot.at + 0.05
+    robot.run(0.3, request=Request.STOP)
+    robot.run(1.0)
+    assert robot.bench.position[0] == pytest.approx(robot.at, abs=1e-5)
+    assert robot.bench.said(EventKind.STOPPED) == "HOLD -> STOP: requested"
+    assert_within_limits(robot.bench.commands, TRACKED)
+
+
 def test_a_stop_on_request_stays_where_it_brakes_to() -> None:
     robot = Blocked(CONFIG)
     robot.push()

@@ -55,13 +55,14 @@ def test_nothing_beyond_the_limits_is_seen_in_a_gap(world, tmp_path) -> None:
     assert peak_shares(log) == pytest.approx([1.0] * 3, abs=0.1)
     assert max(peak_shares(log)) < 1 + 1e-6
     text = "\n".join(summary_lines(log))
-    assert "gaps without a cycle: 2, the longest 0.3" in text
+    assert "gaps without a cycle of the loop: 2, the longest 0.3" in text
 
 
 def test_records_that_are_missing_are_no_motion(world, tmp_path) -> None:
     keep = np.r_[0:20, 45:90, 120:135]
     log = logged(tmp_path / "log.mcap", world, keep, dropped=55)
     assert max(peak_shares(log)) < 1 + 1e-6 and peak_shares(log)[0] > 0.9
+    assert "gaps without a cycle or its record: " in "\n".join(summary_lines(log))
 
 
 def test_an_excess_beside_a_gap_is_seen(world, tmp_path) -> None:

@@ -10,7 +10,7 @@ from ..drivers.driver import BusError
 from ..drivers.servo_access import opened
 from ..drivers.servo_options import FAMILIES, ServoOptions
 from ..drivers.servo_registers import REGISTERS
-from .operator import Operator
+from .operator import YES, Operator
 
 LAST_SCANNED = 20  # ID; servos come as 1, and few arms have more
 # A USB adapter in its default setting holds an answer back for 16 ms.
@@ -46,7 +46,7 @@ def assign(driver: str, options: ServoOptions, joints: tuple[str, ...], operator
             f"{name}: the servo has ID {found.number} and {found.baud} baud. Write ID {number} and "
             f"{options.baud} baud into its permanent memory? [y/n]"
         )
-        if answer.lower() not in ("y", "yes"):
+        if answer.lower() not in YES:
             raise ValueError(f"the servo of {name} keeps ID {found.number}; nothing was written")
         _give(driver, options, found, wanted)
         operator.say(f"{name}: written, servo {number} answers")
@@ -64,7 +64,7 @@ def _alone(driver: str, options: ServoOptions, name: str, number: int, operator:
         else:
             operator.say(
                 f"No servo with an ID from 0 to {LAST_SCANNED} answers at any baud rate; check "
-                "power and cable."
+                "power and cable, and that no other servo is connected."
             )
 
 

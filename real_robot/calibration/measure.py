@@ -58,15 +58,27 @@ class RangeRecorder:
                 f"{', '.join(still)} moved by less than {360 * smallest / COUNTS:.0f} degrees; "
                 "move each joint from one end of its range to the other"
             )
-        for name, first, last in zip(joints, low, high, strict=True):
-            if last - first >= COUNTS:
-                return f"{name} was turned by more than one turn, which its encoder cannot count"
-            if first < 0 or last > COUNTS - 1:
-                return (
-                    f"{name} crosses the place where its encoder jumps from {COUNTS - 1} to 0; "
-                    "turn its horn on the servo by half a turn and calibrate again"
-                )
+        turned = [name for name, size in zip(joints, high - low, strict=True) if size >= COUNTS]
+        if turned:
+            return f"{', '.join(turned)} went round by a whole turn, which an encoder cannot count"
         return ""
+
+
+def recentring(seen: Range) -> Vector:
+    """By how many counts each encoder would have to read less, shape (D,).
+
+    0 where a joint stays between 0 and the last count. Where it crosses the seam, at which the
+    encoder begins again at 0, so many that the middle of its range becomes that of the encoder.
+    """
+    crossing = (seen.low < 0) | (seen.high > COUNTS - 1)
+    middle = np.rint((seen.low + seen.high) / 2)
+    return np.where(crossing, middle - COUNTS / 2, 0.0)
+
+
+def beside(ticks: Vector, seen: Range) -> Vector:
+    """Encoder counts of a pose, with whole turns added so that they lie next to the range."""
+    middle = (seen.low + seen.high) / 2
+    return middle + shortest_way(middle, ticks)
 
 
 def steady(readings: Sequence[Vector]) -> Vector | None:

@@ -7,6 +7,7 @@ import select
 from collections.abc import Callable
 from typing import Protocol, TextIO
 
+YES = ("y", "yes")
 PATIENCE = 0.02  # between two looks at the arm [s]
 
 
@@ -38,7 +39,7 @@ class TextOperator:
     """
 
     def __init__(self, source: TextIO, target: TextIO) -> None:
-        self._source, self._target = source.fileno(), target
+        self._source, self._target = source, target
         self._lively = target.isatty()
         self._typed = b""
 
@@ -64,8 +65,9 @@ class TextOperator:
 
     def _line(self) -> str | None:
         """The next line, None if none came within a moment."""
-        if b"\n" not in self._typed and select.select([self._source], [], [], PATIENCE)[0]:
-            received = os.read(self._source, 4096)
+        source = self._source.fileno()
+        if b"\n" not in self._typed and select.select([source], [], [], PATIENCE)[0]:
+            received = os.read(source, 4096)
             if not received:
                 raise EOFError
             self._typed += received

@@ -14,8 +14,9 @@ from ..drivers.servo_access import opened
 from ..drivers.servo_options import COUNTS, FAMILIES, TICKS, ServoOptions, servo_options
 from .arm import LimpArm
 from .ids import assign
-from .measure import Range, RangeRecorder, direction_of, proposed_limits
+from .measure import Range, RangeRecorder, beside, direction_of, proposed_limits, recentring
 from .operator import Operator
+from .recentre import recentre
 
 LARGEST_MARGIN = 0.5  # [rad]
 
@@ -118,8 +119,9 @@ def calibrate(
         zero = None if wishes.middle else _zero(arm, operator)
         direction = _directions(arm, operator)
         seen = _range(arm, operator, wishes.margin)
-    if zero is None:
-        zero = np.rint((seen.low + seen.high) / 2)
+        shift = recentre(arm, operator, recentring(seen))
+    zero = np.rint((seen.low + seen.high) / 2) if zero is None else beside(zero, seen)
+    zero, seen = zero - shift, Range(seen.low - shift, seen.high - shift)
     low, high = proposed_limits(seen, zero, direction, wishes.margin)
     return Calibration(zero, direction, seen, low, high)
 

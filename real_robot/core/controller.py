@@ -44,10 +44,10 @@ class Controller:
         self._stitcher = Stitcher(config.stitch)
         self._watch = Watch(config)
         self._motion = PlainMotion.at_rest([0.0] * config.limits.num_joints)
-        # The command before the newest one, and where a stop has to go yet.
+        # The command before the newest one; where a stop has to go yet, and whether it has to.
         self._previous = self._motion
         self._yield_to: Floats | None = None
-        self._must_yield = False
+        self._must_yield = self._may_yield = False
         latency = config.action_latency or (0.0,) * config.limits.num_joints
         self._latencies = sorted(set(latency))
         # Index of each joint's latency among them.
@@ -127,7 +127,12 @@ class Controller:
 
     def _supervise(self, now: float, state: RobotState) -> None:
         """Stop if the clock, the measurement or the robot is not right."""
-        if self.mode in (Mode.IDLE, Mode.STOP):
+        if self.mode is Mode.IDLE or not self._armed:
+            return
+        if self.mode is Mode.STOP:
+            # Stopped on request, but into something.
+            if self._may_yield and self._watch.tracking_problem(now, state, self._motion.position):
+                self._must_yield = True
             return
         if not now > self._now:
             self._enter(Mode.STOP, f"the clock went from {self._now} to {now}")
@@ -140,6 +145,7 @@ class Controller:
 
     def _obey(self, now: float, state: RobotState, request: Request) -> None:
         if request is Request.STOP:
+            self._may_yield = self._may_yield or self.mode is not Mode.STOP
             self._enter(Mode.STOP, "requested")
         elif request is Request.RESET and self.mode is Mode.STOP:
             if self.resting:
@@ -155,9 +161,11 @@ class Controller:
                 return
             # The first command is where the robot is: nothing jumps.
             self._rest(state.position.tolist())
+            self._previous = self._motion
             self._watch.restart(now)
             self._stitcher.clear()
-            self._armed, self._armed_at, self._due = True, now, now
+            self._armed, self._may_yield = True, False
+            self._armed_at = self._due = now
             self._enter(Mode.ARMED)
 
     def _receive(self, now: float, measured: float, chunk: Chunk) -> None:
@@ -230,7 +238,7 @@ class Controller:
 
     def _begin_to_yield(self, now: float, state: RobotState) -> None:
         """Choose the pose that pushes nothing: where the robot is, if that is known."""
-        self._must_yield = False
+        self._must_yield = self._may_yield = False
         command = self._motion.position
         problem = self._watch.unsound(now, state) or self._watch.too_far(state, command)
         if problem:

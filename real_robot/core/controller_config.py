@@ -59,7 +59,6 @@ class ControllerConfig:
         """Reject what could not run, or could not stop."""
         self._check_times()
         self._check_joints()
-        self._check_tracking()
         if not 0 < self.speed <= 1 or not 0 <= self.slow_start < np.inf:
             raise ValueError(
                 f"speed must be in (0, 1] and slow_start 0 s or more, got {self.speed} and "
@@ -100,13 +99,3 @@ class ControllerConfig:
                 f"the workspace's chain has {len(self.workspace.chain.axes)} joints, the robot "
                 f"{joints}"
             )
-
-    def _check_tracking(self) -> None:
-        limits = self.limits
-        for joint, error in enumerate(self.tracking_error):
-            if error >= limits.high[joint] - limits.low[joint]:
-                raise ValueError(
-                    f"tracking_error of joint {joint} must be below its range of "
-                    f"{limits.high[joint] - limits.low[joint]:g}, or nothing would ever stop it, "
-                    f"got {error}"
-                )

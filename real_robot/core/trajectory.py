@@ -15,6 +15,8 @@ Reference = tuple[Floats, Floats]
 # A waypoint this far outside the position limits, as a share of the joint's range, is a fault of
 # the policy; nearer ones are an overshoot that the limiter clips.
 OVERSHOOT = 0.1
+# Largest limit on the age of an observation [s].
+OLDEST = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +57,11 @@ class ChunkRules:
                 raise ValueError(
                     f"rules.{name} must be a positive time in s, got {getattr(self, name)}"
                 )
+        if self.max_age > OLDEST:
+            raise ValueError(
+                f"rules.max_age must be at most {OLDEST} s, got {self.max_age}: the robot would "
+                "follow plans from what was seen that long ago"
+            )
 
 
 def chunk_problem(

@@ -11,6 +11,9 @@ from .controller_config import ControllerConfig
 from .events import RobotState
 from .limits import Floats
 
+# Cycles in a row that a stalled loop may be late in.
+LATE_CYCLES = 3
+
 
 class Watch:
     """Judges measurements: faults, age, and the distance from the command over time.
@@ -22,6 +25,7 @@ class Watch:
     def __init__(self, config: ControllerConfig) -> None:
         self._config = config
         self._tracked_at = -np.inf
+        self._num_ahead = 0
         limits, time = config.limits.arrays, config.tracking_time + config.state_timeout
         v, a, j = limits.velocity, limits.acceleration, limits.jerk
         # Farthest that a command can have gone on without a joint: until that is noticed, and
@@ -46,13 +50,15 @@ class Watch:
         timeout, age = self._config.state_timeout, now - state.time
         if not age <= timeout:
             return f"the robot's state is {age:.3f} s old"
-        # A cycle may be late, and its measurement is made after its deadline.
-        if not -age <= timeout + self._config.dt:
-            return f"the robot's state is of {-age:.3f} s later"
         return ""
 
     def state_problem(self, now: float, state: RobotState) -> str:
         """Why the robot may not move with this measurement, empty if it may."""
+        # The measurement of a cycle that is late is newer than its deadline, but of one cycle only.
+        ahead = state.time - now
+        self._num_ahead = self._num_ahead + 1 if ahead > self._config.state_timeout else 0
+        if self._num_ahead > LATE_CYCLES:
+            return f"the robot's state is of {ahead:.3f} s later, by another clock than the loop's"
         return state.fault or self.unsound(now, state)
 
     def tracking_problem(self, now: float, state: RobotState, command: Floats) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -12,8 +13,11 @@ from ..config import RobotConfig
 from ..core.limits import Vector
 from ..drivers import BusError, Driver, make_driver
 from ..drivers.driver import Inspectable
-from ..drivers.servo_options import FAMILIES
+from ..drivers.servo_access import opened
+from ..drivers.servo_options import FAMILIES, servo_options
+from ..drivers.servo_registers import REGISTERS
 from .findings import Finding
+from .servos import Survey
 
 NUM_READS = 200
 LATENCY_TIMERS = Path("/sys/bus/usb-serial/devices")
@@ -39,8 +43,14 @@ def check_robot(config: RobotConfig) -> list[Finding]:
         return [*findings, Finding(True, text)]
     try:
         if config.driver in FAMILIES:
-            findings += _servos(config)
-            if not findings[-1].good and "answer" in findings[-1].text:
+            with opened(config.driver, servo_options(config)) as bus:
+                survey = Survey(bus, REGISTERS[config.driver], config, servo_options(config))
+                if absent := survey.absent():
+                    return [*findings, Finding(False, absent)]
+                found = survey.findings()
+            findings += found
+            if not all(one.good for one in found):
+                # With these servos a run would not begin either; the rest can wait.
                 return findings
         findings += _bus(config, driver)
     except OSError as error:
@@ -57,17 +67,12 @@ def _calibration(config: RobotConfig) -> Iterator[Finding]:
         )
 
 
-def _servos(config: RobotConfig) -> list[Finding]:
-    return []
-
-
-def _bus(config: RobotConfig, driver: Driver) -> Iterator[Finding]:
+def _bus(config: RobotConfig, driver: Driver) -> list[Finding]:
     """Time the bus and compare the pose with the limits."""
-    assert isinstance(driver, Inspectable)
     durations: list[float] = []
     failures, position = 0, None
     try:
-        driver.inspect()
+        cast("Inspectable", driver).inspect()
         for _ in range(NUM_READS):
             began = time.perf_counter()
             try:
@@ -79,13 +84,14 @@ def _bus(config: RobotConfig, driver: Driver) -> Iterator[Finding]:
         driver.disconnect(torque_off=False)
     p50, p99 = np.quantile(durations, (0.5, 0.99))
     period = 1e3 * config.control.dt
-    yield Finding(failures == 0, f"{failures} of {NUM_READS} reads failed")
-    yield Finding(
-        bool(p99 < period),
-        f"one read: p50 {p50:.2f} ms, p99 {p99:.2f} ms, of a period of {period:g} ms",
-    )
-    if position is not None:
-        yield _pose(config, position)
+    findings = [
+        Finding(failures == 0, f"{failures} of {NUM_READS} reads failed"),
+        Finding(
+            bool(p99 < period),
+            f"one read: p50 {p50:.2f} ms, p99 {p99:.2f} ms, of a period of {period:g} ms",
+        ),
+    ]
+    return findings if position is None else [*findings, _pose(config, position)]
 
 
 def _pose(config: RobotConfig, position: Vector) -> Finding:

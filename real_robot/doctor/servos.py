@@ -10,7 +10,7 @@ import numpy as np
 from ..config import RobotConfig
 from ..drivers.sdk_bus import SdkBus
 from ..drivers.servo_options import TICKS, ServoOptions
-from ..drivers.servo_registers import Register, ServoRegisters
+from ..drivers.servo_registers import TRIPPED, Register, ServoRegisters
 from .findings import Finding
 
 HIGHEST_SCANNED = 20  # ID up to which servos are looked for that the file does not name
@@ -33,14 +33,11 @@ class Survey:
     options: ServoOptions
 
     def findings(self) -> list[Finding]:
-        """Who is there, each servo's state, and what a run would change about it.
+        """Each servo's state, what is wrong with it, and what a run would change about it.
 
         Raises:
             BusError: If a servo stops answering meanwhile.
         """
-        missing = [number for number in self.options.ids if not self.bus.answers(number)]
-        if missing:
-            return [Finding(False, self._absent(missing))]
         found: list[Finding] = []
         for joint, number in enumerate(self.options.ids):
             wrong = list(self._wrong(joint, number))
@@ -55,7 +52,11 @@ class Survey:
     def _get(self, number: int, register: Register) -> int:
         return self.bus.get(number, register.address, register.size)
 
-    def _absent(self, missing: list[int]) -> str:
+    def absent(self) -> str:
+        """Servos that do not answer, and those that the file does not name; empty if none."""
+        missing = [number for number in self.options.ids if not self.bus.answers(number)]
+        if not missing:
+            return ""
         named = ", ".join(self._name(self.options.ids.index(number)) for number in missing)
         others = [
             number
@@ -114,12 +115,16 @@ class Survey:
             )
 
     def _changes(self) -> Iterator[Finding]:
-        """What a run writes into the servos' permanent memory."""
-        slow = [
-            number for number in self.options.ids if self._get(number, self.registers.return_delay)
-        ]
+        """What a run will write that outlasts it, and what it will clear."""
+        ids, table = self.options.ids, self.registers
+        slow = [number for number in ids if self._get(number, table.return_delay)]
         if slow:
-            yield Finding(
-                True,
-                f"a run will set the return delay of servos {slow} to 0, in their permanent memory",
+            text = (
+                f"a run will set the return delay of servos {slow} to 0, in their permanent memory"
             )
+            yield Finding(True, text)
+        watchdog = table.watchdog
+        tripped = [one for one in ids if watchdog and self._get(one, watchdog) == TRIPPED]
+        if tripped:
+            text = f"the bus watchdog of servos {tripped} has stopped them; a run will clear it"
+            yield Finding(True, text)

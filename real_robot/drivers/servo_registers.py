@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+TRIPPED = 0xFF  # of a bus watchdog
+
 
 class Register(NamedTuple):
     """Address of a register, and its size in bytes."""
@@ -29,8 +31,11 @@ class ServoRegisters:
         high: Largest one.
         torque: Whether it holds its joint.
         lock: Whether the EEPROM is locked; None if it is while the torque is on.
+        watchdog: Bus watchdog, `TRIPPED` after it has stopped the servo; None if there is none.
         status: What it complains about, one bit each.
         complaints: Meaning of the bits.
+        offset: What the servo takes off its encoder's count (EEPROM), sign in bit 11; None if it
+            does not move the seam at which the count begins again.
         voltage: Supply [0.1 V].
         voltage_range: Registers of the smallest and largest supply that it accepts, in that unit
             times the factor behind them.
@@ -49,8 +54,10 @@ class ServoRegisters:
     high: Register
     torque: Register
     lock: Register | None
+    watchdog: Register | None
     status: Register
     complaints: dict[int, str]
+    offset: Register | None
     voltage: Register
     voltage_range: tuple[Register, Register]
     temperature: Register
@@ -71,6 +78,7 @@ REGISTERS = {
         high=Register(48, 4),
         torque=Register(64),
         lock=None,
+        watchdog=Register(98),
         status=Register(70),
         complaints={
             0: "supply voltage",
@@ -79,6 +87,8 @@ REGISTERS = {
             4: "electrical shock",
             5: "overload",
         },
+        # In position mode, the homing offset leaves the seam where it is.
+        offset=None,
         voltage=Register(144, 2),
         voltage_range=(Register(34, 2), Register(32, 2)),
         temperature=Register(146),
@@ -97,6 +107,7 @@ REGISTERS = {
         high=Register(11, 2),
         torque=Register(40),
         lock=Register(55),
+        watchdog=None,
         status=Register(65),
         complaints={
             0: "supply voltage",
@@ -106,6 +117,7 @@ REGISTERS = {
             4: "angle",
             5: "overload",
         },
+        offset=Register(31, 2),
         voltage=Register(62),
         voltage_range=(Register(15), Register(14)),
         temperature=Register(63),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
+import struct
 import time
 import tty
 from collections.abc import Callable
@@ -17,6 +19,8 @@ from .feetech import FeetechServos
 PROTOCOLS = {"dynamixel": DynamixelServos, "feetech": FeetechServos}
 BITS_PER_BYTE = 10  # with start and stop bit
 IDLE_PERIOD = 0.005  # [s]
+# The kernel's `struct termios2`, which knows any baud rate, from <asm/termbits.h>.
+TCGETS2, TERMIOS2 = 0x802C542A, struct.Struct("4IB19B2I")
 
 
 @dataclass
@@ -100,8 +104,9 @@ class ServoBus:
         if select.select([self._master], [], [], timeout)[0]:
             self._buffer += os.read(self._master, 4096)
         now = self._monotonic()
-        self.servos.plant.catch_up(now)
-        self.servos.watch(now)
+        with self.servos.lock:
+            self.servos.plant.catch_up(now)
+            self.servos.watch(now)
         for packet in self.servos.split(self._buffer):
             self._answer(packet, now)
 
@@ -110,7 +115,12 @@ class ServoBus:
         if self.faults.unplugged:
             return
         due = now + self.wire.duration(len(packet)) + self.faults.delay
-        answers = self.servos.handle(packet, now)
+        with self.servos.lock:
+            if self.servos.is_new:
+                self.servos.rate = self._client_rate()
+            answers = self.servos.handle(packet, now)
+            # A servo that was told another rate answers at that one already.
+            answers = [answer for answer in answers if self.servos.hears(answer[0])]
         if answers:
             due += self.wire.latency
         content = bytearray()
@@ -122,6 +132,10 @@ class ServoBus:
         time.sleep(max(due - self._monotonic(), 0.0))
         if content:
             os.write(self._master, content)
+
+    def _client_rate(self) -> int:
+        """What the client has set its end of the terminal to [bit/s]."""
+        return TERMIOS2.unpack(fcntl.ioctl(self._slave, TCGETS2, bytes(TERMIOS2.size)))[-1]
 
     def _corrupted(self, answer: bytes) -> bytes:
         if self._generator.random() >= self.faults.corrupt:

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 
-from .plant import Plant
-from .servos import TICKS, Servos
+from ..drivers.servo_registers import REGISTERS
+from .servos import TICKS, TICKS_PER_TURN, Servos
 
 HEADER = b"\xff\xff"
 BROADCAST = 0xFE
 PING, READ, WRITE, SYNC_READ, SYNC_WRITE = 0x01, 0x02, 0x03, 0x82, 0x83
 MODEL = 777  # STS3215
-MODEL_NUMBER, ID, RETURN_DELAY, MODE, TORQUE, GOAL = 3, 5, 7, 33, 40, 42
-LOCK, POSITION, VELOCITY, STATUS = 55, 56, 58, 65
+MODEL_NUMBER, ID, BAUD, RETURN_DELAY, MODE, TORQUE, GOAL = 3, 5, 6, 7, 33, 40, 42
+LOWEST_POSITION, HIGHEST_POSITION, HOTTEST, HIGHEST_VOLTAGE, LOWEST_VOLTAGE = 9, 11, 13, 14, 15
+MOST_TORQUE, TORQUE_LIMIT, LOCK, POSITION, VELOCITY, LOAD = 16, 48, 55, 56, 58, 60
+VOLTAGE, TEMPERATURE, STATUS = 62, 63, 65
 TABLE_SIZE = 87
+OFFSET, OFFSET_SIGN = 31, 1 << 11
+EEPROM = range(40)
+FULL_TORQUE = 1000
+# What a servo comes with, beside its ID: registers of one byte, and of two.
+BYTES = {
+    0: 3, 1: 9, LOCK: 1, RETURN_DELAY: 250, HOTTEST: 70, HIGHEST_VOLTAGE: 140, LOWEST_VOLTAGE: 40,
+    VOLTAGE: 120, TEMPERATURE: 30,
+}  # fmt: skip
+WORDS = {
+    MODEL_NUMBER: MODEL, HIGHEST_POSITION: 4095, MOST_TORQUE: FULL_TORQUE,
+    TORQUE_LIMIT: FULL_TORQUE,
+}  # fmt: skip
 SIGN = 1 << 15
 
 
@@ -38,16 +51,18 @@ def make_packet(number: int, code: int, parameters: bytes) -> bytes:
 class FeetechServos(Servos):
     """The servos of one bus. They have no watchdog: a goal stands until the next one."""
 
-    def __init__(self, plant: Plant, ids: Sequence[int]) -> None:
-        super().__init__(plant, ids)
-        self.tables = {number: self._factory_settings(number) for number in ids}
+    eeprom, id_register, baud_register = EEPROM, ID, BAUD
+    new_baud, bauds = 0, REGISTERS["feetech"].bauds
 
     @staticmethod
-    def _factory_settings(number: int) -> bytearray:
+    def factory_settings(number: int) -> bytearray:
+        """Registers of a servo that was given an ID and has just got power."""
         table = bytearray(TABLE_SIZE)
-        table[0], table[1], table[ID], table[LOCK] = 3, 9, number, 1
-        table[MODEL_NUMBER : MODEL_NUMBER + 2] = MODEL.to_bytes(2, "little")
-        table[RETURN_DELAY] = 250
+        for address, value in BYTES.items():
+            table[address] = value
+        for address, value in WORDS.items():
+            table[address : address + 2] = value.to_bytes(2, "little")
+        table[ID] = number
         return table
 
     @staticmethod
@@ -72,52 +87,81 @@ class FeetechServos(Servos):
         """Pause of a servo before its answer [s]."""
         return self.tables[number][RETURN_DELAY] * 2e-6
 
+    def ticks(self, number: int) -> int:
+        """Position of a servo in encoder counts, less its own offset, within one turn."""
+        return (super().ticks(number) - self._offset(number)) % TICKS_PER_TURN
+
+    def aim(self, number: int, ticks: int) -> None:
+        """Give a servo a new goal in encoder counts."""
+        super().aim(number, (ticks + self._offset(number)) % TICKS_PER_TURN)
+
+    def _offset(self, number: int) -> int:
+        value = int.from_bytes(self.tables[number][OFFSET : OFFSET + 2], "little")
+        return -(value & (OFFSET_SIGN - 1)) if value & OFFSET_SIGN else value
+
     def handle(self, packet: bytes, now: float) -> list[tuple[int, bytes]]:
         """Act on a packet and return who answers what, in order."""
         if len(packet) < 6 or ~sum(packet[2:-1]) & 0xFF != packet[-1]:
             return []
         number, instruction, parameters = packet[2], packet[4], packet[5:-1]
-        present = [one for one in self.tables if number in (one, BROADCAST)]
+        present = [one for one in self.tables if number in (one, BROADCAST) and self.hears(one)]
         if instruction == SYNC_READ:
-            ids = [one for one in parameters[2:] if one in self.tables]
+            ids = [one for one in parameters[2:] if self.hears(one)]
             return [(one, self._answer(one, self._read(one, *parameters[:2]))) for one in ids]
         if instruction == SYNC_WRITE:
             address, size = parameters[:2]
             for start, end in pairwise(range(2, len(parameters) + 1, size + 1)):
-                if parameters[start] in self.tables:
+                if self.hears(parameters[start]):
                     self._write(parameters[start], address, parameters[start + 1 : end])
             return []
         if instruction == PING:
             return [(one, self._answer(one, b"")) for one in present]
-        answers: list[tuple[int, bytes]] = []
-        for one in present:
-            reply = self._read(one, *parameters[:2]) if instruction == READ else b""
-            if instruction == WRITE:
-                self._write(one, parameters[0], parameters[1:])
-            answers.append((one, self._answer(one, reply)))
-        return answers if number != BROADCAST else []
+        answers = [self._single(one, instruction, parameters) for one in present]
+        return [] if number == BROADCAST else [one for one in answers if one[0] in self.tables]
+
+    def _single(self, number: int, instruction: int, parameters: bytes) -> tuple[int, bytes]:
+        reply = b""
+        if instruction == READ:
+            reply = self._read(number, *parameters[:2])
+        elif instruction == WRITE:
+            number = self._write(number, parameters[0], parameters[1:])
+        return number, self._answer(number, reply)
 
     def _answer(self, number: int, parameters: bytes) -> bytes:
-        return make_packet(number, self.tables[number][STATUS], parameters)
+        table = self.tables.get(number)
+        return make_packet(number, table[STATUS] if table else 0, parameters)
 
     def _read(self, number: int, address: int, size: int) -> bytes:
         table = self.tables[number]
         table[POSITION : POSITION + 2] = signed(self.ticks(number))
         table[VELOCITY : VELOCITY + 2] = signed(round(self.speed(number) * TICKS))
+        # The load has its sign in another bit than positions have.
+        load = round(self.load(number) * FULL_TORQUE)
+        table[LOAD : LOAD + 2] = (abs(load) | (1 << 10 if load < 0 else 0)).to_bytes(2, "little")
         return bytes(table[address : address + size])
 
-    def _write(self, number: int, address: int, data: bytes) -> None:
+    def _write(self, number: int, address: int, data: bytes) -> int:
+        """Write registers and return the ID that the servo has from then on."""
         table = self.tables[number]
-        if address + len(data) > TABLE_SIZE:
-            return
-        table[address : address + len(data)] = data
-        if address <= TORQUE < address + len(data):
+        end = address + len(data)
+        if end > TABLE_SIZE:
+            return number
+        renamed = self.keep(number, address, data, permanent=not table[LOCK])
+        if address <= TORQUE < end:
             self.power(number, bool(table[TORQUE]))
-        if address <= GOAL < address + len(data) and table[TORQUE]:
+        if address <= TORQUE_LIMIT < end:
+            limit = int.from_bytes(table[TORQUE_LIMIT : TORQUE_LIMIT + 2], "little")
+            self.limit(number, limit / FULL_TORQUE)
+        if address <= GOAL < end and table[TORQUE]:
             self.aim(number, unsigned(bytes(table[GOAL : GOAL + 2])))
+        return renamed
 
     def fail(self, number: int, error: int = 0x20) -> None:
         """Put a servo into its error state, overload by default: it lets go of its joint."""
         self.tables[number][STATUS] = error
+        self.relax(number)
+
+    def relax(self, number: int) -> None:
+        """Switch a servo's torque off, as another program might."""
         self.tables[number][TORQUE] = 0
         self.power(number, False)

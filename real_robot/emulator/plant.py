@@ -44,6 +44,9 @@ class Plant:
     Attributes:
         model: MuJoCo's model.
         data: Its state.
+        torque: Whether each joint is driven at all.
+        strength: Share of its full torque that each joint may push with; full is what the model's
+            `forcerange` says, and without one nothing is limited.
     """
 
     def __init__(
@@ -59,6 +62,11 @@ class Plant:
         self._scene = self.model.jnt_qposadr[others]
         self.stiffness: Vector = np.array(self.model.actuator_gainprm[:, 0])
         self.torque = np.ones(len(driven), bool)
+        self.strength: Vector = np.ones(len(driven))
+        limited = self.model.actuator_forcelimited[:].astype(bool)
+        self._full: Vector = np.where(limited, self.model.actuator_forcerange[:, 1], np.inf)
+        self._driven = driven
+        self._stops = (self.model.jnt_limited.copy(), self.model.jnt_range.copy())
         self._time: float | None = None
         self._place(self._positions, position)
         self._place(self._scene, scene)
@@ -112,16 +120,33 @@ class Plant:
         self._place(self._scene, scene if len(scene) else None)
         self._mujoco.mj_forward(self.model, self.data)
 
+    def load(self, joint: int) -> float:
+        """How hard a joint is pushed, as a share of its full torque; 0 if that has no end."""
+        return float(self.data.actuator_force[joint] / self._full[joint])
+
+    def obstruct(self, joint: int, low: float, high: float) -> None:
+        """Let a joint run against something on both sides [rad or m]."""
+        index = self._driven[joint]
+        self.model.jnt_limited[index] = True
+        self.model.jnt_range[index] = low, high
+
+    def clear(self) -> None:
+        """Take away all obstacles."""
+        self.model.jnt_limited[:], self.model.jnt_range[:] = self._stops
+
     def catch_up(self, now: float) -> None:
         """Simulate until `now` [s]; a joint without torque moves freely."""
         if self._time is None or now - self._time > LONGEST_GAP:
             self._time = now
         step = self.model.opt.timestep
+        count = int((now - self._time) / step)
+        if count <= 0:
+            return
         gain = np.where(self.torque, self.stiffness, 0.0)
         self.model.actuator_gainprm[:, 0] = gain
         self.model.actuator_biasprm[:, 1] = -gain
+        most = np.where(np.isfinite(self._full), self._full * self.strength, 0.0)
+        self.model.actuator_forcerange[:, 0], self.model.actuator_forcerange[:, 1] = -most, most
         self.data.ctrl[:] = self.target
-        count = int((now - self._time) / step)
-        if count > 0:
-            self._mujoco.mj_step(self.model, self.data, count)
-            self._time += count * step
+        self._mujoco.mj_step(self.model, self.data, count)
+        self._time += count * step

@@ -44,14 +44,14 @@ class Pose(NamedTuple):
         """The pose, given relative to `base`, in the frame in which `base` is given."""
         return Pose(base.position + base.rotation @ self.position, base.rotation @ self.rotation)
 
+    def rotation_to(self, other: Pose) -> Vector:
+        """The turn about the base's axes that leads to `other`, as axis-angle, shape (3,)."""
+        return rotation_numbers("axis-angle", other.rotation @ np.transpose(self.rotation))
+
     def distances(self, other: Pose) -> tuple[float, float]:
         """Way [m] and turn [rad] from here to `other`."""
-        turn: Vector = np.transpose(self.rotation) @ other.rotation
-        # Exact for small turns too, where the trace alone is not.
-        twist = turn - np.transpose(turn)
-        sine = np.sqrt(twist[0, 1] ** 2 + twist[0, 2] ** 2 + twist[1, 2] ** 2)
-        angle = float(np.arctan2(sine, np.trace(turn) - 1))
-        return float(np.linalg.norm(self.position - other.position)), angle
+        way = float(np.linalg.norm(self.position - other.position))
+        return way, float(np.linalg.norm(self.rotation_to(other)))
 
 
 def rotation_matrix(kind: str, numbers: Vector) -> Vector:

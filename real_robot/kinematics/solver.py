@@ -8,53 +8,47 @@ import numpy as np
 
 from ...decoding.plumbing.extras import require
 from ..core.limits import Vector
-from .arm import FAR, Arm
+from .arm import LEVER, Arm
+from .inequalities import Box, Contacts, brakable
 from .model import TOOL
-from .pose import Pose
+from .pose import Pose, rotation_matrix
 
 MAX_ITERATIONS = 30
 LARGEST_STEP = 0.15  # Per iteration and joint [rad or m]: the Jacobian holds for little more.
+SMALL_LAG = 1e-4  # [m or rad]
 SMALL_STEP = 1e-5  # An iteration that moves no joint further is the last one [rad or m].
 PRECISION = 0.001  # Share of the tolerances that is near enough.
-POSTURE_COST = 1e-3  # Of 1 rad away from the posture that the arm keeps if it may choose [m/rad].
+POSTURE_COST = 3e-4  # Of 1 rad away from the posture that the arm keeps if it may choose [m/rad].
 TASK_DAMPING, DAMPING = 1e-2, 1e-8
-CONTACT_GAIN = 0.85  # Share of the room before a contact that one iteration may take.
 ROUNDING = 1e-3  # How far a linearised contact may come out below the clearance [m].
-HALVINGS = 5
+HALVINGS = 4
+SHARE = 0.5  # Of the accelerations; the rest is for the control loop to follow.
+
+
+class Motion(NamedTuple):
+    """Joints on their way.
+
+    Attributes:
+        position: Joint positions, shape (J,).
+        velocity: Joint velocities, shape (J,).
+    """
+
+    position: Vector
+    velocity: Vector
 
 
 class Solution(NamedTuple):
     """Where the joints are to be for a pose.
 
     Attributes:
-        position: Joint positions, shape (J,).
+        motion: Joint positions, and the velocities by which they came there.
         problem: Why the pose cannot be had, empty if it can, or may once the joints catch up.
-        late: Whether the joints are too slow to be there in time.
+        late: Whether the joints are too slow, or brake too early, to be there in time.
     """
 
-    position: Vector
+    motion: Motion
     problem: str
     late: bool
-
-
-class Box:
-    """How far each solved joint may go in one iteration, as an inequality for mink.
-
-    Attributes:
-        low: Shape (n,), at most 0.
-        high: Shape (n,), at least 0.
-    """
-
-    def __init__(self, mink: Any, arm: Arm) -> None:
-        self.low = self.high = np.zeros(len(arm.dofs))
-        self._make = mink.limits.Constraint
-        self._rows: Vector = np.eye(arm.model.nv)[arm.dofs]
-
-    def compute_qp_inequalities(self, configuration: Any, dt: float) -> Any:
-        """The inequality G dq <= h, by mink's name for it."""
-        del configuration, dt
-        rows = np.vstack([self._rows, -self._rows])
-        return self._make(G=rows, h=np.concatenate([self.high, -self.low]))
 
 
 class Solver:
@@ -66,13 +60,15 @@ class Solver:
     Args:
         arm: The arm.
         velocity: Largest speed of each joint [rad/s or m/s], shape (J,).
+        acceleration: Largest acceleration of each joint [rad/s2 or m/s2], shape (J,).
     """
 
-    def __init__(self, arm: Arm, velocity: Vector) -> None:
+    def __init__(self, arm: Arm, velocity: Vector, acceleration: Vector) -> None:
         mink: Any = require("mink", "ik")
         require("daqp", "ik")
         self._qpsolvers: Any = require("qpsolvers", "ik")
         self.arm, self._velocity, self._mink = arm, velocity, mink
+        self._acceleration: Vector = SHARE * acceleration
         config, model = arm.config, arm.model
         self._configuration: Any = mink.Configuration(model)
         self._task: Any = mink.FrameTask(
@@ -82,42 +78,98 @@ class Solver:
         self._posture.set_target(model.qpos0)
         self._box = Box(mink, arm)
         self._limits: list[Any] = [self._box]
+        self._braking = LEVER * float(self._acceleration[arm.solved].min())
+        self._contacts = None
         if arm.pairs:
-            apart = [([first], [second]) for first, second in arm.pairs]
-            self._limits.append(
-                mink.CollisionAvoidanceLimit(
-                    model, apart, CONTACT_GAIN, config.clearance, config.clearance + FAR
-                )
-            )
+            self._contacts = Contacts(mink, arm, self._braking)
+            self._limits.append(self._contacts)
         self._frozen = [mink.DofFreezingTask(model, arm.frozen)] if arm.frozen else None
 
     def prefer(self, position: Vector) -> None:
         """Stay near the posture of `position`, shape (J,), where a pose leaves a choice."""
         self._posture.set_target(self.arm.qpos(position))
 
-    def solve(self, start: Vector, target: Pose, duration: float) -> Solution:
+    def solve(self, start: Motion, before: Pose, target: Pose, duration: float) -> Solution:
         """Joint positions for a pose, as near to it as the joints come in the given time.
 
+        Whatever the pose is, the joints can be braked there without touching anything, if they
+        could be at the start.
+
         Args:
-            start: Joint positions before, shape (J,).
-            target: The tool's pose in the base.
-            duration: Time from there to here [s].
+            start: The joints before.
+            before: The tool's pose in the base that was wanted then.
+            target: The one that is wanted now.
+            duration: Time between them [s].
         """
-        arm = self.arm
         if not (np.isfinite(target.position).all() and np.isfinite(target.rotation).all()):
-            return Solution(np.array(start), f"the pose wanted is not finite: {target}", late=False)
-        way = self._velocity * duration
-        slow_low, slow_high = start - way, start + way
-        low = np.minimum(np.maximum(arm.low, slow_low), start)
-        high = np.maximum(np.minimum(arm.high, slow_high), start)
-        position = self._clear(start, self._descend(start, target, low, high))
+            return Solution(start, f"the pose wanted is not finite: {target}", late=False)
+        arm, braked = self.arm, self.braked(start, duration).position
+        slow_low, slow_high = self._reach(start, duration)
+        low = np.maximum(slow_low, start.position - self._room(start.position - arm.low, duration))
+        high = np.minimum(
+            slow_high, start.position + self._room(arm.high - start.position, duration)
+        )
+        low, high = np.minimum(low, braked), np.maximum(high, braked)
+        goal = self.goal(start, before, target, duration)
+        found = self._descend(braked, goal, low, high, (start.position, duration))
+        position = self._clear(start.position, braked, found, duration)
+        motion = Motion(position, (position - start.position) / duration)
         if self._reached(position, target):
-            return Solution(position, "", late=False)
+            return Solution(motion, "", late=False)
         hurried = (position <= slow_low + SMALL_STEP) | (position >= slow_high - SMALL_STEP)
-        late = bool(hurried[arm.solved].any())
-        if late and not self._singular(position):
-            return Solution(position, "", late=True)
-        return Solution(position, self.reason(position, target), late)
+        if hurried[arm.solved].any() and self._singular(position):
+            return Solution(motion, self.reason(position, target), late=True)
+        if hurried[arm.solved].any() or self._reached(position, goal):
+            return Solution(motion, "", late=True)
+        problem = self.far_problem(position, target)
+        return Solution(motion, problem, late=not problem)
+
+    def goal(self, start: Motion, before: Pose, target: Pose, duration: float) -> Pose:
+        """The target, less of what the tool lags behind the target before as it could not brake.
+
+        A tool that hurried to where it should have been long ago would go beyond it.
+
+        Args:
+            start: The joints before.
+            before: The tool's pose that was wanted then.
+            target: The one that is wanted now.
+            duration: Time between them [s].
+        """
+        reached = self.arm.tool_pose(start.position)
+        way, turn = before.position - reached.position, reached.rotation_to(before)
+        angle, length = float(np.linalg.norm(turn)), float(np.linalg.norm(way))
+        kept_way = way * (1 - self._share(length, self._braking, duration))
+        kept_turn = turn * (1 - self._share(angle, self._braking / LEVER, duration))
+        rotation = rotation_matrix("axis-angle", -kept_turn) @ target.rotation
+        return Pose(target.position - kept_way, rotation)
+
+    def _share(self, lag: float, braking: float, duration: float) -> float:
+        """Share of a lag that may be made up for in one step."""
+        return float(brakable(np.array(lag), braking, duration)) / lag if lag > SMALL_LAG else 1.0
+
+    def braked(self, start: Motion, duration: float) -> Motion:
+        """Where the joints are after braking, each for itself, for one step of a duration [s]."""
+        left = np.maximum(np.abs(start.velocity) - duration * self._acceleration, 0.0)
+        velocity = np.sign(start.velocity) * left
+        return Motion(start.position + duration * velocity, velocity)
+
+    def to_rest(self, start: Motion, duration: float) -> list[Motion]:
+        """Every `duration` [s] on the way to rest, the last one at rest."""
+        motions: list[Motion] = []
+        while start.velocity.any():
+            start = self.braked(start, duration)
+            motions.append(start)
+        return motions
+
+    def _reach(self, start: Motion, duration: float) -> tuple[Vector, Vector]:
+        """Lowest and highest positions that speed and acceleration allow, each of shape (J,)."""
+        change = self._acceleration * duration
+        lowest = np.maximum(start.velocity - change, -self._velocity)
+        highest = np.minimum(start.velocity + change, self._velocity)
+        return start.position + duration * lowest, start.position + duration * highest
+
+    def _room(self, room: Vector, duration: float) -> Vector:
+        return brakable(room, self._acceleration, duration)
 
     def far_problem(self, start: Vector, target: Pose) -> str:
         """Why a pose could not be had even with all the time of the world, empty if it could."""
@@ -146,8 +198,23 @@ class Solver:
             causes.append("the arm is stretched out, or two of its axes are in line (singular)")
         return f"{found} remain; {'; '.join(causes) or 'it is out of reach'}"
 
-    def _descend(self, start: Vector, target: Pose, low: Vector, high: Vector) -> Vector:
-        """Joint positions in [low, high] that come nearest to a pose."""
+    def _descend(
+        self,
+        first: Vector,
+        target: Pose,
+        low: Vector,
+        high: Vector,
+        since: tuple[Vector, float] | None = None,
+    ) -> Vector:
+        """Joint positions in [low, high] that come nearest to a pose.
+
+        Args:
+            first: Where to begin, in [low, high], shape (J,).
+            target: The pose.
+            low: Shape (J,).
+            high: Shape (J,).
+            since: Where the joints were, and how long ago [s], if they have to be able to brake.
+        """
         mink, arm = self._mink, self.arm
         world = target.out_of(arm.base)
         self._task.set_target(
@@ -155,7 +222,11 @@ class Solver:
                 mink.SO3.from_matrix(world.rotation), world.position
             )
         )
-        position: Vector = np.array(start)
+        position: Vector = np.array(first)
+        if self._contacts is not None:
+            before, duration = since or (first, np.inf)
+            self._configuration.update(arm.qpos(before))
+            self._contacts.begin(self._configuration, duration)
         for _ in range(MAX_ITERATIONS):
             self._configuration.update(arm.qpos(position))
             if self._near(self._task.compute_error(self._configuration)):
@@ -196,17 +267,19 @@ class Solver:
         turned = not config.demands_rotation or turn <= config.rotation_tolerance
         return way <= config.position_tolerance and turned
 
-    def _clear(self, start: Vector, position: Vector) -> Vector:
-        """The last position on the way there that keeps the clearance, as far as the start did."""
+    def _clear(self, start: Vector, braked: Vector, position: Vector, duration: float) -> Vector:
+        """The position, or one nearer to braking, from where braking touches nothing."""
         arm = self.arm
         if not arm.pairs:
             return position
         least = min(arm.config.clearance - ROUNDING, arm.distance(start)[0])
         for halving in range(HALVINGS):
-            tried = start + (position - start) / 2**halving
-            if arm.distance(tried)[0] >= least:
+            tried = braked + (position - braked) / 2**halving
+            motion = Motion(tried, (tried - start) / duration)
+            way = [tried, *(one.position for one in self.to_rest(motion, duration))]
+            if all(arm.distance(one)[0] >= least for one in way):
                 return tried
-        return start
+        return braked
 
     def _singular(self, position: Vector) -> bool:
         config = self.arm.config

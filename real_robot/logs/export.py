@@ -39,7 +39,8 @@ def summary_lines(log: ControlLog) -> Iterator[str]:
     )
     gaps = np.diff(now)[np.diff(now) > GAP * log.robot.control.dt]
     if len(gaps):
-        yield f"gaps without a cycle: {len(gaps)}, the longest {gaps.max():.3f} s"
+        why = "or its record" if log.dropped else "of the loop"
+        yield f"gaps without a cycle {why}: {len(gaps)}, the longest {gaps.max():.3f} s"
     for name, values in (("wake error", late), ("computation", busy)):
         p50, p99 = np.quantile(values, (0.5, 0.99))
         yield f"{name}: p50 {p50:.0f} us, p99 {p99:.0f} us, max {values.max():.0f} us"

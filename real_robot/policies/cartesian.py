@@ -14,12 +14,13 @@ from ..core.limits import Vector
 from ..core.trajectory import Chunk
 from ..kinematics.arm import Arm
 from ..kinematics.pose import Pose
-from ..kinematics.solver import Solver
-from .control_steps import ControlSteps
+from ..kinematics.solver import Motion, Solver
+from .control_steps import MAX_ACTIONS, ControlSteps
 from .joint_map import JointMap
 from .joints import (
     Reader,
     camera_name,
+    check_rate,
     check_read,
     make_reader,
     say,
@@ -32,6 +33,12 @@ from .tool_spec import check_tool_spec
 
 # A joint that is this far from where it was planned to be is somewhere else [rad or m].
 LOST = 0.5
+# How far deltas may add up ahead of a tool that is too slow for them [m, rad].
+LEAD = (0.05, 0.5)
+# Late poses per plan that are tried without hurry: it takes a millisecond each.
+MOST_CHECKS = 8
+# The rest of a message to the control loop is for braking.
+MOST_STEPS = MAX_ACTIONS - 20
 
 
 class UnreachableError(ValueError):
@@ -43,11 +50,11 @@ class ToolStep(NamedTuple):
 
     Attributes:
         target: Where the tool is to be in the base.
-        position: Joint positions for that, shape (J,).
+        motion: The joints for that.
     """
 
     target: Pose
-    position: Vector
+    motion: Motion
 
 
 class CartesianPolicy:
@@ -110,23 +117,33 @@ class CartesianPolicy:
             return None
         first, now = int(actions.first_step[0]), int(actions.observed_step[0])
         self._made = {step: made for step, made in self._made.items() if first <= step < now}
-        before = self._before(now, snapshot)
-        self._go_on(actions, before, snapshot)
+        self._go_on(actions, self._before(now, snapshot), snapshot)
         begin = now
         while begin - 1 in self._made:
             begin -= 1
-        steps = [step for step in range(begin, first + actions.horizon) if step in self._made]
-        times = self._steps.due(actions)[steps[0] - first : steps[-1] - first + 1]
-        return snapshot.chunk(times, np.stack([self._made[step].position for step in steps]))
+        return self._chunk(begin, float(self._steps.due(actions)[begin - first]), snapshot)
+
+    def _chunk(self, begin: int, due: float, snapshot: Snapshot) -> Chunk:
+        """All steps from `begin` on, which is due then [s], and the way to rest after the last.
+
+        Nobody knows whether another plan will come.
+        """
+        motions = [self._made[step].motion for step in range(begin, max(self._made) + 1)]
+        motions += self._solver.to_rest(motions[-1], self.period)
+        times = due + self.period * np.arange(len(motions))
+        return snapshot.chunk(times, np.stack([motion.position for motion in motions]))
 
     def _measured(self, snapshot: Snapshot) -> ToolStep:
-        position = np.array(snapshot.position)
-        return ToolStep(self._solver.arm.tool_pose(position), position)
+        motion = Motion(np.array(snapshot.position), np.array(snapshot.velocity))
+        return ToolStep(self._solver.arm.tool_pose(motion.position), motion)
 
     def _before(self, now: int, snapshot: Snapshot) -> ToolStep:
         """What the step before the present one led to: its plan, or else the measurement."""
         made = self._made.get(now - 1)
-        if made is None or not (np.abs(made.position - snapshot.position) <= self._lost).all():
+        if (
+            made is None
+            or not (np.abs(made.motion.position - snapshot.position) <= self._lost).all()
+        ):
             self._made.clear()
             return self._measured(snapshot)
         return made
@@ -135,31 +152,39 @@ class CartesianPolicy:
         """Solve for the present action and all that follow, up to one that cannot be had."""
         assert self._held is not None
         meaning, first = self._meaning, int(actions.first_step[0])
-        now, late = int(actions.observed_step[0]), False
+        now, num_late = int(actions.observed_step[0]), 0
         reference = before.target
         if meaning.config.reference == "measured":
             reference = self._solver.arm.tool_pose(snapshot.position)
-        for step in range(now, first + actions.horizon):
+        for step in range(now, first + min(actions.horizon, MOST_STEPS)):
             action = np.asarray(actions.actions[0, step - first], np.float64)
             target = meaning.target(action, reference, self._held.target)
-            found = self._solver.solve(before.position, target, self.period)
+            found = self._solver.solve(before.motion, before.target, target, self.period)
             problem = found.problem
-            if found.late and not late and not problem:
-                problem, late = self._solver.far_problem(before.position, target), True
+            if found.late and not problem and num_late < MOST_CHECKS:
+                num_late += 1
+                problem = self._solver.far_problem(before.motion.position, target)
             if problem:
                 self._refuse(problem, step - now)
                 return
-            # A tool that lags behind takes the next way from where it is, not from ever further.
-            reference = self._solver.arm.tool_pose(found.position) if found.late else target
-            before = ToolStep(reference, self._with_gripper(found.position, action))
+            reference = self._lagging(target, found.motion) if found.late else target
+            before = ToolStep(reference, self._with_gripper(found.motion, action))
             self._made[step] = before
 
-    def _with_gripper(self, position: Vector, action: Vector) -> Vector:
+    def _lagging(self, target: Pose, motion: Motion) -> Pose:
+        """What the next way starts from: not a pose that the tool is ever further behind."""
+        reached = self._solver.arm.tool_pose(motion.position)
+        way, turn = reached.distances(target)
+        return target if way <= LEAD[0] and turn <= LEAD[1] else reached
+
+    def _with_gripper(self, motion: Motion, action: Vector) -> Motion:
+        """The gripper's joint goes where it is told to; how fast is the control loop's business."""
         gripper = self._meaning.gripper(action)
-        if gripper is not None:
-            position = np.array(position)
-            position[self._solver.arm.gripper] = gripper
-        return position
+        if gripper is None:
+            return motion
+        joint, (position, velocity) = self._solver.arm.gripper, map(np.array, motion)
+        position[joint], velocity[joint] = gripper, 0.0
+        return Motion(position, velocity)
 
     def _refuse(self, problem: str, ahead: int) -> None:
         """End the run, or tell once that a plan ends early."""
@@ -205,13 +230,14 @@ def on_tool(policy: Policy, robot: RobotConfig, options: PolicyOptions) -> Carte
             "(a shipped convention or a file of your own)"
         )
     check_tool_spec(policy.action_spec, actions, robot)
+    check_rate(policy.action_spec.dt, robot)
     arm, limits = Arm(robot), robot.control.limits.arrays
     meaning = ToolActions(actions, arm, policy.action_spec.dt)
     shapes = {key: tuple(shape) for key, shape in policy.observation_spec.shapes.items()}
     check_read(shapes, options)
     readers = _readers(shapes, meaning, robot, options)
     cameras = tuple(camera_name(key) for key, shape in shapes.items() if len(shape) == 3)
-    solver = Solver(arm, limits.velocity * robot.control.speed)
+    solver = Solver(arm, limits.velocity * robot.control.speed, limits.acceleration)
     lost = 2 * np.asarray(robot.control.tracking_error) if robot.control.tracking_error else LOST
     latency = 1 if options.latency is None else options.latency
     made = CartesianPolicy(policy, meaning, solver, readers, cameras, latency, lost)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from ..core.limits import Vector
 from ..core.trajectory import Chunk
 from ..kinematics.arm import Arm
 from ..kinematics.pose import Pose, rotation_matrix
-from ..kinematics.solver import Solver
+from ..kinematics.solver import Motion, Solver
 from .protocol import Snapshot
 
 STEP = 0.05  # Between waypoints [s].
@@ -49,8 +50,7 @@ class CartesianJog:
     def __init__(self, robot: RobotConfig, frame: Literal["base", "tool"] = "base") -> None:
         self.arm = Arm(robot)
         limits = robot.control.limits.arrays
-        self._solver = Solver(self.arm, limits.velocity * robot.control.speed)
-        self._low, self._high = limits.low, limits.high
+        self._solver = Solver(self.arm, limits.velocity * robot.control.speed, limits.acceleration)
         tracking = np.asarray(robot.control.tracking_error)
         self._lost = 2 * tracking if tracking.size else LOST
         self._in_own_axes = frame == "tool"
@@ -58,7 +58,7 @@ class CartesianJog:
 
     def reset(self) -> None:
         """Begin where the robot is then, and keep its posture where there is a choice."""
-        self._times, self._rows = np.zeros(0), np.zeros((0, 0))
+        self._begun, self._motions = 0.0, list[Motion]()
         self._target: Pose | None = None
         self._way, self._turn = np.zeros(3), np.zeros(3)
 
@@ -71,56 +71,64 @@ class CartesianJog:
             turn: Velocity of its rotation, about its own origin [rad/s], shape (3,).
             gripper: How fast the gripper opens, in openings per second; below 0 closes it.
         """
-        position, target = self._begin(snapshot)
+        motion, target = self._begin(snapshot)
         self._way, self._turn = np.asarray(way, np.float64), np.asarray(turn, np.float64)
-        rows, problem = [position], ""
-        for index in range(1, NUM_STEPS + 1):
-            if not problem:
-                wanted = self._moved(target, index * STEP)
-                found = self._solver.solve(position, wanted, STEP)
-                position, problem = found.position, found.problem
-                if problem or found.late:
-                    # Not ever further ahead of a tool that cannot follow.
-                    self._target = None if index == 1 else self._target
+        self._begun, self._target, motions, problem = snapshot.time, target, [motion], ""
+        for index in range(NUM_STEPS):
             if problem:
-                position = rows[-1]
-            rows.append(self._with_gripper(position, gripper))
-        self._times = snapshot.time + STEP * np.arange(NUM_STEPS + 1)
-        self._rows = np.stack(rows)
-        return JogStep(snapshot.chunk(self._times, self._rows), problem)
+                motion = self._solver.braked(motion, STEP)
+            else:
+                before, wanted = (self._moved(target, (index + k) * STEP) for k in (0, 1))
+                motion, problem, late = self._solver.solve(motion, before, wanted, STEP)
+                if index == 0 and (problem or late):
+                    # Not ever further ahead of a tool that cannot follow.
+                    self._target = None
+            motion = self._opened(motion, gripper)
+            motions.append(motion)
+        self._motions = [*motions, *self._solver.to_rest(motion, STEP)]
+        times = snapshot.time + STEP * np.arange(len(self._motions))
+        rows = np.stack([motion.position for motion in self._motions])
+        return JogStep(snapshot.chunk(times, rows), problem)
 
-    def _begin(self, snapshot: Snapshot) -> tuple[Vector, Pose]:
+    def _begin(self, snapshot: Snapshot) -> tuple[Motion, Pose]:
         """Where joints and tool are meant to be now: as planned, or as measured if that failed."""
-        position = self._planned(snapshot.time)
-        if position is None or not (np.abs(position - snapshot.position) <= self._lost).all():
-            if position is None:
-                self._solver.prefer(snapshot.position)
-            position, self._target = np.array(snapshot.position), None
+        motion = self._planned(snapshot.time)
+        if motion is None:
+            self._solver.prefer(snapshot.position)
+        if motion is None or not self._followed(motion, snapshot):
+            motion = Motion(np.array(snapshot.position), np.array(snapshot.velocity))
+            self._target = None
         if self._target is None:
-            self._target = self.arm.tool_pose(position)
-        else:
-            self._target = self._moved(self._target, snapshot.time - float(self._times[0]))
-        return position, self._target
+            return motion, self.arm.tool_pose(motion.position)
+        return motion, self._moved(self._target, snapshot.time - self._begun)
 
-    def _planned(self, time: float) -> Vector | None:
-        """Joint positions that the last plan has for a time, None if it has none."""
-        if not len(self._times) or not self._times[0] <= time <= self._times[-1]:
+    def _followed(self, motion: Motion, snapshot: Snapshot) -> bool:
+        return bool((np.abs(motion.position - snapshot.position) <= self._lost).all())
+
+    def _planned(self, time: float) -> Motion | None:
+        """What the last plan has for a time, None if it has nothing."""
+        share, index = math.modf((time - self._begun) / STEP)
+        if not 0 <= index < len(self._motions) - 1:
             return None
-        index = min(int((time - self._times[0]) / STEP), NUM_STEPS - 1)
-        share = (time - self._times[index]) / STEP
-        return self._rows[index] + share * (self._rows[index + 1] - self._rows[index])
+        before, after = self._motions[int(index)], self._motions[int(index) + 1]
+        way = after.position - before.position
+        return Motion(
+            before.position + share * way,
+            before.velocity + share * (after.velocity - before.velocity),
+        )
 
     def _moved(self, pose: Pose, duration: float) -> Pose:
         """Where the tool comes from a pose at the speeds asked for last."""
         turn = rotation_matrix("axis-angle", duration * self._turn)
         return pose.moved(duration * self._way, turn, self._in_own_axes)
 
-    def _with_gripper(self, position: Vector, speed: float) -> Vector:
+    def _opened(self, motion: Motion, speed: float) -> Motion:
+        """The gripper's joint moved on by a step."""
         gripper, joint = self.arm.config.gripper, self.arm.gripper
         if gripper is None or not speed:
-            return position
-        moved = np.array(position)
+            return motion
+        position = np.array(motion.position)
         ends = sorted((gripper.closed, gripper.open))
-        moved[joint] += STEP * speed * (gripper.open - gripper.closed)
-        moved[joint] = min(max(moved[joint], ends[0]), ends[1])
-        return moved
+        moved = position[joint] + STEP * speed * (gripper.open - gripper.closed)
+        position[joint] = min(max(moved, ends[0]), ends[1])
+        return Motion(position, motion.velocity)

@@ -14,6 +14,7 @@ from ..core.controller import Controller
 from ..core.events import Event, Mailbox, Mode, Output, Request, RobotState
 from ..core.history import StateHistory
 from ..core.limits import Motion
+from ..core.rehearsal import rehearse
 from ..drivers.driver import BusError, Driver
 from .channels import EVENT, STATUS, Channels, cycle_dtype, pack_state, state_dtype, unpack_chunk
 from .tally import Tally
@@ -72,6 +73,7 @@ class ControlLoop:
         try:
             self.driver.connect()
             self._state = self._measure()
+            rehearse(self.config.control, self._state.position)
             self._loop()
             failure = ""
         except OSError as error:
@@ -169,6 +171,9 @@ class ControlLoop:
             request = Request(int(asked["request"]))
         if self._ending and self.controller.mode is not Mode.STOP:
             request, self._asked = Request.STOP, True
+        if self.controller.mode is Mode.IDLE and request is not Request.ARM:
+            # The newest chunk waits: planned before the robot is armed, it is the first to follow.
+            return Mailbox(None, request, self._unsent)
         record = self.channels.chunk.read_new()
         if record is None:
             return Mailbox(None, request, self._unsent)

@@ -61,15 +61,15 @@ class JointJog:
         return snapshot.chunk(self._times, self._rows)
 
     def _start(self, snapshot: Snapshot) -> Vector:
-        """Where the joints are meant to be now, or where they are if that is too far away."""
+        """Where each joint is meant to be now, or where it is if that is too far away."""
         times, now = self._times, snapshot.time
         if not len(times) or not times[0] <= now <= times[-1]:
             return snapshot.position
         index = min(int((now - times[0]) / STEP), NUM_STEPS - 1)
         share = (now - times[index]) / STEP
         planned = self._rows[index] + share * (self._rows[index + 1] - self._rows[index])
-        near = (np.abs(planned - snapshot.position) <= self._lost).all()
-        return planned if near else snapshot.position
+        near = np.abs(planned - snapshot.position) <= self._lost
+        return np.where(near, planned, snapshot.position)
 
 
 class JogPolicy:

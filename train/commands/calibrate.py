@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from ...real_robot.calibration.session import Calibration, Wishes
     from ...real_robot.config import ControlConfig, RobotConfig
 
-YES = ("y", "yes")
 BY_ID = Path("/dev/serial/by-id")
 
 EPILOG = """\
@@ -67,9 +66,10 @@ def run(args: argparse.Namespace) -> int:
     """Measure, show, ask, write."""
     import sys
 
-    from ...real_robot.calibration.operator import TextOperator
+    from ...real_robot.calibration.operator import YES, TextOperator
     from ...real_robot.calibration.session import Wishes, calibrate
     from ...real_robot.config import ControlConfig
+    from ...real_robot.drivers import make_driver
 
     config: ControlConfig = compose("control", args.overrides, ControlConfig)
     wishes = Wishes(args.ids, args.middle, args.margin)
@@ -79,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         found = calibrate(config.robot, operator, wishes)
         mine = replace(config, robot=found.applied(named(config.robot, target.path)))
+        make_driver(mine.robot)
         text = robot_file(mine, target, found, wishes)
         operator.say(f"\n{text}")
         answer = operator.ask(f"Write this to {target.path}? [y/n]")

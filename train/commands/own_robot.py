@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ...decoding.plumbing.files import replacing, write_text
-from ..config.compose import CONFIG_DIR, compose
-from ..config.groups import Group, is_file
-from ..config.own_file import BASE
+from ..config.compose import compose
+from ..config.groups import is_file
+from ..config.own_file import BASE, read_own_file
 
 if TYPE_CHECKING:
     from ...real_robot.config import ControlConfig
@@ -111,10 +111,7 @@ def _composed(robot: str) -> ControlConfig:
 
 def _base(path: Path) -> str:
     """The base that a robot file names, empty if none; ValueError if it is no robot file."""
-    from omegaconf import OmegaConf
-
-    Group(GROUP, CONFIG_DIR / GROUP).choose(str(path))
-    return str(OmegaConf.select(OmegaConf.load(path), BASE) or "")
+    return read_own_file(path, GROUP)[1] or ""
 
 
 def _difference(values: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:

@@ -142,7 +142,7 @@ class RecordingPolicy:
         Args:
             stopped: Whether the robot stopped for another reason than the end of the run.
         """
-        if stopped or self._halted:
+        if stopped:
             self._recorder.drop("the robot was stopped")
         elif self._policy is None:
             self._recorder.drop("it was not kept before the end")
