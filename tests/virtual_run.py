@@ -38,13 +38,13 @@ class VirtualRun:
 
     def run(self, seconds: float) -> VirtualRun:
         """Arm, and let time pass."""
-        request: Request | None = Request.ARM
+        request = Request.ARM
         for _ in range(round(seconds / self.dt)):
             self.plant.catch_up(self.now)
             plant = self.plant
             measured = RobotState(self.now, plant.position, plant.velocity, "", plant.sensors)
             output = self.controller.step(self.now, measured, Mailbox(self._chunk(), request))
-            request = None
+            request = Request.NONE
             if output.command is not None:
                 self.plant.target = np.asarray(output.command.position)
             self.said += [event.text for event in output.events]

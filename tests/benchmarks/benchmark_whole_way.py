@@ -189,7 +189,7 @@ def go(name: str, folder: Path, args: argparse.Namespace, results: Results) -> N
         results.add(key, {"task": way.task, "duration": way.duration, "steps": args.steps})
     operator = record(way, folder, args.episodes)
     data = read_episodes(folder / "data")
-    results.update(key, {"episodes": len(data.lengths), "frames": data.num_steps})
+    results.update(key, {"episodes": data.num_episodes, "frames": data.num_steps})
     results.update(key, {"operator": figures(operator)})
     if seconds := train(folder, args.steps):
         results.update(key, {"training_seconds": round(seconds, 1)})
