@@ -224,9 +224,10 @@ class SdkBus:
                 number, table.torque_limit.address, min(round(share * table.full_torque), most), 2
             )
 
-    def answers(self, number: int) -> bool:
+    def answers(self, number: int, attempts: int = ATTEMPTS) -> bool:
         """Whether a servo is there."""
-        return self._insist(self.packets.ping, number)[-2] == self.sdk.COMM_SUCCESS
+        asked = (self._ask(self.packets.ping, number)[-2] for _ in range(attempts))
+        return any(result == self.sdk.COMM_SUCCESS for result in asked)
 
     def _insist(self, call: Callable[..., tuple[int, ...]], *arguments: int) -> tuple[int, ...]:
         """Repeat what is done once, before the loop starts, until it works or has failed often.
