@@ -29,7 +29,6 @@ WORDS = {
     TORQUE_LIMIT: FULL_TORQUE,
 }  # fmt: skip
 SIGN = 1 << 15
-OFFSET, OFFSET_SIGN = 31, 1 << 11
 
 
 def signed(value: int) -> bytes:
@@ -87,18 +86,6 @@ class FeetechServos(Servos):
     def return_delay(self, number: int) -> float:
         """Pause of a servo before its answer [s]."""
         return self.tables[number][RETURN_DELAY] * 2e-6
-
-    def ticks(self, number: int) -> int:
-        """Position of a servo in encoder counts, less its own offset, within one turn."""
-        return (super().ticks(number) - self._offset(number)) % TICKS_PER_TURN
-
-    def aim(self, number: int, ticks: int) -> None:
-        """Give a servo a new goal in encoder counts."""
-        super().aim(number, (ticks + self._offset(number)) % TICKS_PER_TURN)
-
-    def _offset(self, number: int) -> int:
-        value = int.from_bytes(self.tables[number][OFFSET : OFFSET + 2], "little")
-        return -(value & (OFFSET_SIGN - 1)) if value & OFFSET_SIGN else value
 
     def handle(self, packet: bytes, now: float) -> list[tuple[int, bytes]]:
         """Act on a packet and return who answers what, in order."""
