@@ -191,4 +191,5 @@ def test_an_offset_moves_the_seam_of_a_feetech_servo(offset, place) -> None:
     assert servos.ticks(1) == (plain - offset) % 4096
     goal = round(place / 6.2832 * 4096) + 2048
     servos.aim(1, (goal - offset) % 4096)
-    assert servos.plant.target[0] == pytest.approx((goal - 2048) / 4096 * 6.283185, abs=1e-4)
+    counts = servos.plant.target[0] / 6.283185307 * 4096 + 2048
+    assert (counts - goal + 2048) % 4096 == pytest.approx(2048, abs=1e-3)
