@@ -107,7 +107,8 @@ def test_servos_from_the_box_get_ids_and_keep_them(protocol) -> None:
             assert table[REGISTERS[protocol].baud.address] == baud
             if protocol == "feetech":
                 assert table[55] == 1, "the EEPROM is locked again"
-        driver = make_driver(found.applied(robot))
+        patient = template(protocol, bus.port, "robot.options.ids=[2,1,3,4,5,6]")
+        driver = make_driver(found.applied(patient))
         driver.connect()
         driver.disconnect(torque_off=True)
     assert "cannot be found: the servos need their IDs" in helper.said[0]
