@@ -12,6 +12,7 @@ from virtual_loop import ROBOT, World, move
 
 from hotloop.real_robot.core.events import Mode, Request
 from hotloop.real_robot.runtime.channels import HEARTBEAT
+from hotloop.real_robot.runtime.release import release
 from hotloop.real_robot.runtime.summary import failures
 from hotloop.train.commands import ExitCode
 from hotloop.train.commands.control import exit_code
@@ -185,3 +186,37 @@ def test_chunks_that_are_all_refused_end_the_run_as_a_failure(tmp_path, monkeypa
     summary, _ = run(DRY, replace(JOB, policy="hopeless:Hopeless", duration=60.0))
     assert summary["ended_by"] == "all chunks refused" and summary["accepted_chunks"] == 0
     assert "chunks were refused" in summary["failures"][0]
+
+
+def test_letting_go_warns_first_and_an_interrupt_leaves_the_arm_as_it_is(monkeypatch) -> None:
+    world, said = Looked((5.0, 0.0)), []
+    monkeypatch.setattr("hotloop.real_robot.runtime.release.make_driver", lambda robot: world)
+    release(ROBOT, said.append, lambda seconds: said.append(f"waited {seconds}"))
+    assert "may fall: hold it" in said[0] and said[1] == "waited 3"
+    assert said[2] == "virtual: all joints are limp"
+    assert world.calls == ["inspect"] and world.disconnected == [True] and world.writes == []
+
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        release(ROBOT, said.append, interrupt)
+    assert world.disconnected == [True, False]
+
+
+def test_one_ill_servo_does_not_keep_the_others_stiff(monkeypatch) -> None:
+    world = Looked((0.0, 0.0))
+    monkeypatch.setattr("hotloop.real_robot.runtime.release.make_driver", lambda robot: world)
+
+    def ill() -> None:
+        raise ConnectionError("servo 3 is too hot")
+
+    world.inspect = ill
+    with pytest.raises(ConnectionError, match=r"servo 3 is too hot.*try by hand which"):
+        release(ROBOT, lambda line: None, lambda seconds: None)
+    assert world.disconnected == [True]
+
+
+def test_a_robot_that_cannot_be_let_go_says_so() -> None:
+    with pytest.raises(ValueError, match="its driver 'dry-run' cannot reach it without"):
+        release(ROBOT, lambda line: None)
