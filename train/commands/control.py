@@ -27,7 +27,7 @@ examples:
   hotloop control robot=mujoco-arm robot.control.speed=0.3
   hotloop control robot=dynamixel robot.options.port=/dev/ttyUSB0 --dry-run
   hotloop control robot=my_arm.yaml release=true   # limp; for one that may not start where it is
-  hotloop control robot=feetech robot.options.port=/dev/ttyACM0 checkpoint=outputs/run \\
+  hotloop control robot=my_arm.yaml robot.options.port=/dev/ttyACM0 checkpoint=outputs/run \\
       units.scale=[0.0174533] instruction='pick up the cube' latency=2 \\
       robot.cameras.front.driver=opencv robot.cameras.front.size=[480,640] \\
       robot.cameras.front.options.source=0
@@ -149,6 +149,8 @@ def prepare(config: ControlConfig, dry_run: bool) -> tuple[PolicyKind, RobotConf
     check_robot(robot)
     if kind.prepare is not None:
         robot = kind.prepare(robot, config.seed)
+    if dry_run and (num_tracked := config.robot.options.get("tracker_size", 0)):
+        robot = replace(robot, options={"scene": [0.0] * num_tracked, **robot.options})
     job = RunConfig(
         policy=kind.path,
         options=config.policy_options,
@@ -164,11 +166,11 @@ def check_robot(robot: RobotConfig) -> None:
     """Look at a robot before it is run, and make its rendered cameras possible.
 
     Raises:
-        ValueError: If nothing would notice that it does not follow.
+        ValueError: If its file leaves out what nobody can guess.
     """
-    from ...real_robot.readiness import check_watched
+    from ...real_robot.readiness import check_stated
 
-    if warning := check_watched(robot):
+    if warning := check_stated(robot):
         print(f"note: {warning}", flush=True)
     if robot.cameras:
         from ...envs.rendering import choose_backend
