@@ -100,7 +100,7 @@ class Session:
 
     def end(self, *, stopped: bool = False):
         """Close; the episodes, or None if there are none."""
-        self.policy.close(stopped=stopped)
+        self.policy.conclude(stopped=stopped)
         if not self.path.exists():
             return None
         assert inspect_dataset(self.path).problems == ()
@@ -147,6 +147,16 @@ def test_what_was_stopped_by_a_fault_is_no_episode(tmp_path: Path) -> None:
     session.run(0.3)
     assert session.end(stopped=True) is None
     assert session.console.said[-1] == "episode dropped: the robot was stopped"
+
+
+def test_the_braking_at_the_end_of_a_run_is_no_stop_and_no_part_of_the_episode(
+    tmp_path: Path,
+) -> None:
+    session = Session(tmp_path / "data", Towards(FORWARD))
+    session.run(0.5)
+    session.ask(Request.STOP)
+    session.run(0.3)
+    assert session.end().num_steps == 5
 
 
 def test_after_a_stop_and_a_reset_a_rollout_begins_anew(tmp_path: Path) -> None:

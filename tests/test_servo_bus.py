@@ -12,7 +12,7 @@ import pytest
 import scservo_sdk
 
 from hotloop.real_robot.config import RobotConfig
-from hotloop.real_robot.core.controller import ControllerConfig
+from hotloop.real_robot.core.controller_config import ControllerConfig
 from hotloop.real_robot.core.limits import Limits, Motion
 from hotloop.real_robot.drivers import BusError, make_driver
 from hotloop.real_robot.emulator import dynamixel, feetech

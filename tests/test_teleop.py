@@ -76,7 +76,7 @@ def leader(monkeypatch):
 def test_a_leader_is_limp_and_only_read(leader) -> None:
     policy, driver = leader
     policy.plan(snapshot(0.0, [0, 0]))
-    policy.close(stopped=False)
+    policy.conclude(stopped=False)
     assert driver.did == ["inspect", "let go", "inspect", "let go"]
 
 

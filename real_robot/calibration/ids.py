@@ -13,6 +13,7 @@ from ..drivers.servo_registers import REGISTERS
 from .operator import YES, Operator
 
 LAST_SCANNED = 20  # ID; servos come as 1, and few arms have more
+FACTORY_BAUDS = (57_600, 1_000_000)
 # A USB adapter in its default setting holds an answer back for 16 ms.
 SCAN_TIMEOUT = 0.02  # [s]
 
@@ -71,9 +72,11 @@ def _alone(driver: str, options: ServoOptions, name: str, number: int, operator:
 def look_around(driver: str, options: ServoOptions) -> list[Found]:
     """Servos that answer, at the first baud rate at which one does, beginning with the wanted."""
     found = _at(driver, options)
-    for baud in FAMILIES[driver].bauds:
+    for baud in sorted(FAMILIES[driver].bauds, key=lambda one: one not in FACTORY_BAUDS):
         if found:
             break
+        if baud == options.baud:
+            continue
         # The SDK or the adapter may not know a rate that servos have.
         with suppress(ValueError, OSError):
             found = _at(driver, replace(options, baud=baud))
@@ -84,7 +87,7 @@ def _at(driver: str, options: ServoOptions) -> list[Found]:
     patient = replace(options, reply_timeout=max(options.reply_timeout, SCAN_TIMEOUT))
     candidates = sorted({*range(LAST_SCANNED + 1), *options.ids})
     with opened(driver, patient) as bus:
-        return [Found(one, options.baud) for one in candidates if bus.answers(one)]
+        return [Found(one, options.baud) for one in candidates if bus.answers(one, attempts=1)]
 
 
 def _give(driver: str, options: ServoOptions, found: Found, wanted: Found) -> None:

@@ -136,12 +136,14 @@ class Solver:
             duration: Time between them [s].
         """
         reached = self.arm.tool_pose(start.position)
-        way, turn = before.position - reached.position, reached.rotation_to(before)
-        angle, length = float(np.linalg.norm(turn)), float(np.linalg.norm(way))
-        kept_way = way * (1 - self._share(length, self._braking, duration))
-        kept_turn = turn * (1 - self._share(angle, self._braking / LEVER, duration))
-        rotation = rotation_matrix("axis-angle", -kept_turn) @ target.rotation
-        return Pose(target.position - kept_way, rotation)
+        length, angle = reached.distances(before)
+        kept = 1 - self._share(length, self._braking, duration)
+        position = target.position - kept * (before.position - reached.position)
+        if angle <= SMALL_LAG:
+            return Pose(position, target.rotation)
+        kept = 1 - self._share(angle, self._braking / LEVER, duration)
+        turned = rotation_matrix("axis-angle", -kept * reached.rotation_to(before))
+        return Pose(position, turned @ target.rotation)
 
     def _share(self, lag: float, braking: float, duration: float) -> float:
         """Share of a lag that may be made up for in one step."""

@@ -10,6 +10,8 @@ from ..config import RobotConfig
 from ..core.trajectory import Chunk
 from ..policies.protocol import Snapshot
 
+AHEAD = 10  # periods that a plan lasts, should the next look be late
+
 
 class HandPolicy:
     """Asks for nothing: the robot is where the hand leads it.
@@ -31,8 +33,8 @@ class HandPolicy:
 
     def plan(self, snapshot: Snapshot) -> Chunk:
         """Where the robot is."""
-        times = snapshot.time + self.period * np.arange(1.0, 4.0)
-        return snapshot.chunk(times, np.tile(snapshot.position, (3, 1)))
+        times = snapshot.time + self.period * np.arange(1.0, AHEAD + 1)
+        return snapshot.chunk(times, np.tile(snapshot.position, (AHEAD, 1)))
 
 
 def led_by_hand(robot: RobotConfig) -> RobotConfig:

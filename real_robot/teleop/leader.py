@@ -20,6 +20,7 @@ from ..readiness import SIMULATED
 APPROACH = 0.3
 # It follows so many periods behind, so that its way leads through places that are known already.
 DELAY, KEPT = 2, 4
+FADING = 0.5
 
 
 class LeaderPolicy:
@@ -73,10 +74,15 @@ class LeaderPolicy:
         self._away = np.sign(self._away) * np.maximum(np.abs(self._away) - self._approach, 0)
         if self._known and time <= self._known[-1][0]:
             return None
-        place = np.minimum(np.maximum(goal + self._away, self._low), self._high)
-        self._known.append((time, place))
-        times, rows = zip(*self._known, strict=True)
+        self._known.append((time, self._inside(goal + self._away)))
+        times, rows = map(list, zip(*self._known, strict=True))
+        # If the next reading is late, the motion fades instead of breaking off.
+        rows.append(self._inside(rows[-1] + FADING * (rows[-1] - rows[max(len(rows) - 2, 0)])))
+        times.append(time + self.period)
         return snapshot.chunk(np.array(times) + DELAY * self.period, np.stack(rows))
+
+    def _inside(self, position: Vector) -> Vector:
+        return np.minimum(np.maximum(position, self._low), self._high)
 
     def _read(self) -> tuple[float, Vector] | None:
         """When the leader was measured [s], and where that is on the robot; None if it failed."""
@@ -90,7 +96,7 @@ class LeaderPolicy:
         self._failures = 0
         return state.time, self._scale * state.position[self._order] + self._offset
 
-    def close(self, *, stopped: bool) -> None:
+    def conclude(self, *, stopped: bool) -> None:
         """Leave the leader limp."""
         del stopped
         self._driver.disconnect(torque_off=True)

@@ -10,6 +10,7 @@ from ..config.compose import compose, describe_choices
 from . import ExitCode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from ...real_robot.config import ControlConfig, RobotConfig
@@ -85,37 +86,41 @@ def conduct(
         output_dir: Folder for the summary, empty for none.
         kind: Knows how good a run was, None if nobody does.
     """
-    from pathlib import Path
-
     from ...real_robot.runtime.keyboard import Keyboard
+    from ...real_robot.runtime.operator import Printer, Signals
     from ...real_robot.runtime.supervisor import supervise
 
-    with Keyboard() as keyboard:
-        summary = supervise(robot, job, say, keyboard)
-    summary["score"] = None if kind is None else score(kind, job)
-    if output_dir:
-        import json
-
-        from ...decoding.plumbing.files import write_text
-        from ..measure.provenance import measurement_header
-
-        path = Path(output_dir) / SUMMARY
-        write_text(path, json.dumps({**measurement_header(command), **summary}, indent=1) + "\n")
-        say(f"written: {path}")
-    say(last_line(summary))
+    # Whatever the terminal does, and however often Ctrl-C is pressed, there is a summary.
+    with Signals(), Printer() as tell, Keyboard() as keyboard:
+        summary = supervise(robot, job, tell, keyboard)
+        summary["score"] = None if kind is None else score(kind, job, tell)
+        if output_dir:
+            tell(f"written: {write_summary(output_dir, command, summary)}")
+        for reason in summary["failures"]:
+            tell(f"failed: {reason}")
+        tell(last_line(summary))
     return summary
 
 
-def exit_code(summary: dict[str, Any]) -> ExitCode:
+def write_summary(folder: str, command: str, summary: Mapping[str, Any]) -> Path:
+    """Write a run's summary beside its log, and return the file."""
+    import json
+    from pathlib import Path
+
+    from ...decoding.plumbing.files import write_text
+    from ..measure.provenance import measurement_header
+
+    path = Path(folder) / SUMMARY
+    write_text(path, json.dumps({**measurement_header(command), **summary}, indent=1) + "\n")
+    return path
+
+
+def exit_code(summary: Mapping[str, Any]) -> ExitCode:
     """Success is a run that ended as it was meant to, every limit kept and all of it logged."""
-    if not summary["clean_end"] or summary["limit_violations"]:
+    if summary["failures"]:
         return ExitCode.FAILED
-    if summary["log_failure"] or summary["lost_cameras"]:
-        return ExitCode.FAILED
-    if summary["ended_by"] in ("duration", "operator") or summary["finished"]:
-        return ExitCode.SUCCESS
     interrupted = str(summary["ended_by"]).startswith("SIG")
-    return ExitCode.INTERRUPTED if interrupted else ExitCode.FAILED
+    return ExitCode.INTERRUPTED if interrupted else ExitCode.SUCCESS
 
 
 def prepare(config: ControlConfig, dry_run: bool) -> tuple[PolicyKind, RobotConfig, RunConfig]:
@@ -156,7 +161,7 @@ def check_robot(robot: RobotConfig) -> None:
     from ...real_robot.readiness import check_stated
 
     if warning := check_stated(robot):
-        say(f"note: {warning}")
+        print(f"note: {warning}", flush=True)
     if robot.cameras:
         from ...envs.rendering import choose_backend
 
@@ -194,7 +199,7 @@ def without_device(robot: RobotConfig) -> RobotConfig:
     return replace(robot, driver="dry-run", options=kept, template=False)
 
 
-def score(kind: PolicyKind, job: RunConfig) -> float | None:
+def score(kind: PolicyKind, job: RunConfig, say: Callable[[str], None]) -> float | None:
     """How good the run was, None if nobody can tell."""
     from ...real_robot.logs.reader import read_log
 
@@ -205,11 +210,6 @@ def score(kind: PolicyKind, job: RunConfig) -> float | None:
     except (ValueError, OSError) as error:
         say(f"no score: {error}")
         return None
-
-
-def say(text: str) -> None:
-    """Print a line at once: an operator is watching."""
-    print(text, flush=True)
 
 
 def last_line(summary: dict[str, Any]) -> str:

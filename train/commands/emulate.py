@@ -41,6 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     parser.add_argument("--protocol", choices=["dynamixel", "feetech"], help="default dynamixel")
     parser.add_argument("--model", default="arm6", help="MuJoCo model: arm6, table or a file")
     parser.add_argument("--position", type=float, nargs="+", help="where the joints start [rad]")
+    parser.add_argument("--scene", type=float, nargs="+", help="where the scene's joints start")
     parser.add_argument("--seed", type=int, default=0, help="of the scene and of the faults")
     parser.add_argument("--baud", type=int, help="default 1000000")
     parser.add_argument("--latency", type=float, default=0.0, help="of the USB adapter [s]")
@@ -73,9 +74,10 @@ def run(args: argparse.Namespace) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *received: ended.append(received[0]))
     wanted = settings(args)
-    scene = np.asarray(random_scene(args.seed)) if args.model == "table" else None
+    scene = random_scene(args.seed) if args.model == "table" else None
+    scene = args.scene or scene
     position = None if args.position is None else np.asarray(args.position)
-    plant = Plant(args.model, position, scene)
+    plant = Plant(args.model, position, None if scene is None else np.asarray(scene))
     servos = PROTOCOLS[wanted.protocol](plant, wanted.ids or range(1, plant.num_joints + 1))
     faults = Faults(args.drop, args.corrupt, args.delay)
     ends_at = time.monotonic() + args.duration

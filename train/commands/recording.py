@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from ...real_robot.config import ControlConfig, PolicyOptions, RobotConfig
+from ...real_robot.readiness import check_calibrated
 from ...real_robot.runtime.job import RunConfig
 from ...real_robot.teleop.config import TeleopConfig
 from ..config.compose import compose
@@ -93,9 +94,11 @@ def with_leader(overrides: Sequence[str]) -> tuple[list[str], RobotConfig | None
         raise ValueError(f"{leading[0]}: give the leader arm's robot file too, leader=FILE")
     about = ["robot" + one.removeprefix("leader") for one in leading]
     try:
-        return rest, compose("control", about, ControlConfig).robot
+        leader = compose("control", about, ControlConfig).robot
+        check_calibrated(leader)
     except ValueError as error:
         raise ValueError(f"leader: {error}") from None
+    return rest, leader
 
 
 def recorded(

@@ -136,21 +136,21 @@ class RecordingPolicy:
         self._tell(self._recorder.messages())
         return chunk
 
-    def close(self, *, stopped: bool) -> None:
+    def conclude(self, *, stopped: bool) -> None:
         """Keep a rollout that was recorded until the end, unless the robot was stopped before it.
 
         Args:
             stopped: Whether the robot stopped for another reason than the end of the run.
         """
-        if stopped or self._halted:
+        if stopped:
             self._recorder.drop("the robot was stopped")
         elif self._policy is None:
             self._recorder.drop("it was not kept before the end")
         else:
             self._recorder.keep(self._options.task, truncated=True)
         for one in (self._policy, self._teleoperator):
-            if (close := getattr(one, "close", None)) is not None:
-                close(stopped=stopped)
+            if (conclude := getattr(one, "conclude", None)) is not None:
+                conclude(stopped=stopped)
         self._tell(self._recorder.close())
 
     def _tell(self, texts: list[str]) -> None:
@@ -168,7 +168,7 @@ class RecordingPolicy:
             if self._phase is Phase.WAITING and self._next:
                 self._start(snapshot)
         elif snapshot.mode is Mode.STOP:
-            # Perhaps the end of the run: `close` will know.
+            # Perhaps the end of the run: `conclude` will know.
             self._halted = self._halted or (
                 self._phase is Phase.RECORDING and self._recorder.recording
             )
@@ -248,6 +248,10 @@ class RecordingPolicy:
             snapshot, None if self._by_hand else action, self._recorded, self._taken_over
         )
         self._recorder.add(frame)
+        if not self._recorder.recording:
+            # It was dropped, as the message says.
+            self._end(snapshot, again=False)
+            return
         recorded = snapshot.time - self._began + self.period
         if 0 < self._options.episode_time < recorded + self.period / 2:
             self._keep(snapshot)
