@@ -87,6 +87,19 @@ class FeetechServos(Servos):
         """Pause of a servo before its answer [s]."""
         return self.tables[number][RETURN_DELAY] * 2e-6
 
+    def ticks(self, number: int) -> int:
+        """Position of a servo in encoder counts, less its own offset, within one turn."""
+        return (super().ticks(number) - self._offset(number)) % TICKS_PER_TURN
+
+    def aim(self, number: int, ticks: int) -> None:
+        """Give a servo a new goal in encoder counts; it never goes there across the seam."""
+        turns = super().ticks(number) - self._offset(number) - self.ticks(number)
+        super().aim(number, ticks + self._offset(number) + turns)
+
+    def _offset(self, number: int) -> int:
+        value = int.from_bytes(self.tables[number][OFFSET : OFFSET + 2], "little")
+        return -(value & (OFFSET_SIGN - 1)) if value & OFFSET_SIGN else value
+
     def handle(self, packet: bytes, now: float) -> list[tuple[int, bytes]]:
         """Act on a packet and return who answers what, in order."""
         if len(packet) < 6 or ~sum(packet[2:-1]) & 0xFF != packet[-1]:
@@ -114,19 +127,6 @@ class FeetechServos(Servos):
         elif instruction == WRITE:
             number = self._write(number, parameters[0], parameters[1:])
         return number, self._answer(number, reply)
-
-    def ticks(self, number: int) -> int:
-        """Position less the servo's offset; the count begins again at 0 after a turn."""
-        return (super().ticks(number) - self._offset(number)) % TICKS_PER_TURN
-
-    def aim(self, number: int, ticks: int) -> None:
-        """Give a servo a new goal in encoder counts, which is never across the seam."""
-        turns = super().ticks(number) - self._offset(number) - self.ticks(number)
-        super().aim(number, ticks + self._offset(number) + turns)
-
-    def _offset(self, number: int) -> int:
-        raw = int.from_bytes(self.tables[number][OFFSET : OFFSET + 2], "little")
-        return -(raw & OFFSET_SIGN - 1) if raw & OFFSET_SIGN else raw
 
     def _answer(self, number: int, parameters: bytes) -> bytes:
         table = self.tables.get(number)
