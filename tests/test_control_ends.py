@@ -14,7 +14,7 @@ from virtual_loop import ROBOT, World, move
 from hotloop.real_robot.config import RobotConfig
 from hotloop.real_robot.core.events import Mode, Request
 from hotloop.real_robot.emulator.bus import ServoBus
-from hotloop.real_robot.emulator.dynamixel import READ_ONLY, TORQUE, DynamixelServos
+from hotloop.real_robot.emulator.dynamixel import TABLE_SIZE, TORQUE, WRITABLE, DynamixelServos
 from hotloop.real_robot.emulator.plant import Plant
 from hotloop.real_robot.runtime.channels import HEARTBEAT
 from hotloop.real_robot.runtime.release import release
@@ -22,12 +22,12 @@ from hotloop.real_robot.runtime.summary import failures
 from hotloop.train.commands import ExitCode
 from hotloop.train.commands.control import exit_code
 
-MEASURED = READ_ONLY[1]  # registers of a servo that only it writes
+MEASURED = range(WRITABLE.stop, TABLE_SIZE)  # registers of a servo that only it writes
 GOOD = {
     "ended_by": "duration", "finished": False, "stop_reason": "", "clean_end": True, "failure": "",
     "cycles": 1000, "skipped_cycles": 3, "accepted_chunks": 30, "rejected_chunks": 2,
-    "chunk_age": 0.1, "limit_violations": 0, "log_failure": "", "log_records_dropped": 0,
-    "lost_cameras": "",
+    "chunk_age": 0.1, "limit_violations": 0, "policy_failure": "", "log_failure": "",
+    "log_records_dropped": 0, "lost_cameras": "",
 }  # fmt: skip
 
 
@@ -43,6 +43,11 @@ GOOD = {
         ({"stop_reason": "joint 1 is away"}, ExitCode.FAILED, "stopped: joint 1 is away"),
         ({"ended_by": "SIGTERM", "stop_reason": "bus"}, ExitCode.FAILED, "stopped: bus"),
         ({"ended_by": "policy died"}, ExitCode.FAILED, "policy died"),
+        (
+            {"ended_by": "policy died", "policy_failure": "it is out of reach"},
+            ExitCode.FAILED,
+            "policy died: it is out of reach",
+        ),
         ({"accepted_chunks": 0}, ExitCode.FAILED, "all 2 chunks were refused"),
         ({"chunk_age": 4.0}, ExitCode.FAILED, "no good chunk came in the last 4.0 s"),
         ({"limit_violations": 1}, ExitCode.FAILED, "1 commands were beyond the limits"),
