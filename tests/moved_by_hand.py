@@ -76,7 +76,7 @@ class Helper:
         if "alone, with power" in question:
             name = question.removeprefix("Connect the servo of ").split(" alone")[0]
             self.servos.plug_in([JOINTS.index(name)])
-        if "connect all servos" in question:
+        if "Connect all servos" in question:
             self.servos.plug_in(range(6))
         if "0 rad" in question:
             self.put(ZERO + self.offset)

@@ -107,7 +107,8 @@ def test_servos_from_the_box_get_ids_and_keep_them(protocol) -> None:
             assert table[REGISTERS[protocol].baud.address] == baud
             if protocol == "feetech":
                 assert table[55] == 1, "the EEPROM is locked again"
-        driver = make_driver(found.applied(robot))
+        patient = template(protocol, bus.port, "robot.options.ids=[2,1,3,4,5,6]")
+        driver = make_driver(found.applied(patient))
         driver.connect()
         driver.disconnect(torque_off=True)
     assert "cannot be found: the servos need their IDs" in helper.said[0]
@@ -144,6 +145,9 @@ def test_a_joint_across_its_encoders_seam_gets_an_offset() -> None:
     offset = np.array([0, 3.0, 0, 0, -2.5, 0])
     with limp_bus("feetech") as bus:
         helper, robot = Helper(bus, offset=offset), template("feetech", bus.port)
+        # As LeRobot leaves a servo that it calibrated: an offset and a range of its own.
+        for address, value in ((31, 300 | 1 << 11), (9, 1000), (11, 3000)):
+            bus.servos.tables[2][address : address + 2] = value.to_bytes(2, "little")
         found = calibrate(robot, helper, Wishes(margin=0.05))
         assert "shoulder_lift (servo 2), wrist_roll (servo 5) begins again" in helper.asked[-1]
         ends = DIRECTION * (np.stack([LOW, HIGH]) - ZERO)
@@ -159,6 +163,9 @@ def test_a_joint_across_its_encoders_seam_gets_an_offset() -> None:
             target = ZERO + offset + DIRECTION * angle
             np.testing.assert_allclose(bus.servos.plant.target, target, atol=3 * TICK)
         driver.disconnect(torque_off=True)
+        assert bus.servos.tables[2][9:13] == (0).to_bytes(2, "little") + (4095).to_bytes(
+            2, "little"
+        )
         assert [count > 0 for count in bus.servos.eeprom_writes].count(True) >= 2
 
 
@@ -168,6 +175,15 @@ def test_a_seam_that_cannot_be_moved_is_told() -> None:
         helper = Helper(bus, offset=offset)
         with pytest.raises(ValueError, match=r"lift \(servo 2\) begins again.*turn the horn"):
             calibrate(template("dynamixel", bus.port), helper, Wishes())
+
+
+def test_who_answers_blindly_comes_to_an_end() -> None:
+    """As ``yes '' | hotloop calibrate ...`` would."""
+    with limp_bus("feetech") as bus:
+        helper = Helper(bus, lambda question: "")
+        with pytest.raises(ValueError, match=r"expected at least 5.* given up after 50 mistakes"):
+            calibrate(template("feetech", bus.port), helper, Wishes())
+        assert len(helper.said) == 49
 
 
 def test_only_servos_are_calibrated_by_hand() -> None:

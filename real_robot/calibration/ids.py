@@ -10,7 +10,7 @@ from ..drivers.driver import BusError
 from ..drivers.servo_access import opened
 from ..drivers.servo_options import FAMILIES, ServoOptions
 from ..drivers.servo_registers import REGISTERS
-from .operator import YES, Operator
+from .operator import YES, PatientOperator
 
 LAST_SCANNED = 20  # ID; servos come as 1, and few arms have more
 FACTORY_BAUDS = (57_600, 1_000_000)
@@ -25,7 +25,9 @@ class Found(NamedTuple):
     baud: int
 
 
-def assign(driver: str, options: ServoOptions, joints: tuple[str, ...], operator: Operator) -> None:
+def assign(
+    driver: str, options: ServoOptions, joints: tuple[str, ...], operator: PatientOperator
+) -> None:
     """Give each joint's servo its ID, the baud rate, and position mode.
 
     Args:
@@ -53,7 +55,9 @@ def assign(driver: str, options: ServoOptions, joints: tuple[str, ...], operator
         operator.say(f"{name}: written, servo {number} answers")
 
 
-def _alone(driver: str, options: ServoOptions, name: str, number: int, operator: Operator) -> Found:
+def _alone(
+    driver: str, options: ServoOptions, name: str, number: int, operator: PatientOperator
+) -> Found:
     """The one servo that is connected."""
     while True:
         operator.ask(f"Connect the servo of {name} alone, with power, and press Enter.")
@@ -61,11 +65,11 @@ def _alone(driver: str, options: ServoOptions, name: str, number: int, operator:
         if len(found) == 1:
             return found[0]
         if found:
-            operator.say(f"Servos {[one.number for one in found]} answer, expected one alone.")
+            operator.mistake(f"servos {[one.number for one in found]} answer, expected one alone")
         else:
-            operator.say(
-                f"No servo with an ID from 0 to {LAST_SCANNED} answers at any baud rate; check "
-                "power and cable, and that no other servo is connected."
+            operator.mistake(
+                f"no servo with an ID from 0 to {LAST_SCANNED} answers at any baud rate; check "
+                "power and cable, and that no other servo is connected"
             )
 
 

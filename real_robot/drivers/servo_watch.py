@@ -86,6 +86,16 @@ class ServoWatch:
         self._lost_why = ""
         self._complained = (-1, 0)  # servo and error that its status was asked for
         self._since: dict[tuple[str, int], float] = {}
+        # What each register says is wrong, the causes before what follows from them: an overloaded
+        # servo has switched its torque off as well.
+        self._judges: dict[str, Callable[[float, int, int], str]] = {
+            "status": self._status,
+            "torque": self._torque,
+            "watchdog": self._watchdog,
+            "load": self._load,
+            "temperature": self._temperature,
+            "voltage": self._voltage,
+        }
         # What is wrong with each servo, by what was asked; empty texts if nothing.
         self._wrong: dict[str, list[str]] = {}
 
@@ -123,8 +133,7 @@ class ServoWatch:
         self._complained = (-1, 0)
         if self._lost >= LOST_TURNS:
             return f"the servos no longer say how they are: {self._lost_why}"
-        # The cause first: an overloaded servo has switched its torque off as well.
-        for name in ("status", "torque", "watchdog", "load", "temperature", "voltage"):
+        for name in self._judges:
             for (number, joint), text in zip(self._servos, self._wrong.get(name, ()), strict=False):
                 if text:
                     return f"servo {number} {text}: joint {joint}"
@@ -153,24 +162,24 @@ class ServoWatch:
             return self._lost_why
         self._lost, now = 0, self._monotonic()
         for name, values in zip(names, zip(*answers, strict=True), strict=True):
-            judge = getattr(self, f"_judge_{name}")
+            judge = self._judges[name]
             self._wrong[name] = [judge(now, k, value) for k, value in enumerate(values)]
         return ""
 
-    def _judge_status(self, now: float, servo: int, value: int) -> str:
+    def _status(self, now: float, servo: int, value: int) -> str:
         known = self._registers.complaints
         bits = [known.get(bit, f"error bit {bit}") for bit in range(8) if value >> bit & 1]
         return f"reports {' and '.join(bits)}" if bits else ""
 
-    def _judge_torque(self, now: float, servo: int, value: int) -> str:
+    def _torque(self, now: float, servo: int, value: int) -> str:
         return "" if value else "has its torque off, it lost power or was switched off"
 
-    def _judge_watchdog(self, now: float, servo: int, value: int) -> str:
+    def _watchdog(self, now: float, servo: int, value: int) -> str:
         if not self._rules.watchdog or 0 < value < 128:
             return ""
         return "was stopped by its watchdog" if value else "lost its watchdog, it was restarted"
 
-    def _judge_load(self, now: float, servo: int, value: int) -> str:
+    def _load(self, now: float, servo: int, value: int) -> str:
         rules = self._rules
         full = self._ends[servo].full_load * rules.torque_limit[servo]
         load, limit = self._registers.magnitude(value) / full, rules.load_limit[servo]
@@ -179,13 +188,13 @@ class ServoWatch:
             return ""
         return f"pushes with {load:.0%} of its torque for {rules.load_time:g} s, it is blocked"
 
-    def _judge_temperature(self, now: float, servo: int, value: int) -> str:
+    def _temperature(self, now: float, servo: int, value: int) -> str:
         hottest = self._ends[servo].hottest
         if not 0 < hottest - TEMPERATURE_MARGIN <= value:
             return ""
         return f"has {value} deg C and lets go at {hottest}"
 
-    def _judge_voltage(self, now: float, servo: int, value: int) -> str:
+    def _voltage(self, now: float, servo: int, value: int) -> str:
         low, high = self._ends[servo].voltage
         outside = high > 0 and not low <= value <= high
         if not self._lasts("voltage", servo, outside, now, VOLTAGE_TIME):

@@ -29,7 +29,6 @@ WORDS = {
     TORQUE_LIMIT: FULL_TORQUE,
 }  # fmt: skip
 SIGN = 1 << 15
-OFFSET, OFFSET_SIGN = 31, 1 << 11
 
 
 def signed(value: int) -> bytes:
@@ -93,8 +92,9 @@ class FeetechServos(Servos):
         return (super().ticks(number) - self._offset(number)) % TICKS_PER_TURN
 
     def aim(self, number: int, ticks: int) -> None:
-        """Give a servo a new goal in encoder counts."""
-        super().aim(number, (ticks + self._offset(number)) % TICKS_PER_TURN)
+        """Give a servo a new goal in encoder counts; it never goes there across the seam."""
+        turns = super().ticks(number) - self._offset(number) - self.ticks(number)
+        super().aim(number, ticks + self._offset(number) + turns)
 
     def _offset(self, number: int) -> int:
         value = int.from_bytes(self.tables[number][OFFSET : OFFSET + 2], "little")
@@ -127,19 +127,6 @@ class FeetechServos(Servos):
         elif instruction == WRITE:
             number = self._write(number, parameters[0], parameters[1:])
         return number, self._answer(number, reply)
-
-    def ticks(self, number: int) -> int:
-        """Position less the servo's offset; the count begins again at 0 after a turn."""
-        return (super().ticks(number) - self._offset(number)) % TICKS_PER_TURN
-
-    def aim(self, number: int, ticks: int) -> None:
-        """Give a servo a new goal in encoder counts, which is never across the seam."""
-        turns = super().ticks(number) - self._offset(number) - self.ticks(number)
-        super().aim(number, ticks + self._offset(number) + turns)
-
-    def _offset(self, number: int) -> int:
-        raw = int.from_bytes(self.tables[number][OFFSET : OFFSET + 2], "little")
-        return -(raw & OFFSET_SIGN - 1) if raw & OFFSET_SIGN else raw
 
     def _answer(self, number: int, parameters: bytes) -> bytes:
         table = self.tables.get(number)

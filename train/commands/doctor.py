@@ -23,9 +23,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         "doctor",
         help="check this machine's punctuality, and a robot without touching it",
         description=(
-            "Check scheduling rights, packages and punctuality; with a robot, compare its file with "
-            "its servos, read their health, time the bus, and compare the pose with the limits. "
-            "Nothing is written to a servo, switched or moved."
+            "Check scheduling rights, packages and punctuality; with a robot, compare its file "
+            "with its servos, read their health, time the bus, and compare the pose with the "
+            "limits. Nothing is written to a servo, switched or moved."
         ),
         epilog=EPILOG.format(choices=describe_choices(["robot"])),
         formatter_class=argparse.RawDescriptionHelpFormatter,
