@@ -246,6 +246,8 @@ class ControlConfig:
             convention, e.g. ``actions=robomimic``, or a file of your own.
         duration: How long to run after the first motion [s].
         seed: Seed of the policy and of the simulated scene.
+        release: Whether to let all joints go limp, with a warning, and run nothing: for an arm that
+            may not start where it stands.
         inject: Fault to inject into the policy's chunks, see `hotloop control --help`.
         output_dir: Folder of ``summary.json`` and ``log.mcap``; printed only when empty.
     """
@@ -261,6 +263,7 @@ class ControlConfig:
     actions: ActionsConfig | None = None
     duration: float = 10.0
     seed: int = 0
+    release: bool = False
     inject: str | float = ""  # Hydra reads nan as a number.
     output_dir: str = ""
 

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from robot_runs import DRY, JOB, run
+from robot_runs import CONTROL, DRY, JOB, LIMITS, run
 from virtual_loop import ROBOT, World, move
 
+from hotloop.real_robot.config import RobotConfig
 from hotloop.real_robot.core.events import Mode, Request
+from hotloop.real_robot.emulator.bus import ServoBus
+from hotloop.real_robot.emulator.dynamixel import READ_ONLY, TORQUE, DynamixelServos
+from hotloop.real_robot.emulator.plant import Plant
 from hotloop.real_robot.runtime.channels import HEARTBEAT
+from hotloop.real_robot.runtime.release import release
 from hotloop.real_robot.runtime.summary import failures
 from hotloop.train.commands import ExitCode
 from hotloop.train.commands.control import exit_code
 
+MEASURED = READ_ONLY[1]  # registers of a servo that only it writes
 GOOD = {
     "ended_by": "duration", "finished": False, "stop_reason": "", "clean_end": True, "failure": "",
     "cycles": 1000, "skipped_cycles": 3, "accepted_chunks": 30, "rejected_chunks": 2,
-    "chunk_age": 0.1, "limit_violations": 0, "log_failure": "", "log_records_dropped": 0,
-    "lost_cameras": "",
+    "chunk_age": 0.1, "limit_violations": 0, "policy_failure": "", "log_failure": "",
+    "log_records_dropped": 0, "lost_cameras": "",
 }  # fmt: skip
 
 
@@ -36,6 +43,11 @@ GOOD = {
         ({"stop_reason": "joint 1 is away"}, ExitCode.FAILED, "stopped: joint 1 is away"),
         ({"ended_by": "SIGTERM", "stop_reason": "bus"}, ExitCode.FAILED, "stopped: bus"),
         ({"ended_by": "policy died"}, ExitCode.FAILED, "policy died"),
+        (
+            {"ended_by": "policy died", "policy_failure": "it is out of reach"},
+            ExitCode.FAILED,
+            "policy died: it is out of reach",
+        ),
         ({"accepted_chunks": 0}, ExitCode.FAILED, "all 2 chunks were refused"),
         ({"chunk_age": 4.0}, ExitCode.FAILED, "no good chunk came in the last 4.0 s"),
         ({"limit_violations": 1}, ExitCode.FAILED, "1 commands were beyond the limits"),
@@ -185,3 +197,71 @@ def test_chunks_that_are_all_refused_end_the_run_as_a_failure(tmp_path, monkeypa
     summary, _ = run(DRY, replace(JOB, policy="hopeless:Hopeless", duration=60.0))
     assert summary["ended_by"] == "all chunks refused" and summary["accepted_chunks"] == 0
     assert "chunks were refused" in summary["failures"][0]
+
+
+def test_letting_go_warns_first_and_an_interrupt_leaves_the_arm_as_it_is(monkeypatch) -> None:
+    world, said = Looked((5.0, 0.0)), []
+    monkeypatch.setattr("hotloop.real_robot.runtime.release.make_driver", lambda robot: world)
+    release(ROBOT, said.append, lambda seconds: said.append(f"waited {seconds}"))
+    assert "may fall: hold it" in said[0] and said[1] == "waited 3"
+    assert said[2] == "virtual: all joints are limp"
+    assert world.calls == ["inspect"] and world.disconnected == [True] and world.writes == []
+
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        release(ROBOT, said.append, interrupt)
+    assert world.disconnected == [True, False]
+
+
+def test_one_ill_servo_does_not_keep_the_others_stiff(monkeypatch) -> None:
+    world = Looked((0.0, 0.0))
+    monkeypatch.setattr("hotloop.real_robot.runtime.release.make_driver", lambda robot: world)
+
+    def ill() -> None:
+        raise ConnectionError("servo 3 is too hot")
+
+    world.inspect = ill
+    with pytest.raises(ConnectionError, match=r"servo 3 is too hot.*try by hand which"):
+        release(ROBOT, lambda line: None, lambda seconds: None)
+    assert world.disconnected == [True]
+
+
+def test_a_robot_that_cannot_be_let_go_says_so() -> None:
+    with pytest.raises(ValueError, match="its driver 'dry-run' cannot reach it without"):
+        release(ROBOT, lambda line: None)
+
+
+def test_an_arm_that_may_not_start_keeps_every_register_and_can_be_let_go() -> None:
+    plant = Plant("arm6")
+    servos = DynamixelServos(plant, range(1, 7))
+    for table in servos.tables.values():
+        table[TORQUE] = 1
+    before = {number: bytes(table) for number, table in servos.tables.items()}
+    narrow = replace(LIMITS, low=(0.5,) * 6)
+    control = replace(CONTROL, limits=narrow, dt=0.02)
+    going = threading.Event()
+    going.set()
+    with ServoBus(servos) as bus:
+        thread = threading.Thread(target=bus.serve, args=(going.is_set,))
+        thread.start()
+        robot = RobotConfig("bus", "dynamixel", control, {"port": bus.port})
+        try:
+            with pytest.raises(ConnectionError, match=r"arm: joint 0 .*nothing was switched"):
+                run(robot, JOB)
+            untouched = {number: bytes(table) for number, table in servos.tables.items()}
+            said: list[str] = []
+            release(robot, said.append, lambda seconds: None)
+        finally:
+            going.clear()
+            thread.join()
+    changed = {
+        (number, address)
+        for number, table in before.items()
+        for address, (old, new) in enumerate(zip(table, untouched[number], strict=True))
+        if old != new
+    }
+    assert not {address for _, address in changed} - set(MEASURED), changed
+    assert said[-1] == "bus: all joints are limp"
+    assert {table[TORQUE] for table in servos.tables.values()} == {0}

@@ -26,11 +26,11 @@ BOTH = pytest.mark.parametrize("protocol", ["dynamixel", "feetech"])
 
 
 @contextmanager
-def serving(protocol: str, wire: Wire | None = None):
+def serving(protocol: str, wire: Wire | None = None, **settings):
     """An emulated bus that answers from a thread."""
     going = threading.Event()
     going.set()
-    with ServoBus(PROTOCOLS[protocol](Plant("arm6"), IDS), wire) as bus:
+    with ServoBus(PROTOCOLS[protocol](Plant("arm6"), IDS), wire, **settings) as bus:
         thread = threading.Thread(target=bus.serve, args=(going.is_set,))
         thread.start()
         try:

@@ -6,15 +6,19 @@ import os
 import socket
 import struct
 import sys
+import threading
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from robot_runs import DRY, JOB
 from virtual_loop import ROBOT, World, move
 
 from hotloop.real_robot.config import StopInputConfig
 from hotloop.real_robot.core.events import Mode, Request
 from hotloop.real_robot.inputs import StopInputs, make_stop_input
+from hotloop.real_robot.runtime.supervisor import supervise
 
 
 def stop_input(driver: str, **options):
@@ -235,3 +239,27 @@ def test_without_its_stop_input_the_robot_is_not_even_connected(tmp_path) -> Non
     with pytest.raises(ConnectionError, match=r"stop input 'pad': .*none cannot be opened"):
         world.loop.run()
     assert not connected and "stop input 'pad'" in world.status()["failure"].decode()
+
+
+def test_a_run_waits_for_its_heartbeat_and_ends_when_it_falls_silent(port) -> None:
+    inputs = {"desk": StopInputConfig("udp", {"port": port, "timeout": 0.5})}
+    lines: list[str] = []
+    silent = threading.Event()
+
+    def beat() -> None:
+        while not any("waiting to begin" in line for line in lines):
+            time.sleep(0.02)
+        while not any("-> RUN" in line for line in lines):
+            send(port, b"go")
+            time.sleep(0.05)
+        silent.set()
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    robot = replace(DRY, stop_inputs=inputs)
+    summary = supervise(robot, replace(JOB, duration=60.0), lines.append)
+    assert silent.is_set()
+    assert f"waiting to begin: stop input 'desk': no heartbeat came yet at port {port}" in lines
+    assert summary["ended_by"] == "stop"
+    assert summary["stop_reason"].startswith("stop input 'desk': no heartbeat for 0.5")
+    assert summary["failures"] == [f"the robot stopped: {summary['stop_reason']}"]

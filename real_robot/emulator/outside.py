@@ -48,35 +48,52 @@ def happen(servos: Arm, line: str) -> str:
     return f"done: {line.strip()}"
 
 
-def _trip(servos: Arm, number: int) -> None:
-    if not isinstance(servos, DynamixelServos):
+def _plug(arm: Arm, given: Sequence[float]) -> None:
+    arm.plug_in([_joint(arm, one) for one in given])
+
+
+def _reboot(arm: Arm, given: Sequence[float]) -> None:
+    arm.reboot(int(given[0]))
+
+
+def _relax(arm: Arm, given: Sequence[float]) -> None:
+    arm.relax(int(given[0]))
+
+
+def _fail(arm: Arm, given: Sequence[float]) -> None:
+    arm.fail(int(given[0]))
+
+
+def _trip(arm: Arm, given: Sequence[float]) -> None:
+    if not isinstance(arm, DynamixelServos):
         raise ValueError("these servos have no watchdog")
-    servos.trip(number)
+    arm.trip(int(given[0]))
 
 
-def _move(servos: Arm, joint: int, place: float) -> None:
-    position = servos.plant.position
-    position[joint] = place
-    servos.plant.pose(position, np.zeros(0))
+def _move(arm: Arm, given: Sequence[float]) -> None:
+    position = arm.plant.position
+    position[_joint(arm, given[0])] = given[1]
+    arm.plant.pose(position, np.zeros(0))
+
+
+def _block(arm: Arm, given: Sequence[float]) -> None:
+    arm.plant.obstruct(_joint(arm, given[0]), given[1], given[2])
+
+
+def _clear(arm: Arm, given: Sequence[float]) -> None:
+    arm.plant.clear()
 
 
 SERVO, JOINT = "SERVO", "JOINT"
-HAPPENINGS: dict[str, Happening] = {
-    "plug": Happening(
-        (JOINT, "..."), lambda arm, given: arm.plug_in([_joint(arm, one) for one in given])
-    ),
-    "reboot": Happening((SERVO,), lambda arm, given: arm.reboot(int(given[0]))),
-    "relax": Happening((SERVO,), lambda arm, given: arm.relax(int(given[0]))),
-    "fail": Happening((SERVO,), lambda arm, given: arm.fail(int(given[0]))),
-    "trip": Happening((SERVO,), lambda arm, given: _trip(arm, int(given[0]))),
-    "move": Happening(
-        (JOINT, "PLACE"), lambda arm, given: _move(arm, _joint(arm, given[0]), given[1])
-    ),
-    "block": Happening(
-        (JOINT, "LOW", "HIGH"),
-        lambda arm, given: arm.plant.obstruct(_joint(arm, given[0]), given[1], given[2]),
-    ),
-    "clear": Happening((), lambda arm, given: arm.plant.clear()),
+HAPPENINGS = {
+    "plug": Happening((JOINT, "..."), _plug),
+    "reboot": Happening((SERVO,), _reboot),
+    "relax": Happening((SERVO,), _relax),
+    "fail": Happening((SERVO,), _fail),
+    "trip": Happening((SERVO,), _trip),
+    "move": Happening((JOINT, "PLACE"), _move),
+    "block": Happening((JOINT, "LOW", "HIGH"), _block),
+    "clear": Happening((), _clear),
 }
 
 

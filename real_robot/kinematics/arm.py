@@ -19,6 +19,8 @@ from .pose import Pose
 NUM_SAMPLES = 200
 ALWAYS = 0.95
 FAR = 0.05  # Parts further apart than this are not looked at [m].
+# Poses keep this away from joint limits, for the curve between them [rad or m].
+MARGIN = 0.005
 LEVER = 0.1  # Length at which turns count as ways [m/rad].
 
 
@@ -67,6 +69,8 @@ class Arm:
         self.solved = np.array(moving, np.int64)
         self._check_joints(robot, known)
         self.low, self.high = _bounds(self.model, limits.low, limits.high, joints, robot)
+        self.low[self.solved] += MARGIN
+        self.high[self.solved] -= MARGIN
         self.base = base_pose(self.model, self.config)
         self.pairs = self._choose_pairs()
         self.notes = self._notes()
@@ -221,7 +225,7 @@ def _bounds(
             continue
         low[index] = max(low[index], model.jnt_range[joint, 0])
         high[index] = min(high[index], model.jnt_range[joint, 1])
-        if not low[index] < high[index]:
+        if not low[index] + 2 * MARGIN < high[index]:
             raise ValueError(
                 f"joint {index} of robot {robot.name} and {model.joint(joint).name!r} of the model "
                 "have no position in common; check limits, directions and zeros"

@@ -90,11 +90,11 @@ class CartesianPolicy:
         self._steps, self._lost = ControlSteps(policy, latency), lost
         self._made: dict[int, ToolStep] = {}
         self._held: ToolStep | None = None
-        self._warned, self._say = "", say
+        self._warned, self._say, self._attached = "", say, False
 
     def attach(self, console: Console) -> None:
         """Tell the operator by the run's own lines."""
-        self._say = console.say
+        self._say, self._attached = console.say, True
 
     def reset(self, seed: int) -> None:
         """Start an episode."""
@@ -114,6 +114,9 @@ class CartesianPolicy:
         if self._held is None:
             # What the actions do not say stays as it was when the episode began.
             self._held = self._measured(snapshot)
+            if self._attached:  # An operator sees by it whether the model is the arm's.
+                x, y, z = self._held.target.position
+                self._say(f"the tool is at ({x:.3f}, {y:.3f}, {z:.3f}) m")
             self._solver.prefer(snapshot.position)
         frame = {key: read(snapshot) for key, read in self._readers.items()}
         actions = self._steps.act(snapshot.time, frame)
@@ -165,13 +168,11 @@ class CartesianPolicy:
         for step in range(now, first + min(actions.horizon, MOST_STEPS)):
             action = np.asarray(actions.actions[0, step - first], np.float64)
             target = meaning.target(action, reference, self._held.target)
-            found = self._solver.solve(before.motion, before.target, target, self.period)
-            problem = found.problem
-            if found.late and not problem and num_late < MOST_CHECKS:
-                num_late += 1
-                problem = self._solver.far_problem(before.motion.position, target)
-            if problem:
-                self._refuse(problem, step - now)
+            check = num_late < MOST_CHECKS
+            found = self._solver.solve(before.motion, before.target, target, self.period, check)
+            num_late += found.late
+            if found.problem:
+                self._refuse(found.problem, step - now)
                 return
             reference = self._lagging(target, found.motion) if found.late else target
             before = ToolStep(reference, self._with_gripper(found.motion, action))

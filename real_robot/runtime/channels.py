@@ -95,15 +95,6 @@ def read_text(record: Record, name: str) -> str:
     return record[name].item().decode(errors="replace")
 
 
-def pack_state(state: RobotState, dtype: np.dtype[Any]) -> Record:
-    """Write a measurement as a record."""
-    record = np.zeros((), dtype)
-    record["time"], record["fault"] = state.time, state.fault.encode()[:160]
-    record["position"], record["velocity"] = state.position, state.velocity
-    record["sensors"] = state.sensors
-    return record
-
-
 def unpack_state(record: Record) -> RobotState:
     """Read a measurement."""
     return RobotState(

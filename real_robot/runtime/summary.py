@@ -82,7 +82,8 @@ def failures(summary: dict[str, Any], robot: RobotConfig) -> list[str]:
         f"the control loop failed: {summary['failure']}": summary["failure"],
         f"the robot stopped: {summary['stop_reason']}": summary["stop_reason"],
         "the robot was stopped": summary["ended_by"] == "stop" and not summary["stop_reason"],
-        summary["ended_by"]: str(summary["ended_by"]).endswith(" died"),
+        f"{summary['ended_by']}: {summary['policy_failure']}".removesuffix(": "):
+            str(summary["ended_by"]).endswith(" died"),
         f"all {summary['rejected_chunks']} chunks were refused, see the events":
             summary["rejected_chunks"] and not summary["accepted_chunks"],
         f"no good chunk came in the last {age} s": starved,

@@ -143,13 +143,17 @@ class Watch:
         """Tell which processes died; end the run where nothing works without them."""
         for name, process in self.processes.items():
             code = process.poll()
-            if code is None or name in self._reported:
+            # A policy says that it cannot go on a second or two before its process has ended.
+            failed = name == "policy" and bool(self.channels.failure(name))
+            if (code is None and not failed) or name in self._reported:
                 continue
             self._reported.add(name)
             if name == "control" and self._released and code == 0:
                 self._end("released")
                 continue
-            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            how = f"exit code {1 if code is None else code}"
+            if code is not None and code < 0:
+                how = signal.Signals(-code).name
             text = f"the {name} process ended: {how}"
             self.say(f"{text} {self.channels.failure(name)}".rstrip())
             if name == "log":

@@ -38,6 +38,7 @@ HOTLOOP = [sys.executable, "-m", "hotloop.train.cli"]
 START = [0.13, 2.17]  # of the table's arm [rad]
 FIRST_TRIAL = 100_000  # seed of the student's first scene; recordings have those from 0
 SUCCESS = 0.95  # of the score
+BATCH = 64
 # A run that is lost to the machine, not to the policy, is made again this often.
 ATTEMPTS = 3
 
@@ -91,6 +92,7 @@ class Way:
         score: How good a run was.
         task: In words.
         duration: Of an episode [s].
+        steps: Of training.
     """
 
     robot: Callable[[int], Any]
@@ -99,6 +101,7 @@ class Way:
     score: Callable[[ControlLog], float]
     task: str
     duration: float
+    steps: int
 
 
 TABLE_CAMERA = (
@@ -109,10 +112,10 @@ TABLE_CAMERA = (
 WAYS = {
     "table": Way(
         emulated_table, ("policy=table", "checkpoint=pusht-sdp"), TABLE_CAMERA, table_score,
-        "push the T onto its mark", 14.0,
+        "push the T onto its mark", 14.0, 6000,
     ),
     "pick": Way(
-        simulated_arm, ("policy=pick",), (), pick_score, "put the cube onto the mark", 7.5,
+        simulated_arm, ("policy=pick",), (), pick_score, "put the cube onto the mark", 7.5, 3000,
     ),
 }  # fmt: skip
 
@@ -150,13 +153,12 @@ def record(way: Way, folder: Path, episodes: int) -> list[dict[str, Any]]:
 
 
 def train(folder: Path, steps: int) -> float:
-    """Train the student; how long it took [s], 0 if it was done before."""
-    if (folder / "student" / "model.safetensors").exists():
-        return 0.0
-    began = perf_counter()
+    """Train the student, or go on with it; how long it took [s]."""
+    student, began = folder / "student", perf_counter()
     subprocess.run(
         [*HOTLOOP, "train", "policy=sdp", "task=recorded", f"task.dataset={folder / 'data'}",
-         f"steps={steps}", f"output_dir={folder / 'student'}"],
+         f"steps={steps}", f"batch_size={BATCH}", f"output_dir={student}",
+         f"resume={str(student.exists()).lower()}"],
         check=True,
         stdout=subprocess.DEVNULL,
     )  # fmt: skip
@@ -185,14 +187,17 @@ def figures(runs: list[dict[str, Any]]) -> dict[str, Any]:
 def go(name: str, folder: Path, args: argparse.Namespace, results: Results) -> None:
     """One whole way."""
     way, key = WAYS[name], {"way": name}
+    steps = args.steps or way.steps
     if not results.has(key):
-        results.add(key, {"task": way.task, "duration": way.duration, "steps": args.steps})
+        about = {"task": way.task, "duration": way.duration, "steps": steps, "batch_size": BATCH}
+        results.add(key, about)
     operator = record(way, folder, args.episodes)
     data = read_episodes(folder / "data")
     results.update(key, {"episodes": data.num_episodes, "frames": data.num_steps})
     results.update(key, {"operator": figures(operator)})
-    if seconds := train(folder, args.steps):
-        results.update(key, {"training_seconds": round(seconds, 1)})
+    row = results.find(key)
+    if row is not None and "training_seconds" not in row:
+        results.update(key, {"training_seconds": round(train(folder, steps), 1)})
     checkpoint = [f"checkpoint={folder / 'student'}"]
     trials = [
         control(way, FIRST_TRIAL + trial, folder / "trials" / str(trial), checkpoint)
@@ -211,7 +216,7 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
     parser.add_argument("--episodes", type=int, default=60)
     parser.add_argument("--trials", type=int, default=40)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, help="of training; by default what the way needs")
     args = parser.parse_args()
     results = Results(args.output)
     for name in args.ways:

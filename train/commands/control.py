@@ -26,6 +26,7 @@ examples:
   hotloop control robot=mujoco duration=10 inject=nan output_dir=outputs/control
   hotloop control robot=mujoco-arm robot.control.speed=0.3
   hotloop control robot=dynamixel robot.options.port=/dev/ttyUSB0 --dry-run
+  hotloop control robot=my_arm.yaml release=true   # limp; for one that may not start where it is
   hotloop control robot=my_arm.yaml robot.options.port=/dev/ttyACM0 checkpoint=outputs/run \\
       units.scale=[0.0174533] instruction='pick up the cube' latency=2 \\
       robot.cameras.front.driver=opencv robot.cameras.front.size=[480,640] \\
@@ -34,8 +35,12 @@ examples:
 
 faults for inject=…: nan, empty, reversed, far-future, jump, step, silence, kill
 
-On a terminal: space stops at once and stays stopped, r resets, a arms again, q ends.
-A run ends with a braked stop, after `duration` as well as after Ctrl-C or SIGTERM."""
+On a terminal: space stops at once and stays stopped, r resets, a arms again, q ends, L pressed
+twice lets all joints go limp. A run ends with a braked stop, after `duration` as well as after
+Ctrl-C or SIGTERM. Its exit code is 0 only if it went as it was meant to; summary.json says why not.
+
+A stop that needs no terminal, for example a button of a gamepad that has to be held:
+  robot.stop_inputs.pad.driver=joystick robot.stop_inputs.pad.options.hold=4"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -64,6 +69,11 @@ def run(args: argparse.Namespace) -> int:
 
     overrides, leader = with_leader(args.overrides)
     config = compose("control", overrides, RecordedControlConfig)
+    if config.release:
+        from ...real_robot.runtime.release import release
+
+        release(config.robot, print)
+        return ExitCode.SUCCESS
     kind, robot, job = prepare(config, args.dry_run)
     job = recorded(config, job, leader)
     command = " ".join(["hotloop control", *args.overrides])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..config.compose import compose
@@ -73,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from ...real_robot.emulator.bus import PROTOCOLS, Faults, ServoBus, Wire
+    from ...real_robot.emulator.outside import happen
     from ...real_robot.emulator.plant import Plant
     from ...real_robot.emulator.scene import SceneSender
     from ...real_robot.runtime.realtime import request_realtime
@@ -102,16 +104,14 @@ def run(args: argparse.Namespace) -> int:
         while not ended and time.monotonic() < ends_at:
             bus.poll(0.005)
             for line in lines.new():
-                print(told(servos, line), flush=True)
+                print(told(happen, servos, line), flush=True)
             sender.send(time.monotonic())
         print(f"{bus.num_packets} packets answered", flush=True)
     return ExitCode.SUCCESS
 
 
-def told(servos: Arm, line: str) -> str:
+def told(happen: Callable[[Arm, str], str], servos: Arm, line: str) -> str:
     """Let happen what a line says, and what to answer."""
-    from ...real_robot.emulator.outside import happen
-
     try:
         return happen(servos, line)
     except ValueError as error:
