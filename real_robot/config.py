@@ -43,6 +43,19 @@ class CameraConfig:
 
 
 @dataclass(frozen=True)
+class StopInputConfig:
+    """Something that an operator holds or presses, and that stops the robot.
+
+    Attributes:
+        driver: What reads it, see `inputs`.
+        options: Settings of the driver, e.g. the device and the button.
+    """
+
+    driver: str
+    options: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True)
 class RobotConfig:
     """One robot.
 
@@ -60,6 +73,8 @@ class RobotConfig:
         sensor_latency: How old the further sensors' numbers and the pictures are when they are
             read [s]; the policy sees the joints as they were at that time.
         bus_budget: Consecutive cycles with a bus error after which the robot is stopped.
+        overrun_budget: Share of the last 10 s whose cycles may be left out; more stops the robot.
+        stop_inputs: What stops it besides the terminal, by name; see `inputs`.
         torque_off: Whether the joints go limp at the end; otherwise they hold their last place.
         realtime: Whether to ask for real-time scheduling.
         template: Whether this is a robot file for an arm that nobody has measured yet: it moves
@@ -77,6 +92,8 @@ class RobotConfig:
     observation_latency: float = 0.0
     sensor_latency: float = 0.0
     bus_budget: int = 5
+    overrun_budget: float = 0.1
+    stop_inputs: dict[str, StopInputConfig] = field(default_factory=dict[str, StopInputConfig])
     torque_off: bool = False
     realtime: bool = True
     template: bool = False
@@ -107,6 +124,11 @@ class RobotConfig:
         self._check_joint_units()
         if self.bus_budget < 1:
             raise ValueError(f"bus_budget must be at least 1 cycle, got {self.bus_budget}")
+        if not 0 < self.overrun_budget <= 0.5:
+            raise ValueError(
+                "overrun_budget must be a share of cycles above 0 and at most 0.5, got "
+                f"{self.overrun_budget}"
+            )
         for name in ("observation_latency", "sensor_latency"):
             if not 0 <= getattr(self, name) <= LONGEST_LATENCY:
                 raise ValueError(
@@ -224,6 +246,8 @@ class ControlConfig:
             convention, e.g. ``actions=robomimic``, or a file of your own.
         duration: How long to run after the first motion [s].
         seed: Seed of the policy and of the simulated scene.
+        release: Whether to let all joints go limp, with a warning, and run nothing: for an arm that
+            may not start where it stands.
         inject: Fault to inject into the policy's chunks, see `hotloop control --help`.
         output_dir: Folder of ``summary.json`` and ``log.mcap``; printed only when empty.
     """
@@ -239,6 +263,7 @@ class ControlConfig:
     actions: ActionsConfig | None = None
     duration: float = 10.0
     seed: int = 0
+    release: bool = False
     inject: str | float = ""  # Hydra reads nan as a number.
     output_dir: str = ""
 

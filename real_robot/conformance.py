@@ -28,6 +28,7 @@ from .config import CameraConfig, RobotConfig
 from .core.events import RobotState
 from .core.limits import Motion
 from .drivers import BusError, Driver, make_driver
+from .drivers.driver import Inspectable
 
 PERIOD = 0.02  # [s] between two cycles of a test
 
@@ -144,6 +145,22 @@ class DriverConformance:
             self.measure(driver)
             for part, expected in zip(motion, kept, strict=True):
                 np.testing.assert_array_equal(part, expected)
+
+    def test_a_robot_that_can_be_looked_at_is_not_moved_by_that(self) -> None:
+        """The loop looks first, and takes hold only of a robot that may be armed as it is."""
+        driver = make_driver(self.robot())
+        if not isinstance(driver, Inspectable):
+            return
+        try:
+            driver.inspect()
+            looked = self.measure(driver)
+            assert np.isfinite(looked.position).all() and looked.fault == ""
+            driver.connect()
+            # By its weight a limp joint may have sunk meanwhile.
+            moved = np.abs(self.measure(driver).position - looked.position).max()
+            assert moved <= self.tolerance, f"a joint moved by {moved}"
+        finally:
+            driver.disconnect(torque_off=False)
 
     def test_it_can_be_disconnected_at_any_time_twice_and_connected_again(self) -> None:
         """The loop disconnects in a ``finally``, whatever failed before."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .config import RobotConfig
+from .drivers.servo_options import FAMILIES
 
 # A joint that turns further than this either way, or faster, has its limits in degrees; one that
 # slides further, in millimetres.
@@ -13,9 +14,14 @@ FASTEST = {"rad": 30.0, "m": 20.0}
 OTHER_UNIT = {"rad": ("degrees", np.pi / 180), "m": ("mm", 1e-3)}
 LONGEST_DEAF = 1.0  # [s] for which a bus may fail before the robot stops
 ROUNDING = 1e-3  # by which 6.2832 is more than a turn
+UNMEASURED = (
+    "where its joints have their zeros and which way they turn, so that it may move anywhere; "
+    "measure them with `hotloop calibrate robot=...`, which writes a robot file of your own, or "
+    "give robot.options.zero=[...] and robot.options.direction=[...]"
+)
 # Drivers of arms that can hurt somebody, and of none; what a driver of one's own moves is unknown.
 SIMULATED = ("mujoco", "dry-run", "playback", "passive")
-HARDWARE = ("dynamixel", "feetech", "franka")
+HARDWARE = (*FAMILIES, "franka")
 
 
 def check_calibrated(robot: RobotConfig) -> None:
@@ -25,12 +31,7 @@ def check_calibrated(robot: RobotConfig) -> None:
         ValueError: The message says how they become known.
     """
     if not robot.calibrated:
-        raise ValueError(
-            f"robot {robot.name} is a template: where its joints have their zeros and which way "
-            "they turn is not known, so that it may move anywhere; measure them with `hotloop "
-            "calibrate robot=...`, which writes a robot file of your own, or give "
-            "robot.options.zero=[...] and robot.options.direction=[...]"
-        )
+        raise ValueError(f"robot {robot.name} is a template and does not say {UNMEASURED}")
 
 
 def check_units(robot: RobotConfig) -> None:
@@ -56,24 +57,27 @@ def check_units(robot: RobotConfig) -> None:
                 )
 
 
-def check_watched(robot: RobotConfig) -> str:
-    """Refuse an arm of metal that would push for good against what is in its way.
+def check_stated(robot: RobotConfig) -> str:
+    """Refuse an arm whose file leaves out what nobody can guess.
 
     Returns:
-        What to tell the operator of a robot of another driver that has no such check; mostly empty.
+        What to tell the operator of a robot of another driver that nobody watches; mostly empty.
 
     Raises:
-        ValueError: If a driver of `HARDWARE` has no check of the joints' distance from their
-            commands; if a dead bus would be borne for too long.
+        ValueError: If servos have no zeros and directions, or a driver of `HARDWARE` has no check
+            of the joints' distance from their commands, or a dead bus is borne for too long.
     """
-    deaf = robot.bus_budget * robot.control.dt
-    if deaf > LONGEST_DEAF:
+    control = robot.control
+    measured = {"zero", "direction"} <= robot.options.keys()
+    if robot.driver in FAMILIES and not (measured or robot.template):
+        raise ValueError(f"robot {robot.name} does not say {UNMEASURED}")
+    if (deaf := robot.bus_budget * control.dt) > LONGEST_DEAF:
         raise ValueError(
             f"bus_budget of {robot.bus_budget} cycles is {deaf:g} s at control.dt of "
-            f"{robot.control.dt:g} s, in which the robot would be without anybody; give at most "
-            f"{max(int(LONGEST_DEAF / robot.control.dt), 1)}"
+            f"{control.dt:g} s, in which the robot would be without anybody; give at most "
+            f"{max(int(LONGEST_DEAF / control.dt), 1)}"
         )
-    if robot.control.tracking_error or robot.driver in SIMULATED:
+    if control.tracking_error or robot.driver in SIMULATED:
         return ""
     missing = (
         f"robot {robot.name} has no control.tracking_error, so that a joint that is blocked or "

@@ -23,12 +23,12 @@ HIGH = np.array([1.3, 1.1, 1.2, 1.4, 2.1, 1.2])
 
 @contextmanager
 def limp_bus(protocol: str, ids=range(1, 7)) -> Iterator[ServoBus]:
-    """A bus in a thread whose arm stays where a hand puts it."""
+    """A bus in a thread whose arm stays where a hand puts it; without IDs, new from the box."""
     going = threading.Event()
     going.set()
-    plant = Plant("arm6")
+    plant, family = Plant("arm6"), PROTOCOLS[protocol]
     plant.catch_up = lambda now: None
-    with ServoBus(PROTOCOLS[protocol](plant, list(ids))) as bus:
+    with ServoBus(family(plant, list(ids)) if ids else family.from_the_box(plant)) as bus:
         thread = threading.Thread(target=bus.serve, args=(going.is_set,))
         thread.start()
         try:
@@ -44,12 +44,17 @@ class Helper:
     Args:
         bus: Whose arm.
         changed: Answers of its own, called with a question first; None leaves it to the helper.
+        offset: What is added to all positions, e.g. horns that were put on the servos otherwise.
     """
 
     def __init__(
-        self, bus: ServoBus, changed: Callable[[str], str | None] = lambda question: None
+        self,
+        bus: ServoBus,
+        changed: Callable[[str], str | None] = lambda question: None,
+        offset: np.ndarray | float = 0.0,
     ) -> None:
-        self.plant, self.changed = bus.servos.plant, changed
+        self.servos, self.plant, self.changed = bus.servos, bus.servos.plant, changed
+        self.offset = offset
         self.said: list[str] = []
         self.asked: list[str] = []
 
@@ -68,8 +73,13 @@ class Helper:
         self.asked.append(question)
         if (answer := self.changed(question)) is not None:
             return answer
+        if "alone, with power" in question:
+            name = question.removeprefix("Connect the servo of ").split(" alone")[0]
+            self.servos.plug_in([JOINTS.index(name)])
+        if "Connect all servos" in question:
+            self.servos.plug_in(range(6))
         if "0 rad" in question:
-            self.put(ZERO)
+            self.put(ZERO + self.offset)
         if "positive direction" in question:
             joint = JOINTS.index(question.split(":")[0])
             self.turn(joint, 0.3 * DIRECTION[joint])
@@ -80,7 +90,7 @@ class Helper:
         if (answer := self.changed(question)) is not None:
             return answer
         start = self.plant.position
-        for begin, end in ((start, LOW), (LOW, HIGH)):
+        for begin, end in ((start, LOW + self.offset), (LOW + self.offset, HIGH + self.offset)):
             # A hand does not jump by half a turn.
             for share in np.linspace(0, 1, 5):
                 self.put(begin + share * (end - begin))

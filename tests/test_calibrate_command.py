@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from moved_by_hand import DIRECTION, TICK, ZERO, Helper, limp_bus
+from moved_by_hand import DIRECTION, HIGH, TICK, ZERO, Helper, limp_bus
 
 from hotloop.real_robot.config import ControlConfig
 from hotloop.real_robot.emulator.bus import ServoBus
+from hotloop.real_robot.logs.reader import read_log
 from hotloop.train.cli import main
 from hotloop.train.commands.own_robot import OwnRobot
 from hotloop.train.config.compose import compose
@@ -85,6 +86,33 @@ def test_a_file_is_written_that_control_takes_and_nothing_is_lost(tmp_path) -> N
     (kept,) = tmp_path.glob("desk.old-*.yaml")
     assert "torque_off: true" in kept.read_text() and str(kept) in text
     assert composed(kept).robot.options == made.options
+
+
+def test_from_calibration_to_a_first_run(tmp_path, capfd) -> None:
+    """An arm that was measured is one that the doctor finds sound, and it moves in its limits."""
+    path, out = tmp_path / "arm.yaml", tmp_path / "run"
+    with limp_bus("dynamixel") as bus:
+        robot = ["robot=dynamixel", f"robot.options.port={bus.port}"]
+        code, text = run(bus, *robot, "robot.options.reply_timeout=0.5", "--output", str(path))
+        assert code == 0, text
+        helper = Helper(bus)
+        helper.put(HIGH)
+        mine, short = [f"robot={path}"], ["--seconds", "0.05"]
+        main(["doctor", *mine, *short])
+        text = capfd.readouterr().out
+        assert "FAIL joints at [" in text and "move them there by hand" in text
+        helper.put(ZERO)
+        main(["doctor", *mine, *short])
+        assert "ok   joints at [" in capfd.readouterr().out
+        del bus.servos.plant.catch_up  # From here on, it moves by itself.
+        slow = ["robot.control.speed=0.3", "robot.control.dt=0.02", "duration=2"]
+        code = main(["control", *mine, *slow, "policy=reach", f"output_dir={out}"])
+        told = capfd.readouterr()
+        assert code == 0, told
+    command = read_log(out / "log.mcap").column("command")
+    assert np.ptp(command, axis=0).max() > 0.02
+    low, high = composed(path).robot.control.limits.arrays[:2]
+    assert (low <= command[-1]).all() and (command[-1] <= high).all()
 
 
 def test_answers_that_end_too_early_write_nothing(tmp_path, capfd) -> None:

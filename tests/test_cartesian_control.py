@@ -61,6 +61,28 @@ def test_a_pose_out_of_reach_ends_the_run_with_the_reason(tmp_path: Path) -> Non
     assert len(process.stderr.splitlines()) == 1, process.stderr
 
 
+def test_a_twist_into_the_table_ends_over_it_with_the_reason(tmp_path: Path) -> None:
+    """Down for ever: it says where the tool is, cuts the plan, brakes, and says why it ended."""
+    low, high = (-0.01, -0.01, -0.06, *(-0.01,) * 3, 0.2), (0.01, 0.01, -0.05, *(0.01,) * 3, 0.3)
+    spec = ActionSpec(tuple(f"action {index}" for index in range(7)), low, high, 0.1)
+    process = control(
+        f"checkpoint={save_tiny(tmp_path / 'run', 'dp', spec)}", "actions=twist",
+        "actions.reads.state=[position,axis-angle,gripper]", f"output_dir={tmp_path}",
+        "duration=30", "robot.control.slow_start=0.2", "robot.control.stale_timeout=2.0",
+        "robot.control.rules.max_age=2.0",
+    )  # fmt: skip
+    assert process.returncode == ExitCode.FAILED, process.stdout + process.stderr
+    assert "the tool is at (0.217, 0.000, 0.159) m" in process.stdout
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["ended_by"] == "policy died" and summary["limit_violations"] == 0
+    assert "the tool cannot be at" in summary["policy_failure"]
+    assert "the tool cannot be at" in "".join(summary["failures"])
+    arm = Arm(desktop_arm())
+    sent = commands(read_log(tmp_path / "log.mcap"))
+    assert min(arm.distance(row)[0] for row in sent[::20]) > 0
+    assert np.array_equal(sent[-1], sent[-50]), "at rest"
+
+
 def test_a_checkpoint_that_was_not_told_what_its_actions_are_is_not_armed(tmp_path: Path) -> None:
     """Positions of a tool are no joint positions, whatever their number."""
     spec = replace(SPEC, names=("dx", "dy", "dz", "a", "b", "c"), low=LOW[:6], high=HIGH[:6])
@@ -118,7 +140,7 @@ def spec(*names: str, most: float = 1.0, dt: float = 0.05) -> ActionSpec:
 @pytest.mark.parametrize(
     ("actions", "given", "match"),
     [
-        (DELTAS, spec("a", "b", "c"), "plans 3 numbers .* layout is 4: position 3, gr"),
+        (DELTAS, spec("a", "b", "c"), "actions.layout is 4: position 3, gripper 1"),
         (replace(DELTAS, names=tuple("xyzg")), spec("z", "y", "x", "g"), "actions.names are"),
         (DELTAS, spec("shoulder_pan.pos", "b", "c", "d"), "is a joint of robot mujoco-arm"),
         (DELTAS, spec("dx [0.01 m]", "b", "c", "d"), "says actions.position_scale=0.01, got 0.05"),
@@ -171,5 +193,5 @@ def test_a_gripper_needs_a_gripper(tmp_path: Path) -> None:
     options = PolicyOptions(
         checkpoint=str(save_tiny(tmp_path / "run", "dp", SPEC)), actions=actions
     )
-    with pytest.raises(ValueError, match=r"actions.layout has a gripper, the robot none"):
+    with pytest.raises(ValueError, match=r"actions\.layout has a gripper, the robot none"):
         make_cartesian_policy(desktop_arm(gripper=None), options)

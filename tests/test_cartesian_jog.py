@@ -19,9 +19,9 @@ BENT = np.array([0.0, 0.3, 1.0, 1.2, 0.0, 0.3])
 class JogBench(Bench):
     """The controller in virtual time, and a hand at the stick."""
 
-    def __init__(self, frame: str = "base") -> None:
+    def __init__(self, frame: str = "base", start: np.ndarray = BENT) -> None:
         robot = desktop_arm()
-        super().__init__(robot.control, BENT)
+        super().__init__(robot.control, start)
         self.jog, self.sequence = CartesianJog(robot, frame), 0  # type: ignore[arg-type]
         self.problems: list[str] = []
 
@@ -94,3 +94,13 @@ def test_an_arm_that_was_pushed_aside_is_moved_from_where_it_is() -> None:
     snapshot = Snapshot(bench.now, bench.position, still, still[:0], sequence=99)
     made = bench.jog.step(snapshot, STILL, STILL)
     assert np.allclose(made.chunk.waypoints, bench.position, atol=1e-6)
+
+
+def test_an_arm_that_is_stretched_out_can_be_bent_again() -> None:
+    """Straight up it can go nowhere but sideways, and from there everywhere."""
+    bench = JogBench(start=np.zeros(6))
+    bench.push(0.2, way=[0.0, 0.0, 0.04])
+    assert "the arm is stretched out" in bench.problems[-1]
+    assert bench.push(1.0, way=[0.06, 0.0, 0.0])[0] > 0.04
+    assert bench.push(1.5, way=[0.06, 0.0, -0.06])[2] < -0.04
+    assert_within_limits(bench.commands, bench.controller.config)

@@ -114,6 +114,17 @@ def test_a_stopped_robot_is_planned_for_from_where_it_is() -> None:
     assert_within_limits(bench.commands[sent - 1 :], robot.control)
 
 
+def test_nothing_adds_up_while_the_robot_is_not_running() -> None:
+    """Before it is armed, and while it is stopped, every plan starts where it is."""
+    robot = desktop_arm()
+    script = scripted_tool(robot, DELTA, lambda step: [0, 0.004, 0])
+    bench = ToolBench(robot, script, BENT)
+    for count in range(20):
+        snapshot = bench.snapshot()._replace(time=100 + PERIOD * count, mode=Mode.ARMED)
+        made = script.plan(snapshot)
+        assert np.abs(made.waypoints[0] - BENT).max() < 0.05
+
+
 def test_a_tool_that_lags_does_not_wind_up() -> None:
     """Asked for ten times its speed, then back: it turns at once instead of going on."""
     robot = desktop_arm()

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from example_episodes import make_episodes
+from test_growing_dataset import picture, record
 
 from hotloop.train.data import ReadOptions, read_episodes, write_episodes
 from hotloop.train.data.inspect import inspect_dataset

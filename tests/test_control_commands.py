@@ -26,7 +26,7 @@ from hotloop.real_robot.logs.recompute import recompute
 from hotloop.real_robot.policies.protocol import Snapshot
 from hotloop.train.cli import main
 from hotloop.train.commands import ExitCode
-from hotloop.train.commands.control import exit_code, prepare
+from hotloop.train.commands.control import prepare
 from hotloop.train.commands.table import block_poses, coverage, random_scene
 from hotloop.train.commands.table_policy import TablePolicy, make_table_policy
 from hotloop.train.config.compose import choices, compose
@@ -148,7 +148,7 @@ def test_a_robot_without_limits_is_refused(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["policy=dance"], "no robot policy 'dance'.*choose from joints, reach, table"),
+        (["policy=dance"], "no robot policy 'dance'.*choose from .*reach, table"),
         (["checkpoint="], "the table policy needs a checkpoint"),
         (["robot=mujoco-arm", "policy=joints"], "the joints policy needs a checkpoint"),
         (["policy=reach"], "policy reach runs no checkpoint"),
@@ -181,26 +181,6 @@ def test_an_earlier_run_is_never_overwritten(earlier, tmp_path, capsys) -> None:
     assert "is never overwritten" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == [earlier]
     assert (tmp_path / earlier).read_text() == "of an earlier run"
-
-
-@pytest.mark.parametrize(
-    ("ended_by", "change", "expected"),
-    [
-        ("duration", {}, ExitCode.SUCCESS),
-        ("operator", {}, ExitCode.SUCCESS),
-        ("SIGTERM", {}, ExitCode.INTERRUPTED),
-        ("stop", {}, ExitCode.FAILED),
-        ("policy died", {}, ExitCode.FAILED),
-        ("duration", {"limit_violations": 1}, ExitCode.FAILED),
-        ("duration", {"clean_end": False}, ExitCode.FAILED),
-        ("duration", {"log_failure": "disk full"}, ExitCode.FAILED),
-        ("duration", {"lost_cameras": "camera 'top'"}, ExitCode.FAILED),
-    ],
-)
-def test_the_exit_code_tells_how_a_run_ended(ended_by, change, expected) -> None:
-    good = {"clean_end": True, "limit_violations": 0, "log_failure": "", "lost_cameras": ""}
-    summary = {"ended_by": ended_by, **good, **change}
-    assert exit_code(summary) == expected
 
 
 def test_the_table_policy_refuses_other_arms_and_other_checkpoints() -> None:

@@ -100,6 +100,9 @@ def test_a_killed_logger_does_not_disturb_the_loop(tmp_path, monkeypatch) -> Non
     assert any("log process ended: SIGKILL" in line for line in lines)
     assert summary["ended_by"] == "duration" and summary["clean_end"]
     assert summary["accepted_chunks"] > 4
+    # The robot went on, and the run is a failure all the same.
+    assert summary["log_failure"] == "the log process ended: SIGKILL"
+    assert any("the log is not complete" in reason for reason in summary["failures"])
 
 
 def test_a_disk_that_fills_up_ends_the_log_and_not_the_run(tmp_path, monkeypatch) -> None:

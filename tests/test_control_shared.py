@@ -6,23 +6,27 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from robots import chunk, state
+from virtual_loop import World, move
 
-from hotloop.real_robot.core.events import Event, EventKind, Request
+from hotloop.real_robot.core.events import Event, EventKind, Mailbox, Mode, Output, Request
+from hotloop.real_robot.core.limits import Motion
 from hotloop.real_robot.runtime.channels import (
     MAX_WAYPOINTS,
     Channels,
     Sizes,
     chunk_dtype,
+    cycle_dtype,
     pack_chunk,
-    pack_state,
     state_dtype,
     unpack_chunk,
     unpack_state,
 )
+from hotloop.real_robot.runtime.packing import CyclePacker, StatePacker, layout
 from hotloop.real_robot.runtime.shared import HEADER, Ring, SharedBlock, Slot
 from hotloop.real_robot.runtime.tally import Durations, Tally
 
@@ -137,7 +141,8 @@ def test_a_ring_keeps_order_and_counts_what_it_drops() -> None:
 def test_states_and_chunks_come_out_as_they_went_in() -> None:
     sent = state(1.5, np.array([0.1, np.nan]), "servo 3 is hot")
     sent = type(sent)(sent.time, sent.position, sent.velocity, sent.fault, np.arange(3.0))
-    got = unpack_state(pack_state(sent, state_dtype(SIZES)))
+    content = StatePacker(SIZES).pack(sent)
+    got = unpack_state(np.frombuffer(content, state_dtype(SIZES))[0])
     np.testing.assert_equal(
         (got.time, got.position, got.fault, got.sensors),
         (sent.time, sent.position, sent.fault, sent.sensors),
@@ -159,6 +164,49 @@ def test_a_hostile_count_cannot_read_beyond_the_record() -> None:
     for count, length in ((10**6, MAX_WAYPOINTS), (-5, 0)):
         record["count"] = count
         assert len(unpack_chunk(record).times) == length
+
+
+def test_a_cycle_is_packed_field_by_field_as_numpy_would_do_it() -> None:
+    motion = Motion(*np.arange(6.0).reshape(3, 2))
+    measured = state(1.5, np.array([0.1, 0.2]), "servo 3 is hot é")
+    measured = replace(measured, sensors=np.arange(3.0))
+    output = Output(motion, (), Mode.RUN, np.array([7.0, 8.0]), 5, np.inf)
+    packed = StatePacker(SIZES).pack(measured)
+    times, mailbox = (1.0, 1.1, 1.2), Mailbox(request=Request.ARM)
+    content = CyclePacker(SIZES).pack(times, mailbox, packed, output, True)
+    row = np.frombuffer(content, cycle_dtype(SIZES))[0]
+    assert (row["now"], row["wake"], row["sent"]) == times
+    assert (row["mode"], row["request"], row["chunk"], row["age"]) == (2, 1, 5, np.inf)
+    assert row["state"]["fault"].decode() == "servo 3 is hot é"
+    np.testing.assert_array_equal(row["state"]["sensors"], [0.0, 1.0, 2.0])
+    assert row["has_command"] == 1
+    np.testing.assert_array_equal(row["command"], motion.position)
+    np.testing.assert_array_equal(row["command_velocity"], motion.velocity)
+    np.testing.assert_array_equal(row["command_acceleration"], motion.acceleration)
+    np.testing.assert_array_equal(row["reference"], output.reference)
+    idle = CyclePacker(SIZES).pack(times, mailbox, packed, output._replace(command=None), False)
+    row = np.frombuffer(idle, cycle_dtype(SIZES))[0]
+    assert row["has_command"] == 0 and not row["command"].any()
+    with pytest.raises(TypeError, match="no layout for float32"):
+        layout(np.dtype([("x", "f4")]))
+
+
+def test_a_status_says_what_the_loop_counted() -> None:
+    world = World()
+    world.broken = range(40, 42)
+    world.slow = {50: 0.055}
+    world.loop.realtime = "scheduling: as it is"
+    world.run(100, move)
+    status, tally = world.status(), world.loop.tally
+    for name in ("cycles", "late", "skipped", "bus_failures", "accepted", "limit_hits"):
+        assert status[name] == getattr(tally, name), name
+    assert status["skipped"] > 0 and status["bus_failures"] == 4 and status["accepted"] > 5
+    peaks = world.loop.controller.peaks
+    assert [status["velocity"], status["acceleration"], status["jerk"]] == peaks
+    assert status["wake_max"] == tally.wake.largest
+    assert 0 < status["wake_p50"] <= status["wake_p99"] <= status["wake_max"]
+    assert status["realtime"].decode() == world.loop.realtime
+    assert (status["finished"], status["asked"], status["failure"]) == (1, 1, b"")
 
 
 def test_all_channels_can_be_attached_by_their_descriptors() -> None:

@@ -34,7 +34,9 @@ def robot(protocol: str, port: str, *overrides: str) -> RobotConfig:
 
 
 def texts(config: RobotConfig, good: bool) -> str:
-    return "\n".join(one.text for one in check_robot(config) if one.good is good)
+    """What was found, but for how long the bus took: this machine may be busy."""
+    found = [one for one in check_robot(config) if not one.text.startswith("one read: p50")]
+    return "\n".join(one.text for one in found if one.good is good)
 
 
 @contextmanager
@@ -87,10 +89,10 @@ def test_the_doctor_only_reads(protocol, torque, fault) -> None:
             servos.plant.pose(np.full(6, 1.45), np.zeros(0))
         before, goal = tables(bus, protocol), servos.plant.target.copy()
         stiff, place = servos.plant.torque.copy(), servos.plant.position
-        patience = 0.03 if fault == "missing" else 1
+        patience = 0.05 if fault == "missing" else 1
         config = robot(protocol, bus.port, f"robot.options.reply_timeout={patience}")
         bad = texts(config, good=False)
-        assert tables(bus, protocol) == before
+        assert tables(bus, protocol) == before and servos.eeprom_writes == [0] * 6
         assert set(seen) <= READING[protocol] and len(seen) > 20
         np.testing.assert_array_equal(servos.plant.target, goal)
         np.testing.assert_array_equal(servos.plant.torque, stiff)
@@ -138,7 +140,7 @@ def test_servos_that_refuse_goals_within_the_limits_are_named(protocol) -> None:
 @BOTH
 def test_servos_that_are_missing_and_strangers_are_named(protocol) -> None:
     with limp_bus(protocol, ids=(1, 2, 3, 4, 5, 9)) as bus:
-        config = robot(protocol, bus.port, "robot.options.reply_timeout=0.02")
+        config = robot(protocol, bus.port, "robot.options.reply_timeout=0.1")
         bad = texts(config, good=False)
     assert "servo 6 (gripper) does not answer at 1000000 baud; servos [9] answer, which" in bad
 

@@ -13,7 +13,7 @@ from tiny_joints import DT, NAMES, SPEC, save_tiny
 from hotloop.decoding import ActionSpec
 from hotloop.policies.checkpoint import load_checkpoint, save_checkpoint
 from hotloop.real_robot.config import RobotConfig, UnitsConfig
-from hotloop.real_robot.core.controller import ControllerConfig
+from hotloop.real_robot.core.controller_config import ControllerConfig
 from hotloop.real_robot.core.limits import Limits
 from hotloop.real_robot.policies.joint_map import beyond_limits, map_joints
 from hotloop.real_robot.policies.joint_names import other_meaning
@@ -41,6 +41,7 @@ def actions(*names: str, low: float = -1.0, high: float = 1.0) -> ActionSpec:
         "shoulder_pan.vel", "shoulder_pan_velocity", "shoulderVel", "vel_2", "joint_1 speed",
         "torque", "elbow.effort", "joint0_torque", "gripper_force", "motor 1 current [mA]",
         "eef_pos_0", "ee x", "tcp_pose", "end_effector_y", "base_twist", "theta_dot", "dq1",
+        "linear.x", "angular z", "hand dx [0.05 m]", "position.y",
         "shoulder_pan [rad/s]", "elbow [rad per s]", "agent x [px]", "thigh [N m]", "knee [Nm]",
     ],
 )  # fmt: skip
@@ -58,6 +59,7 @@ def test_what_is_called_no_position_is_never_armed_as_one(name) -> None:
     [
         *NAMES, "shoulder_pan.pos", "wrist roll [deg]", "joint_1 [rad]", "roll", "yaw", "gripper",
         "action 3", "left_waist", "panda_joint7", "finger [m]", "axis_x", "needle", "elbow 1", "d",
+        "right_hip_x", "linear_rail",
     ],
 )  # fmt: skip
 def test_what_joints_are_called_is_welcome(name) -> None:

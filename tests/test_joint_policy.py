@@ -17,7 +17,7 @@ from hotloop.real_robot.config import ControlConfig, PolicyOptions, RobotConfig,
 from hotloop.real_robot.core.controller import ControllerConfig
 from hotloop.real_robot.core.limits import Limits
 from hotloop.real_robot.policies.joint_map import map_joints
-from hotloop.real_robot.policies.joints import JointPolicy, make_reader
+from hotloop.real_robot.policies.joints import SENSORS_KEY, JointPolicy, make_reader
 from hotloop.real_robot.policies.protocol import RobotPolicy, Snapshot
 from hotloop.train.commands.robot_policies import policy_kind
 from hotloop.train.config.compose import compose
@@ -210,6 +210,7 @@ def test_observations_that_a_robot_lacks_are_named() -> None:
         ("observation.torque", (6,), r"does not measure; .* give it: given\.torque="),
         ("observation.goal", (3,), r"given\.goal must have shape \(3,\), got \(2,\)"),
         ("observation.state", (12,), r"of shape \(12,\), robot arm has 6 joint positions"),
+        (SENSORS_KEY, (3,), r"reads 3 numbers of the scene, robot arm measures 0; a tracker"),
         (CAMERA, (16, 16, 3), r"has no camera 'front' but \[\]; add it"),
     ):
         with pytest.raises(ValueError, match=message):

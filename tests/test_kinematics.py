@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hotloop.real_robot.kinematics.actions import ROTATIONS
 from hotloop.real_robot.kinematics.arm import Arm
 from hotloop.real_robot.kinematics.config import GripperConfig, KinematicsConfig, PlaneConfig
+from hotloop.real_robot.kinematics.model import compile_model
 from hotloop.real_robot.kinematics.pose import Pose, rotation_matrix, rotation_numbers
 
 URDF = """<robot name="two links">
@@ -129,6 +130,24 @@ def test_a_urdf_keeps_its_fixed_frames_and_base_origin_and_offset_add_up(tmp_pat
     longer = replace(kinematics, tool_offset=(0.1, 0.0, 0.0), base="root", origin=(0.0, 0.0, 0.0))
     further = Arm(replace(made, kinematics=longer)).tool_pose(angles)
     assert np.allclose(further.position, expected + 0.1 * turn(2, 0.7)[:, 0])
+
+
+def test_a_urdf_that_names_packages_is_told_where_its_meshes_are(tmp_path) -> None:
+    mesh = '<geometry><mesh filename="package://maker/meshes/fore.obj"/></geometry>'
+    path = tmp_path / "arm.urdf"
+    path.write_text(
+        URDF.replace(
+            '<link name="fore"/>',
+            f'<link name="fore"><visual>{mesh}</visual><collision>{mesh}</collision></link>',
+        )
+    )
+    config = KinematicsConfig(str(path), "tip")
+    with pytest.raises(ValueError, match=r"fore.obj'; kinematics.meshes=FOLDER says where"):
+        compile_model(config)
+    corners = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))
+    lines = [f"v {x} {y} {z}" for x, y, z in corners] + ["f 1 3 2", "f 1 2 4", "f 2 3 4", "f 3 1 4"]
+    (tmp_path / "fore.obj").write_text("\n".join(lines))
+    assert compile_model(replace(config, meshes=str(tmp_path))).ngeom == 1
 
 
 @pytest.mark.parametrize(

@@ -69,10 +69,12 @@ def test_a_hand_follows_any_smooth_path_within_limits_and_speeds(seed: int) -> N
     assert (np.abs(np.diff(rows, axis=0)) <= VELOCITY * DT + 1e-9).all()
     assert (np.abs(np.diff(rows, 2, axis=0)) <= ACCELERATION * DT**2 + 1e-9).all()
     assert ((arm.low <= rows) & (rows <= arm.high)).all()
-    for row, target in zip(rows[1:], targets, strict=True):
-        way, turned = arm.tool_pose(row).distances(target)
-        assert way < 1e-3 and turned < 0.01
-        assert arm.distance(row)[0] > arm.config.clearance - ROUNDING - 1e-9
+    pairs = zip(rows[1:], targets, strict=True)
+    ways, turns = zip(*(arm.tool_pose(row).distances(target) for row, target in pairs), strict=True)
+    # Where joints reach their accelerations the tool is late, but never beyond the tolerances.
+    assert np.median(ways) < 2e-4 and np.median(turns) < 2e-3
+    assert max(ways) < arm.config.position_tolerance and max(turns) < arm.config.rotation_tolerance
+    assert min(arm.distance(row)[0] for row in rows) > arm.config.clearance - ROUNDING - 1e-9
 
 
 def assert_sound(arm: Arm, solver: Solver, before: Motion, after: Motion) -> None:

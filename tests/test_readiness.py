@@ -9,13 +9,13 @@ import pytest
 from robots import CHAIN, LIMITS
 
 from hotloop.real_robot.config import ControlConfig, RobotConfig
-from hotloop.real_robot.core.controller import ControllerConfig
+from hotloop.real_robot.core.controller_config import ControllerConfig
 from hotloop.real_robot.core.limits import Limits, Workspace
-from hotloop.real_robot.readiness import check_calibrated, check_units, check_watched
+from hotloop.real_robot.drivers import make_driver
+from hotloop.real_robot.readiness import check_calibrated, check_stated, check_units
 from hotloop.train.cli import main
+from hotloop.train.commands.control import prepare
 from hotloop.train.config.compose import choices, compose
-
-ADDRESSES = {"franka": "robot.options.address=1.2.3.4"}
 
 
 def arm(limits: Limits = LIMITS, **changes) -> RobotConfig:
@@ -26,14 +26,14 @@ def arm(limits: Limits = LIMITS, **changes) -> RobotConfig:
 def test_shipped_robots_are_in_radians_and_watched(name) -> None:
     robot = compose("control", [f"robot={name}"], ControlConfig).robot
     check_units(robot)
-    assert check_watched(robot) == ""
+    assert check_stated(robot) == ""
 
 
 @pytest.mark.parametrize("name", choices("robot"))
 def test_shipped_robots_of_servos_are_templates_or_emulated(name) -> None:
     robot = compose("control", [f"robot={name}"], ControlConfig).robot
     if robot.template:
-        with pytest.raises(ValueError, match=f"robot {name} is a template: .*hotloop calibrate"):
+        with pytest.raises(ValueError, match=f"robot {name} is a template .*hotloop calibrate"):
             check_calibrated(robot)
     else:
         check_calibrated(robot)
@@ -80,15 +80,25 @@ def test_units_are_said_once() -> None:
 
 @pytest.mark.parametrize("driver", ["dynamixel", "feetech", "franka"])
 def test_an_arm_that_nobody_watches_is_refused(driver) -> None:
+    measured = {"zero": [2048, 2048], "direction": [1, 1]}
     with pytest.raises(ValueError, match=r"no control\.tracking_error, so that a joint that is"):
-        check_watched(replace(arm(), driver=driver))
+        check_stated(replace(arm(), driver=driver, options=measured))
+
+
+@pytest.mark.parametrize("options", [{}, {"zero": [2048, 2048]}, {"direction": [1, 1]}])
+def test_servos_without_zeros_or_directions_are_refused_template_or_not(options) -> None:
+    """A file that begins with a shipped one and says `template: false` has measured nothing."""
+    watched = replace(arm().control, tracking_error=(0.3, 0.3))
+    robot = RobotConfig("arm", "feetech", watched, options)
+    with pytest.raises(ValueError, match=r"robot arm does not say where .*hotloop calibrate"):
+        check_stated(robot)
 
 
 def test_of_other_drivers_it_is_told() -> None:
-    assert check_watched(arm()) == "", "a simulation hurts nobody"
-    assert "is never noticed" in check_watched(replace(arm(), driver="mine:Arm"))
+    assert check_stated(arm()) == "", "a simulation hurts nobody"
+    assert "is never noticed" in check_stated(replace(arm(), driver="mine:Arm"))
     watched = replace(arm().control, tracking_error=(0.3, 0.3))
-    assert check_watched(RobotConfig("arm", "mine:Arm", watched)) == ""
+    assert check_stated(RobotConfig("arm", "mine:Arm", watched)) == ""
 
 
 BUS = ["robot=emulated-arm", "robot.options.port=/dev/no-such-bus"]
@@ -101,6 +111,8 @@ BUS = ["robot=emulated-arm", "robot.options.port=/dev/no-such-bus"]
         ([*BUS, "robot.control.limits.high=[90,90,90,90,90,90]"], "90 degrees would be 1.571"),
         ([*BUS, "robot.control.tracking_error=[]"], "has no control.tracking_error"),
         ([*BUS, "robot.bus_budget=5000"], "bus_budget of 5000 cycles is 50 s"),
+        (["robot=feetech", "robot.template=false", "robot.options.port=/dev/no-such-bus"],
+         "robot feetech does not say where its joints have their zeros"),
         ([*BUS, "robot.joints=[a,b,c,d,e,A]"], "got 'A' twice"),
         ([*BUS, "robot.options.ids=[1,2,3,4,5,5]"], "cannot share servo 5"),
         ([*BUS, "robot.options.tracker=5005", "robot.options.tracker_size=3",
@@ -111,3 +123,19 @@ def test_the_command_refuses_in_one_line_before_it_opens_the_bus(arguments, mess
     assert main(["control", *arguments]) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert message in line and "no-such-bus" not in line
+
+
+def test_a_dry_run_plans_from_a_scene_as_large_as_the_real_one() -> None:
+    overrides = ["robot=feetech", "robot.options.tracker=5005", "robot.options.tracker_size=2"]
+    robot = prepare(compose("control", overrides, ControlConfig), dry_run=True)[1]
+    assert robot.driver == "dry-run" and make_driver(robot).num_sensors == 2
+
+
+def test_doctor_tells_what_a_run_would_refuse(capfd) -> None:
+    gone = "robot.options.port=/dev/no-such-bus"
+    arguments = ["--seconds", "0.05", "robot=emulated-arm", gone, "robot.control.tracking_error=[]"]
+    assert main(["doctor", *arguments]) == 1
+    assert "FAIL robot emulated-arm has no control.tracking_error" in capfd.readouterr().out
+    degrees = "robot.control.limits.high=[90,90,90,90,90,90]"
+    assert main(["doctor", "--seconds", "0.05", "robot=feetech", gone, degrees]) == 2
+    assert "90 degrees would be 1.571" in capfd.readouterr().err

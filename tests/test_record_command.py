@@ -141,9 +141,17 @@ def test_an_arm_follows_a_leader_on_a_servo_bus(tmp_path: Path) -> None:
         ("dataset=DATA task=wave teleop.by=keyboard teleop.speed=3", "is a share in"),
         ("dataset=DATA task=wave leader.options.port=/dev/x", "give the leader arm's robot file"),
         ("dataset=DATA task=wave leader=feetech", "leader: robot feetech is a template"),
+        (
+            "dataset=DATA task=wave robot=feetech robot.template=false teleop.by=hand",
+            "does not say where its joints have their zeros",
+        ),
         ("dataset=DATA task=wave leader=emulated-arm leader.nonsense=1", "leader: unknown key"),
         ("dataset=DATA task=wave teleop.by=keyboard leader=mujoco-arm", "needs no leader arm"),
         ("dataset=DATA task=wave teleop.by=hand", "cannot be led by hand"),
+        (
+            "dataset=DATA task=wave teleop.by=hand reset=[0,0,0,0,0,0]",
+            "torque off and goes nowhere",
+        ),
     ],
 )
 def test_mistakes_are_told_before_anything_is_opened(tmp_path, capsys, words, message) -> None:

@@ -62,7 +62,7 @@ def test_a_robot_file_says_only_what_differs(arm) -> None:
     assert (mine.name, mine.driver) == ("my-arm", "feetech")
     expected = {"ids": [7, 2, 3, 4, 5, 6], "baud": 500_000, "reply_timeout": 0.2, "port": "/dev/x"}
     calibration = {"zero": [2048] * 6, "direction": [1] * 6}
-    assert mine.options == {**expected, **calibration}
+    assert mine.options == {**base.options, **expected, **calibration}
     assert base.template and not base.calibrated and mine.calibrated
     assert mine.control.limits == base.control.limits
     assert mine.control.speed == 0.5 and mine.joints[0] == "base"

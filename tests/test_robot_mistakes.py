@@ -88,7 +88,7 @@ def test_numbers_that_would_switch_a_check_off_are_refused() -> None:
             Chain((chain[0],), ((0.0, 0.0, 1.0),), chain[1])
     with pytest.raises(ValueError, match="max_ahead must be a positive time"):
         ChunkRules(max_ahead=float("inf"))
-    with pytest.raises(ValueError, match="max_age must be at most 10.0 s, got 1000"):
+    with pytest.raises(ValueError, match=r"max_age must be at most 10.0 s, got 1000"):
         ChunkRules(max_age=1000.0)
     with pytest.raises(ValueError, match="tracker_size at most 8188 numbers"):
         Tracker(9000, 100_000)

@@ -12,7 +12,7 @@ import pytest
 import scservo_sdk
 
 from hotloop.real_robot.config import RobotConfig
-from hotloop.real_robot.core.controller import ControllerConfig
+from hotloop.real_robot.core.controller_config import ControllerConfig
 from hotloop.real_robot.core.limits import Limits, Motion
 from hotloop.real_robot.drivers import BusError, make_driver
 from hotloop.real_robot.emulator import dynamixel, feetech
@@ -26,11 +26,11 @@ BOTH = pytest.mark.parametrize("protocol", ["dynamixel", "feetech"])
 
 
 @contextmanager
-def serving(protocol: str, wire: Wire | None = None):
+def serving(protocol: str, wire: Wire | None = None, **settings):
     """An emulated bus that answers from a thread."""
     going = threading.Event()
     going.set()
-    with ServoBus(PROTOCOLS[protocol](Plant("arm6"), IDS), wire) as bus:
+    with ServoBus(PROTOCOLS[protocol](Plant("arm6"), IDS), wire, **settings) as bus:
         thread = threading.Thread(target=bus.serve, args=(going.is_set,))
         thread.start()
         try:

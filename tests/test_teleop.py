@@ -16,7 +16,6 @@ from hotloop.real_robot.core.events import Mode, RobotState
 from hotloop.real_robot.core.limits import Limits, Motion
 from hotloop.real_robot.drivers import BusError, make_driver
 from hotloop.real_robot.policies.protocol import Snapshot
-from hotloop.real_robot.readiness import check_watched
 from hotloop.real_robot.runtime.job import RunConfig, check_run
 from hotloop.real_robot.teleop.config import TeleopConfig
 from hotloop.real_robot.teleop.hand import led_by_hand
@@ -76,7 +75,7 @@ def leader(monkeypatch):
 def test_a_leader_is_limp_and_only_read(leader) -> None:
     policy, driver = leader
     policy.plan(snapshot(0.0, [0, 0]))
-    policy.close(stopped=False)
+    policy.conclude(stopped=False)
     assert driver.did == ["inspect", "let go", "inspect", "let go"]
 
 
@@ -190,11 +189,10 @@ def test_an_arm_that_is_led_by_hand_is_let_go_and_sent_nothing(protocol: str) ->
         assert not bus.servos.plant.torque.any()
 
 
-def test_a_robot_that_is_led_by_hand_needs_no_check_of_what_it_follows_but_a_calibration() -> None:
+def test_a_robot_that_is_led_by_hand_needs_a_calibration() -> None:
     robot = RobotConfig(
         "arm", "feetech", ControllerConfig(SIX, 0.01), {"port": "x", **ZERO}, JOINTS
     )
-    assert check_watched(led_by_hand(robot)) == ""
     check_run(led_by_hand(robot), RunConfig("x:y"))
     unknown = replace(robot, options={"port": "x"}, template=True)
     with pytest.raises(ValueError, match="is a template"):

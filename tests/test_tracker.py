@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hotloop.real_robot.config import RobotConfig
-from hotloop.real_robot.core.controller import ControllerConfig
+from hotloop.real_robot.core.controller_config import ControllerConfig
 from hotloop.real_robot.core.limits import Limits
 from hotloop.real_robot.drivers import make_driver
 from hotloop.real_robot.drivers.tracker import MOST_WAITING, Tracker

@@ -27,8 +27,10 @@ examples:
   hotloop train policy=sdp task=pusht       train a policy of your own
   hotloop jacobi TEACHER DATA OUT           what a token policy is distilled from
   hotloop control robot=mujoco duration=10  run a policy on a robot, here a simulated one
+  hotloop record teleop.by=keyboard …       show a robot what to do, as a data set that grows
   hotloop emulate servo-bus                 servos in software, for any client
   hotloop log FILE --replay                 what happened in a run, proven bit by bit
+  hotloop calibrate robot=feetech           a new arm: IDs, zeros, directions, limits by hand
   hotloop doctor                            is this machine punctual enough for a robot
 
 `hotloop COMMAND --help` explains one command.

@@ -188,9 +188,12 @@ def _left_over(path: Path, purpose: str) -> list[Path]:
 
 
 def _flush(path: Path) -> None:
-    """Make the system write a file, or all files of a folder, to the disk."""
+    """Make the system write a file, or all files of a folder, to the disk.
+
+    Links to files that have another name too are left out: those were written before.
+    """
     for file in path.rglob("*") if path.is_dir() else [path]:
-        if file.is_file() and not file.is_symlink():
+        if not file.is_symlink() and file.is_file() and file.stat().st_nlink == 1:
             with file.open("rb") as stream:
                 os.fsync(stream.fileno())
 

@@ -2,7 +2,7 @@
 
 A plugin is an entry point of an installed distribution in one of the groups ``hotloop.policies``,
 ``.networks``, ``.engines``, ``.tasks``, ``.formats``, ``.commands``, ``.drivers``,
-``.cameras`` and ``.robot_policies``.
+``.cameras``, ``.robot_policies`` and ``.stop_inputs``.
 """
 
 from __future__ import annotations

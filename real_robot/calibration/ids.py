@@ -10,9 +10,10 @@ from ..drivers.driver import BusError
 from ..drivers.servo_access import opened
 from ..drivers.servo_options import FAMILIES, ServoOptions
 from ..drivers.servo_registers import REGISTERS
-from .operator import YES, Operator
+from .operator import YES, PatientOperator
 
 LAST_SCANNED = 20  # ID; servos come as 1, and few arms have more
+FACTORY_BAUDS = (57_600, 1_000_000)
 # A USB adapter in its default setting holds an answer back for 16 ms.
 SCAN_TIMEOUT = 0.02  # [s]
 
@@ -24,7 +25,9 @@ class Found(NamedTuple):
     baud: int
 
 
-def assign(driver: str, options: ServoOptions, joints: tuple[str, ...], operator: Operator) -> None:
+def assign(
+    driver: str, options: ServoOptions, joints: tuple[str, ...], operator: PatientOperator
+) -> None:
     """Give each joint's servo its ID, the baud rate, and position mode.
 
     Args:
@@ -52,7 +55,9 @@ def assign(driver: str, options: ServoOptions, joints: tuple[str, ...], operator
         operator.say(f"{name}: written, servo {number} answers")
 
 
-def _alone(driver: str, options: ServoOptions, name: str, number: int, operator: Operator) -> Found:
+def _alone(
+    driver: str, options: ServoOptions, name: str, number: int, operator: PatientOperator
+) -> Found:
     """The one servo that is connected."""
     while True:
         operator.ask(f"Connect the servo of {name} alone, with power, and press Enter.")
@@ -60,20 +65,22 @@ def _alone(driver: str, options: ServoOptions, name: str, number: int, operator:
         if len(found) == 1:
             return found[0]
         if found:
-            operator.say(f"Servos {[one.number for one in found]} answer, expected one alone.")
+            operator.mistake(f"servos {[one.number for one in found]} answer, expected one alone")
         else:
-            operator.say(
-                f"No servo with an ID from 0 to {LAST_SCANNED} answers at any baud rate; check "
-                "power and cable, and that no other servo is connected."
+            operator.mistake(
+                f"no servo with an ID from 0 to {LAST_SCANNED} answers at any baud rate; check "
+                "power and cable, and that no other servo is connected"
             )
 
 
 def look_around(driver: str, options: ServoOptions) -> list[Found]:
     """Servos that answer, at the first baud rate at which one does, beginning with the wanted."""
     found = _at(driver, options)
-    for baud in FAMILIES[driver].bauds:
+    for baud in sorted(FAMILIES[driver].bauds, key=lambda one: one not in FACTORY_BAUDS):
         if found:
             break
+        if baud == options.baud:
+            continue
         # The SDK or the adapter may not know a rate that servos have.
         with suppress(ValueError, OSError):
             found = _at(driver, replace(options, baud=baud))
@@ -84,7 +91,7 @@ def _at(driver: str, options: ServoOptions) -> list[Found]:
     patient = replace(options, reply_timeout=max(options.reply_timeout, SCAN_TIMEOUT))
     candidates = sorted({*range(LAST_SCANNED + 1), *options.ids})
     with opened(driver, patient) as bus:
-        return [Found(one, options.baud) for one in candidates if bus.answers(one)]
+        return [Found(one, options.baud) for one in candidates if bus.answers(one, attempts=1)]
 
 
 def _give(driver: str, options: ServoOptions, found: Found, wanted: Found) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Protocol, TextIO
 
 YES = ("y", "yes")
+MOST_MISTAKES = 50
 PATIENCE = 0.02  # between two looks at the arm [s]
 
 
@@ -25,6 +26,29 @@ class Operator(Protocol):
     def ask_while(self, question: str, look: Callable[[], str]) -> str:
         """The same, and until it comes call `look` again and again; its text is for showing."""
         ...
+
+
+class PatientOperator:
+    """An operator who may make mistakes, but not for ever: a script may answer blindly.
+
+    Args:
+        operator: Who it is.
+    """
+
+    def __init__(self, operator: Operator) -> None:
+        self.say, self.ask, self.ask_while = operator.say, operator.ask, operator.ask_while
+        self._left = MOST_MISTAKES
+
+    def mistake(self, text: str) -> None:
+        """Tell what was wrong; the question comes again.
+
+        Raises:
+            ValueError: If there have been too many.
+        """
+        self._left -= 1
+        if not self._left:
+            raise ValueError(f"{text}; given up after {MOST_MISTAKES} mistakes")
+        self.say(f"{text}.")
 
 
 class TextOperator:

@@ -40,7 +40,8 @@ def recentre(arm: LimpArm, operator: Operator, shift: Vector) -> Vector:
         )
     answer = operator.ask(
         f"{crossing}. Write an offset into the permanent memory, so that the middle of the range "
-        f"reads {COUNTS // 2}? Lay the arm down first. [y/n]"
+        f"reads {COUNTS // 2}, and let the servo accept all its counts? Lay the arm down first. "
+        "[y/n]"
     )
     if answer.lower() not in YES:
         raise ValueError(f"{crossing}; no offset was written, so that it cannot be calibrated")
@@ -67,4 +68,7 @@ def _write(arm: LimpArm, number: int, shift: int) -> None:
     offset = max((old + shift + half) % COUNTS - half, 1 - half)
     bus.put(number, table.lock.address, 0)
     bus.put(number, table.offset.address, abs(offset) | (SIGN if offset < 0 else 0), 2)
+    # What it was limited to before, e.g. by LeRobot, was counted from the old offset.
+    bus.put(number, table.low.address, 0, table.low.size)
+    bus.put(number, table.high.address, COUNTS - 1, table.high.size)
     bus.put(number, table.lock.address, 1)

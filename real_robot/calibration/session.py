@@ -15,7 +15,7 @@ from ..drivers.servo_options import COUNTS, FAMILIES, TICKS, ServoOptions, servo
 from .arm import LimpArm
 from .ids import assign
 from .measure import Range, RangeRecorder, beside, direction_of, proposed_limits, recentring
-from .operator import Operator
+from .operator import Operator, PatientOperator
 from .recentre import recentre
 
 LARGEST_MARGIN = 0.5  # [rad]
@@ -104,7 +104,7 @@ def calibrate(
         ConnectionError: If the bus cannot be opened, or a servo does not do what it is told.
         EOFError: If nobody answers any more.
     """
-    options = _options(config)
+    options, operator = _options(config), PatientOperator(operator)
     joints = config.joints or tuple(f"joint {index}" for index in range(len(options.ids)))
     with opened(config.driver, options) as bus:
         missing = LimpArm(bus, config.driver, joints).missing()
@@ -141,19 +141,20 @@ def _options(config: RobotConfig) -> ServoOptions:
     return servo_options(replace(config, options=kept, control=control))
 
 
-def _connect_all(arm: LimpArm, operator: Operator) -> None:
+def _connect_all(arm: LimpArm, operator: PatientOperator) -> None:
     while missing := arm.missing():
-        operator.ask(f"{', '.join(missing)} must answer: connect all servos and press Enter.")
+        operator.mistake(f"{', '.join(missing)} cannot be found")
+        operator.ask("Connect all servos, with power, and press Enter.")
 
 
-def _release(arm: LimpArm, operator: Operator) -> None:
+def _release(arm: LimpArm, operator: PatientOperator) -> None:
     """Switch the torque off, after a warning."""
     if arm.stiff:
         operator.ask("The arm goes limp now and may fall: hold it, then press Enter.")
     arm.bus.torque(False)
 
 
-def _zero(arm: LimpArm, operator: Operator) -> Vector:
+def _zero(arm: LimpArm, operator: PatientOperator) -> Vector:
     operator.ask(
         "Put the arm into the pose in which all its joints are to be at 0 rad, hold it there and "
         "press Enter."
@@ -161,14 +162,15 @@ def _zero(arm: LimpArm, operator: Operator) -> Vector:
     return _held(arm, operator)
 
 
-def _held(arm: LimpArm, operator: Operator) -> Vector:
+def _held(arm: LimpArm, operator: PatientOperator) -> Vector:
     """Where the arm is held still, in encoder counts."""
     while (pose := arm.pose()) is None:
-        operator.ask("The arm is not still. Hold it and press Enter.")
+        operator.mistake("the arm is not still")
+        operator.ask("Hold it and press Enter.")
     return pose
 
 
-def _directions(arm: LimpArm, operator: Operator) -> Vector:
+def _directions(arm: LimpArm, operator: PatientOperator) -> Vector:
     """Which way each servo counts when its joint turns the way that is called positive."""
     found: list[int] = []
     for joint, name in enumerate(arm.joints):
@@ -181,11 +183,11 @@ def _directions(arm: LimpArm, operator: Operator) -> Vector:
             try:
                 found.append(direction_of(joint, before, _held(arm, operator), arm.named))
             except ValueError as error:
-                operator.say(f"{error}.")
+                operator.mistake(str(error))
     return np.asarray(found, np.float64)
 
 
-def _range(arm: LimpArm, operator: Operator, margin: float) -> Range:
+def _range(arm: LimpArm, operator: PatientOperator, margin: float) -> Range:
     """How far each joint goes, followed as it is moved."""
     question = "Move every joint through its whole range, both ends, then press Enter."
     while True:
@@ -198,7 +200,7 @@ def _range(arm: LimpArm, operator: Operator, margin: float) -> Range:
         operator.ask_while(question, look)
         if not (complaint := recorder.complaint(arm.named, margin)):
             return recorder.range
-        operator.say(f"{complaint}.")
+        operator.mistake(complaint)
 
 
 def _table(joints: tuple[str, ...], seen: Range) -> str:

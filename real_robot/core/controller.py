@@ -71,6 +71,11 @@ class Controller:
         """Largest commanded velocity, acceleration and jerk so far, as shares of the limits."""
         return self._check.peaks
 
+    def start_problem(self, now: float, state: RobotState) -> str:
+        """Why the robot may not be armed as it is, empty if it may."""
+        problem = self._watch.state_problem(now, state)
+        return problem or self._limiter.start_problem(state.position)
+
     def step(self, now: float, state: RobotState, mailbox: Mailbox = EMPTY) -> Output:
         """Advance by one control period.
 
@@ -83,7 +88,7 @@ class Controller:
         self._resume(now, mailbox.unsent)
         self._previous = self._motion
         self._supervise(now, state)
-        self._obey(now, state, mailbox.request)
+        self._obey(now, state, mailbox.request, mailbox.reason)
         if mailbox.chunk is not None:
             self._receive(now, state.time, mailbox.chunk)
         reference = self._advance(now, state)
@@ -143,10 +148,10 @@ class Controller:
             self._must_yield = True
             self._enter(Mode.STOP, problem)
 
-    def _obey(self, now: float, state: RobotState, request: Request) -> None:
+    def _obey(self, now: float, state: RobotState, request: Request, reason: str) -> None:
         if request is Request.STOP:
             self._may_yield = self._may_yield or self.mode is not Mode.STOP
-            self._enter(Mode.STOP, "requested")
+            self._enter(Mode.STOP, reason)
         elif request is Request.RESET and self.mode is Mode.STOP:
             if self.resting:
                 self._armed = False
@@ -154,9 +159,7 @@ class Controller:
             else:
                 self._say(EventKind.REFUSED, "reset: the robot is still braking")
         elif request is Request.ARM and self.mode is Mode.IDLE:
-            problem = self._watch.state_problem(now, state)
-            problem = problem or self._limiter.start_problem(state.position)
-            if problem:
+            if problem := self.start_problem(now, state):
                 self._say(EventKind.REFUSED, f"arm: {problem}")
                 return
             # The first command is where the robot is: nothing jumps.

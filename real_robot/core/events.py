@@ -27,12 +27,16 @@ class Mode(IntEnum):
 
 
 class Request(IntEnum):
-    """What an operator can ask for."""
+    """What an operator can ask for.
+
+    RELEASE ends the run with limp joints: it is the loop's, the controller knows nothing of it.
+    """
 
     NONE = 0
     ARM = 1
     STOP = 2
     RESET = 3
+    RELEASE = 4
 
 
 class EventKind(IntEnum):
@@ -84,11 +88,13 @@ class Mailbox(NamedTuple):
         chunk: The newest chunk.
         request: What the operator asked for.
         unsent: Whether the previous step's command never left for the robot.
+        reason: Why a stop is requested, in words.
     """
 
     chunk: Chunk | None = None
     request: Request = Request.NONE
     unsent: bool = False
+    reason: str = "requested"
 
 
 class Output(NamedTuple):

@@ -16,6 +16,7 @@ from ..drivers.driver import Inspectable
 from ..drivers.servo_access import opened
 from ..drivers.servo_options import FAMILIES, servo_options
 from ..drivers.servo_registers import REGISTERS
+from ..readiness import check_stated, check_units
 from .findings import Finding
 from .servos import Survey
 
@@ -36,8 +37,9 @@ def check_robot(config: RobotConfig) -> list[Finding]:
         ValueError: If its options cannot be true of the hardware.
         ImportError: If a package is not installed.
     """
+    check_units(config)
     driver = make_driver(config)
-    findings = [*_latency_timer(config), *_calibration(config)]
+    findings = [*_latency_timer(config), *_stated(config)]
     if not isinstance(driver, Inspectable):
         text = f"driver {config.driver} cannot look without taking hold of the robot: not asked"
         return [*findings, Finding(True, text)]
@@ -58,13 +60,19 @@ def check_robot(config: RobotConfig) -> list[Finding]:
     return findings
 
 
-def _calibration(config: RobotConfig) -> Iterator[Finding]:
+def _stated(config: RobotConfig) -> Iterator[Finding]:
+    """What a run would refuse about the file, or warn of."""
     if not config.calibrated:
         yield Finding(
             False,
             f"{config.name} is a template: zeros, directions and limits of this arm are not known; "
             "measure them with `hotloop calibrate`",
         )
+    try:
+        if warning := check_stated(config):
+            yield Finding(True, warning)
+    except ValueError as error:
+        yield Finding(False, str(error))
 
 
 def _bus(config: RobotConfig, driver: Driver) -> list[Finding]:

@@ -61,7 +61,7 @@ class Survey:
         others = [
             number
             for number in range(HIGHEST_SCANNED + 1)
-            if number not in self.options.ids and self.bus.answers(number)
+            if number not in self.options.ids and self.bus.answers(number, attempts=1)
         ]
         strangers = f"; servos {others} answer, which the file does not name" if others else ""
         verb = "does" if len(missing) == 1 else "do"

@@ -7,12 +7,17 @@ from collections.abc import Sequence
 
 from ...decoding.plumbing.extras import require
 from .sdk_bus import SdkBus
+from .servo_registers import REGISTERS
+
+# XL430, XC430-W150 and -W240, 2XL430 and 2XC430 have no current sensor.
+LOAD_MODELS = (1060, 1070, 1080, 1090, 1160)
+CURRENT_LIMIT = 38
 
 
 class DynamixelBus(SdkBus):
     """Dynamixel X servos through `dynamixel-sdk`, protocol 2.0, position mode."""
 
-    refusal = 0x7F
+    family, refusal = "dynamixel", 0x7F
 
     def __init__(self, port: str, ids: Sequence[int], baud: int, reply_timeout: float) -> None:
         sdk = require("dynamixel_sdk", "servo")
@@ -48,6 +53,13 @@ class DynamixelBus(SdkBus):
     def torque(self, on: bool) -> None:
         """Switch all servos on or off."""
         self.set(64, int(on))
+
+    def full_load(self, number: int) -> int:
+        """What a servo's load register tells at its full torque."""
+        table = REGISTERS[self.family]
+        # Larger models tell their current there, which ends at a setting of theirs.
+        tells_load = self.get(number, *table.model) in LOAD_MODELS
+        return 1000 if tells_load else max(self.get(number, CURRENT_LIMIT, 2), 1)
 
     def watchdog(self, seconds: float) -> None:
         """Set the bus watchdog, in units of 20 ms."""

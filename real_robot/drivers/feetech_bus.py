@@ -12,6 +12,8 @@ from .sdk_bus import SdkBus
 class FeetechBus(SdkBus):
     """Feetech STS servos through `feetech-servo-sdk`. They have no watchdog of their own."""
 
+    family = "feetech"
+
     def __init__(self, port: str, ids: Sequence[int], baud: int, reply_timeout: float) -> None:
         sdk = require("scservo_sdk", "servo")
         super().__init__(sdk, port, ids, baud, reply_timeout)
@@ -35,6 +37,10 @@ class FeetechBus(SdkBus):
     def torque(self, on: bool) -> None:
         """Switch all servos on or off."""
         self.set(40, int(on))
+
+    def full_load(self, number: int) -> int:
+        """What a servo's load register tells at its full torque."""
+        return 1000
 
     def watchdog(self, seconds: float) -> None:
         """There is none to set: without new goals these servos hold the last one."""

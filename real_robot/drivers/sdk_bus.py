@@ -6,10 +6,11 @@ import fcntl
 import select
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from ...decoding.plumbing.extras import require
 from .driver import BusError
+from .servo_registers import REGISTERS, Register
 
 ATTEMPTS = 3
 
@@ -51,8 +52,24 @@ class ServoProtocol(Protocol):
         """Send a goal to each servo."""
         ...
 
-    def fault(self) -> str:
-        """What the servos' last answers complained about, empty if nothing."""
+    def errors(self) -> dict[int, int]:
+        """Error byte of each servo's last answer, of those that have one."""
+        ...
+
+    def gather(self, registers: Sequence[Register]) -> list[tuple[int, ...]]:
+        """Registers that lie close together, of all servos at once, as unsigned numbers."""
+        ...
+
+    def get(self, number: int, address: int, size: int = 1) -> int:
+        """Read a register of one servo, as an unsigned number."""
+        ...
+
+    def full_load(self, number: int) -> int:
+        """What a servo's load register tells at its full torque."""
+        ...
+
+    def limit_torque(self, shares: Sequence[float]) -> None:
+        """Let each servo push with a share of its full torque, or less if it is set to less."""
         ...
 
     def close(self) -> None:
@@ -76,6 +93,7 @@ class SdkBus:
         reply_timeout: How long to wait for an answer [s].
     """
 
+    family: ClassVar[str]
     # Bits of an answer's error byte that say that the instruction was not carried out; the others
     # tell of the servo's health.
     refusal = 0
@@ -90,6 +108,7 @@ class SdkBus:
             raise ValueError(f"{sdk.__name__} cannot set {baud} baud; 1000000 is usual")
         self.packets: Any = None
         self._errors: dict[int, int] = {}
+        self._groups: dict[tuple[int, int], Any] = {}
 
     def adopt(self, packets: Any) -> None:
         """Use a packet handler, keeping the error byte of every answer."""
@@ -144,12 +163,9 @@ class SdkBus:
             self.is_open = False
             self.port.closePort()
 
-    def fault(self) -> str:
-        """What the servos' last answers complained about, empty if nothing."""
-        for number, error in self._errors.items():
-            if error:
-                return f"servo {number} reports error 0x{error:02x}"
-        return ""
+    def errors(self) -> dict[int, int]:
+        """Error byte of each servo's last answer, of those that have one."""
+        return {number: error for number, error in self._errors.items() if error}
 
     def check(self, result: int, what: str) -> None:
         """Raise BusError unless the SDK says that it went well."""
@@ -186,9 +202,32 @@ class SdkBus:
         if error & self.refusal:
             raise BusError(f"servo {number}, register {address}: refused, error 0x{error:02x}")
 
-    def answers(self, number: int) -> bool:
+    def gather(self, registers: Sequence[Register]) -> list[tuple[int, ...]]:
+        """Registers that lie close together, of all servos at once, as unsigned numbers."""
+        start = min(register.address for register in registers)
+        size = max(register.address + register.size for register in registers) - start
+        if (start, size) not in self._groups:
+            group = self.sdk.GroupSyncRead(self.port, self.packets, start, size)
+            for number in self.ids:
+                group.addParam(number)
+            self._groups[start, size] = group
+        group = self._groups[start, size]
+        self.check(group.txRxPacket(), f"sync read of register {start}")
+        return [tuple(group.getData(number, *one) for one in registers) for number in self.ids]
+
+    def limit_torque(self, shares: Sequence[float]) -> None:
+        """Let each servo push with a share of its full torque, or less if it is set to less."""
+        table = REGISTERS[self.family]
+        for number, share in zip(self.ids, shares, strict=True):
+            most = self.get(number, *table.torque_most)
+            self.put(
+                number, table.torque_limit.address, min(round(share * table.full_torque), most), 2
+            )
+
+    def answers(self, number: int, attempts: int = ATTEMPTS) -> bool:
         """Whether a servo is there."""
-        return self._insist(self.packets.ping, number)[-2] == self.sdk.COMM_SUCCESS
+        asked = (self._ask(self.packets.ping, number)[-2] for _ in range(attempts))
+        return any(result == self.sdk.COMM_SUCCESS for result in asked)
 
     def _insist(self, call: Callable[..., tuple[int, ...]], *arguments: int) -> tuple[int, ...]:
         """Repeat what is done once, before the loop starts, until it works or has failed often.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,7 +16,9 @@ from .driver import BusError, Clock
 from .dynamixel_bus import DynamixelBus
 from .feetech_bus import FeetechBus
 from .sdk_bus import ServoProtocol
-from .servo_options import TICKS, servo_options
+from .servo_options import TICKS, servo_options, watch_turns
+from .servo_registers import REGISTERS
+from .servo_watch import ServoWatch, WatchRules
 from .tracker import Tracker
 
 PROTOCOLS = {"dynamixel": DynamixelBus, "feetech": FeetechBus}
@@ -35,7 +39,7 @@ class ServoBusDriver:
     ) -> None:
         options = servo_options(config)
         self._zero, self._direction = options.zero, options.direction
-        self._watchdog = options.watchdog
+        self._watchdog, self._torque_limit = options.watchdog, options.torque_limit
         self._bus: ServoProtocol = PROTOCOLS[config.driver](
             options.port, options.ids, options.baud, options.reply_timeout
         )
@@ -43,8 +47,20 @@ class ServoBusDriver:
         self._tracker = Tracker(
             options.tracker, options.tracker_size, options.tracker_timeout, monotonic
         )
+        self._watch = ServoWatch(
+            self._bus,
+            REGISTERS[config.driver],
+            [(number, config.joint_name(joint)) for joint, number in enumerate(options.ids)],
+            WatchRules(
+                options.load_limit, options.load_time, options.torque_limit, options.watchdog > 0
+            ),
+            monotonic,
+        )
+        self._turns = watch_turns(config, options)
         self._monotonic = monotonic
         self._engaged = False
+        self._cycle = 0
+        self._measured: RobotState | None = None
 
     def inspect(self) -> None:
         """Find all servos and the tracker, and ask how they are; nothing is written to them."""
@@ -60,21 +76,40 @@ class ServoBusDriver:
         self.inspect()
         self._engaged = True
         self._bus.prepare()
+        self._bus.limit_torque(self._torque_limit)
+        self._watch.start()
         ticks, _ = self._bus.read()
         self._bus.write(ticks)
         self._bus.torque(True)
         self._bus.watchdog(self._watchdog)
 
     def read(self) -> RobotState:
-        """One sync read; its time is the middle of the exchange."""
+        """One sync read; its time is the middle of the exchange.
+
+        While the servos are engaged they are also asked, in turn, how they are. Where the wire has
+        no room for both, the state is the previous one then, with the time of its measurement.
+        """
+        self._cycle += 1
+        due = self._engaged and self._cycle % self._turns.every == 0
+        if due and not self._turns.beside and self._measured is not None:
+            if failure := self._watch.turn():
+                raise BusError(failure)
+            return replace(self._measured, fault=self._fault())
+        self._measured = self._measure()
+        if due:
+            self._watch.turn()
+        return replace(self._measured, fault=self._fault())
+
+    def _measure(self) -> RobotState:
         began = self._monotonic()
         ticks, velocity = self._bus.read()
         middle = (began + self._monotonic()) / 2
         position: Vector = self._direction * (np.asarray(ticks) - self._zero) / TICKS
-        sensors = self._tracker.newest()
-        fault = self._bus.fault() or self._tracker.fault()
         turned = self._direction * np.asarray(velocity)
-        return RobotState(middle, position, turned, fault, sensors)
+        return RobotState(middle, position, turned, "", self._tracker.newest())
+
+    def _fault(self) -> str:
+        return self._watch.fault() or self._tracker.fault()
 
     def write(self, motion: Motion) -> None:
         """One sync write."""
@@ -87,13 +122,14 @@ class ServoBusDriver:
         if not self._bus.is_open:
             return
         try:
+            # Each servo and each step by itself: one that fails keeps nothing from the others.
             if torque_off:
-                self._bus.torque(False)
+                with suppress(BusError):
+                    self._bus.torque(False)
             if self._engaged:
-                self._bus.watchdog(0.0)
-        except BusError:
-            # The bus is gone; the servos' own watchdog has to do.
-            pass
+                # If the bus is gone, the servos' own watchdog has to do.
+                with suppress(BusError):
+                    self._bus.watchdog(0.0)
         finally:
-            self._engaged = False
+            self._engaged, self._measured = False, None
             self._bus.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,10 +14,13 @@ from .driver import check_options, numbers
 COUNTS = 4096  # per turn, of the encoders of both families
 TICKS = COUNTS / (2 * np.pi)  # per radian
 BITS_PER_BYTE = 10  # with start and stop bit
+WATCH_PERIOD = 0.02  # of the turns in which servos are asked how they are [s]
+USB_LATENCY = 1e-3  # for which an adapter holds back each answer, at its best setting [s]
+LONGEST_LOAD = 2.0  # for which a joint may push at its limit; Feetech servos then give in [s]
 KNOWN: dict[str, type] = {
     "port": str, "ids": list, "baud": int, "zero": list, "direction": list,
     "reply_timeout": float, "watchdog": float, "tracker": int, "tracker_size": int,
-    "tracker_timeout": float,
+    "tracker_timeout": float, "torque_limit": list, "load_limit": list, "load_time": float,
 }  # fmt: skip
 
 
@@ -31,6 +34,8 @@ class ServoFamily:
         bauds: Rates that it can be set to [bit/s].
         longest_watchdog: Longest setting of its bus watchdog [s]; 0 if it has none.
         cycle_bytes: Bytes on the wire in each control cycle, for the bus and for each servo.
+        watch_bytes: The same of the longest turn in which the servos are asked how they are; never
+            longer than the measurement of a cycle.
     """
 
     name: str
@@ -38,6 +43,7 @@ class ServoFamily:
     bauds: tuple[int, ...]
     longest_watchdog: float
     cycle_bytes: tuple[int, int]
+    watch_bytes: tuple[int, int]
 
 
 FAMILIES = {
@@ -48,6 +54,7 @@ FAMILIES = {
         (9600, 57600, 115200, 1_000_000, 2_000_000, 3_000_000, 4_000_000, 4_500_000),
         127 * 0.02,
         (28, 25),
+        (14, 19),
     ),
     # Sync read: 8 and 1 bytes are asked, 10 answered; sync write: 8, and 3 for each servo.
     "feetech": ServoFamily(
@@ -56,6 +63,7 @@ FAMILIES = {
         (38400, 57600, 76800, 115200, 128_000, 250_000, 500_000, 1_000_000),
         0.0,
         (16, 14),
+        (8, 10),
     ),
 }
 
@@ -75,6 +83,10 @@ class ServoOptions:
         tracker: UDP port on which a tracker sends what else is in the scene, 0 for none.
         tracker_size: How many numbers it sends.
         tracker_timeout: How old the newest of them may be before the robot stops [s].
+        torque_limit: Share of its full torque with which each joint may push, e.g. a gripper.
+        load_limit: Share of that at which a joint counts as blocked and the robot stops, 1 for a
+            joint that may push as long as it likes.
+        load_time: For how long it has to [s].
     """
 
     port: str
@@ -87,6 +99,9 @@ class ServoOptions:
     tracker: int
     tracker_size: int
     tracker_timeout: float
+    torque_limit: tuple[float, ...]
+    load_limit: tuple[float, ...]
+    load_time: float
 
 
 def servo_options(config: RobotConfig) -> ServoOptions:
@@ -115,11 +130,16 @@ def servo_options(config: RobotConfig) -> ServoOptions:
         "tracker": 0,
         "tracker_size": 0,
         "tracker_timeout": 0.3,
+        "torque_limit": [1.0] * joints,
+        "load_limit": [0.95] * joints,
+        "load_time": 0.5,
         **given,
     }
     for name in ("ids", "zero", "direction"):
         options[name] = numbers({name: list(options[name])}, name, joints)
     options["ids"] = _checked_ids(options["ids"], family)
+    for name in ("torque_limit", "load_limit"):
+        options[name] = _shares(options, name, joints)
     made = ServoOptions(**options)
     _check_travel(made, config)
     _check_times(made, config, family)
@@ -140,6 +160,55 @@ def _checked_ids(ids: Vector, family: ServoFamily) -> tuple[int, ...]:
                 f"{number}; each joint needs a servo with an ID of its own, got {whole}"
             )
     return tuple(whole)
+
+
+def _shares(options: dict[str, Any], name: str, joints: int) -> tuple[float, ...]:
+    shares = numbers({name: list(options[name])}, name, joints)
+    for joint, share in enumerate(shares):
+        if not 0 < share <= 1:
+            raise ValueError(
+                f"driver option {name} is a share of a joint's torque, above 0 and at most 1, got "
+                f"{share:g} for joint {joint}"
+            )
+    return tuple(shares.tolist())
+
+
+class WatchTurns(NamedTuple):
+    """In which cycles servos are asked how they are.
+
+    Attributes:
+        every: Cycles from one turn to the next.
+        beside: Whether the cycle measures the joints as well. Otherwise the turn takes the
+            measurement's place on the wire, and the cycle goes on with the one before.
+    """
+
+    every: int
+    beside: bool
+
+
+def watch_turns(config: RobotConfig, options: ServoOptions) -> WatchTurns:
+    """The turns that the wire has room for: 50 in a second, or one in each cycle if it is slower.
+
+    Raises:
+        ValueError: If a measurement would be too old by the time that it is used a second time.
+    """
+    family, control = FAMILIES[config.driver], config.control
+    every = max(int(WATCH_PERIOD / control.dt), 1)
+    duration = _duration(family.cycle_bytes, options) + _duration(family.watch_bytes, options)
+    if duration + 2 * USB_LATENCY <= control.dt:
+        return WatchTurns(every, True)
+    if control.state_timeout < 3 * control.dt:
+        raise ValueError(
+            f"at {options.baud} baud, servos are asked how they are instead of where, in some "
+            f"cycles, and control.state_timeout of {control.state_timeout:g} s is too short for "
+            f"that; give it {3 * control.dt:g} s or raise baud or control.dt"
+        )
+    return WatchTurns(max(every, 2), False)
+
+
+def _duration(num_bytes: tuple[int, int], options: ServoOptions) -> float:
+    """Time on the wire [s]."""
+    return (num_bytes[0] + num_bytes[1] * len(options.ids)) * BITS_PER_BYTE / options.baud
 
 
 def _check_travel(options: ServoOptions, config: RobotConfig) -> None:
@@ -177,7 +246,7 @@ def _check_times(options: ServoOptions, config: RobotConfig, family: ServoFamily
             f"got {options.baud}"
         )
     num_bytes = family.cycle_bytes[0] + family.cycle_bytes[1] * len(options.ids)
-    duration = num_bytes * BITS_PER_BYTE / options.baud
+    duration = _duration(family.cycle_bytes, options)
     if duration > dt:
         raise ValueError(
             f"{len(options.ids)} servos need {num_bytes} bytes per cycle, {1e3 * duration:.2f} ms "
@@ -188,6 +257,11 @@ def _check_times(options: ServoOptions, config: RobotConfig, family: ServoFamily
         raise ValueError(
             f"driver option reply_timeout must be above 0 and at most 10 s, got "
             f"{options.reply_timeout}"
+        )
+    if not 0 < options.load_time <= LONGEST_LOAD:
+        raise ValueError(
+            f"driver option load_time must be above 0 and at most {LONGEST_LOAD} s, or a blocked "
+            f"joint would be pushed for that long, got {options.load_time}"
         )
     if family.longest_watchdog and not dt < options.watchdog <= family.longest_watchdog:
         raise ValueError(

@@ -41,6 +41,13 @@ class ServoRegisters:
             times the factor behind them.
         temperature: Of the motor [deg C].
         hottest: At which it switches off (EEPROM).
+        load: How hard it pushes, with a sign.
+        load_sign: The sign's bit; None if the load is a two's complement.
+        torque_limit: How hard it may push, until it loses power.
+        torque_most: Highest value of that (EEPROM).
+        full_torque: Its value for full torque.
+        rounds: Names of those that are read together while the robot moves, in turn: near each
+            other, so that one short read of all servos has them, and the urgent ones more often.
     """
 
     model: Register
@@ -62,6 +69,18 @@ class ServoRegisters:
     voltage_range: tuple[Register, Register]
     temperature: Register
     hottest: Register
+    load: Register
+    load_sign: int | None
+    torque_limit: Register
+    torque_most: Register
+    full_torque: int
+    rounds: tuple[tuple[str, ...], ...]
+
+    def magnitude(self, load: int) -> int:
+        """A load without its sign."""
+        if self.load_sign is not None:
+            return load & (1 << self.load_sign) - 1
+        return min(load, (1 << 16) - load)
 
 
 REGISTERS = {
@@ -93,6 +112,19 @@ REGISTERS = {
         voltage_range=(Register(34, 2), Register(32, 2)),
         temperature=Register(146),
         hottest=Register(31),
+        load=Register(126, 2),
+        load_sign=None,
+        torque_limit=Register(100, 2),
+        torque_most=Register(36, 2),
+        full_torque=885,
+        rounds=(
+            ("torque", "status"),
+            ("watchdog",),
+            ("load",),
+            ("torque", "status"),
+            ("watchdog",),
+            ("voltage", "temperature"),
+        ),
     ),
     # Feetech's memory table of the STS and SMS series.
     "feetech": ServoRegisters(
@@ -122,5 +154,11 @@ REGISTERS = {
         voltage_range=(Register(15), Register(14)),
         temperature=Register(63),
         hottest=Register(13),
+        load=Register(60, 2),
+        load_sign=10,
+        torque_limit=Register(48, 2),
+        torque_most=Register(16, 2),
+        full_torque=1000,
+        rounds=(("torque",), ("load", "voltage"), ("torque",), ("temperature", "status")),
     ),
 }

@@ -106,9 +106,11 @@ class ServoBus:
         now = self._monotonic()
         with self.servos.lock:
             self.servos.plant.catch_up(now)
-            self.servos.watch(now)
         for packet in self.servos.split(self._buffer):
             self._answer(packet, now)
+        # After the packets: what came while this process was held up was there in time.
+        with self.servos.lock:
+            self.servos.watch(now)
 
     def _answer(self, packet: bytes, now: float) -> None:
         self.num_packets += 1

@@ -24,7 +24,7 @@ HOTTEST, HIGHEST_VOLTAGE, LOWEST_VOLTAGE, PWM_LIMIT = 31, 32, 34, 36
 HIGHEST_POSITION, LOWEST_POSITION = 48, 52
 TABLE_SIZE = 147
 EEPROM = range(64)
-READ_ONLY = (range(7), range(122, TABLE_SIZE))
+WRITABLE = range(7, 122)  # and what is not in between, e.g. indirect data, is not emulated
 FULL_PWM = 885
 LOAD_UNIT = 1e-3
 # What a servo comes with, beside its ID: two bytes each but for the ends of its range.
@@ -231,24 +231,21 @@ class DynamixelServos(Servos):
     @staticmethod
     def _objection(table: bytearray, address: int, data: bytes) -> int:
         """Error number of a write that the servo refuses, 0 if it does not."""
-
-        def number(register: int, size: int) -> int:
-            return int.from_bytes(table[register : register + size], "little", signed=True)
-
-        value = int.from_bytes(data[:4], "little", signed=True)
         if address + len(data) > TABLE_SIZE:
             return RANGE_ERROR
-        if any(address in registers for registers in READ_ONLY):
+        if not WRITABLE.start <= address < WRITABLE.stop:
             return ACCESS_ERROR
         if address in EEPROM and table[TORQUE]:
             return ACCESS_ERROR
         if address in (GOAL, GOAL_PWM) and table[BUS_WATCHDOG] == TRIGGERED:
             return RANGE_ERROR
-        if address == GOAL_PWM and abs(value) > number(PWM_LIMIT, 2):
+        if address == GOAL_PWM and abs(_number(data[:2])) > _number(
+            table[PWM_LIMIT : PWM_LIMIT + 2]
+        ):
             return LIMIT_ERROR
-        low, high = number(LOWEST_POSITION, 4), number(HIGHEST_POSITION, 4)
-        if address == GOAL and not low <= value <= high:
-            return LIMIT_ERROR
+        if address == GOAL:
+            low, high = (_number(table[at : at + 4]) for at in (LOWEST_POSITION, HIGHEST_POSITION))
+            return 0 if low <= _number(data[:4]) <= high else LIMIT_ERROR
         if address == TORQUE and table[HARDWARE_ERROR] and data[0]:
             return ACCESS_ERROR
         return 0
@@ -262,3 +259,7 @@ class DynamixelServos(Servos):
         """Switch a servo's torque off, as another program might."""
         self.tables[number][TORQUE] = 0
         self.power(number, False)
+
+
+def _number(data: bytes | bytearray) -> int:
+    return int.from_bytes(data, "little", signed=True)

@@ -92,8 +92,9 @@ class FeetechServos(Servos):
         return (super().ticks(number) - self._offset(number)) % TICKS_PER_TURN
 
     def aim(self, number: int, ticks: int) -> None:
-        """Give a servo a new goal in encoder counts."""
-        super().aim(number, (ticks + self._offset(number)) % TICKS_PER_TURN)
+        """Give a servo a new goal in encoder counts; it never goes there across the seam."""
+        turns = super().ticks(number) - self._offset(number) - self.ticks(number)
+        super().aim(number, ticks + self._offset(number) + turns)
 
     def _offset(self, number: int) -> int:
         value = int.from_bytes(self.tables[number][OFFSET : OFFSET + 2], "little")

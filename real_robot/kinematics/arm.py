@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from .pose import Pose
 NUM_SAMPLES = 200
 ALWAYS = 0.95
 FAR = 0.05  # Parts further apart than this are not looked at [m].
+# Poses keep this away from joint limits, for the curve between them [rad or m].
+MARGIN = 0.005
 LEVER = 0.1  # Length at which turns count as ways [m/rad].
 
 
@@ -66,6 +69,8 @@ class Arm:
         self.solved = np.array(moving, np.int64)
         self._check_joints(robot, known)
         self.low, self.high = _bounds(self.model, limits.low, limits.high, joints, robot)
+        self.low[self.solved] += MARGIN
+        self.high[self.solved] -= MARGIN
         self.base = base_pose(self.model, self.config)
         self.pairs = self._choose_pairs()
         self.notes = self._notes()
@@ -78,7 +83,7 @@ class Arm:
         if len(set(known)) < len(known):
             raise ValueError(f"kinematics.joints names a joint twice: {self.config.joints}")
 
-    @property
+    @cached_property
     def dofs(self) -> NDArray[np.int64]:
         """Degree of freedom of the model behind each of the `solved` joints, shape (n,)."""
         chosen = np.isin(np.flatnonzero(self._has), self.solved)
@@ -122,21 +127,30 @@ class Arm:
 
     def distance(self, position: Vector) -> tuple[float, str]:
         """Smallest distance of parts that are kept apart [m], at most `FAR`, and their names."""
-        self.place(position)
-        distances = [self._distance(pair) for pair in self.pairs]
-        if not distances or min(distances) >= FAR:
+        distances = self._distances(position, self.pairs)
+        if not len(distances) or distances.min() >= FAR:
             return FAR, ""
         nearest = int(np.argmin(distances))
-        return distances[nearest], " and ".join(self._part(geom) for geom in self.pairs[nearest])
+        return float(distances[nearest]), " and ".join(map(self._part, self.pairs[nearest]))
 
-    def _distance(self, pair: tuple[int, int]) -> float:
-        first, second = pair
-        radii = self.model.geom_rbound
-        if radii[first] > 0 and radii[second] > 0:
-            way = self.data.geom_xpos[first] - self.data.geom_xpos[second]
-            if way @ way > (radii[first] + radii[second] + FAR) ** 2:
-                return FAR
-        return float(self._mujoco.mj_geomDistance(self.model, self.data, first, second, FAR, None))
+    def _distances(self, position: Vector, pairs: list[tuple[int, int]]) -> Vector:
+        """Distances of pairs of geoms [m], at most `FAR`, shape (len(pairs),)."""
+        self.place(position)
+        found = np.full(len(pairs), FAR)
+        for index in np.flatnonzero(self._near(pairs)):
+            found[index] = self._mujoco.mj_geomDistance(
+                self.model, self.data, *pairs[index], FAR, None
+            )
+        return found
+
+    def _near(self, pairs: list[tuple[int, int]]) -> NDArray[np.bool_]:
+        """Pairs whose bounding spheres are not far apart; a plane has none."""
+        both: Any = np.reshape(np.array(pairs, np.int64), (-1, 2))
+        first, second = both[:, 0], both[:, 1]
+        radii, places = self.model.geom_rbound, self.data.geom_xpos
+        reach = radii[first] + radii[second] + FAR
+        ways = np.linalg.norm(places[first] - places[second], axis=1)
+        return (radii[first] == 0) | (radii[second] == 0) | (ways < reach)
 
     def _choose_pairs(self) -> list[tuple[int, int]]:
         """Pairs of geoms that could touch, but for those that nearly always do.
@@ -147,8 +161,7 @@ class Arm:
         found = possible_pairs(self.model, self.config)
         generator, touching = np.random.default_rng(0), np.zeros(len(found))
         for _ in range(NUM_SAMPLES if found else 0):
-            self.place(generator.uniform(self.low, self.high))
-            touching += [self._distance(pair) <= 0 for pair in found]
+            touching += self._distances(generator.uniform(self.low, self.high), found) <= 0
         often = touching >= ALWAYS * NUM_SAMPLES
         return [pair for pair, left_out in zip(found, often, strict=True) if not left_out]
 
@@ -212,7 +225,7 @@ def _bounds(
             continue
         low[index] = max(low[index], model.jnt_range[joint, 0])
         high[index] = min(high[index], model.jnt_range[joint, 1])
-        if not low[index] < high[index]:
+        if not low[index] + 2 * MARGIN < high[index]:
             raise ValueError(
                 f"joint {index} of robot {robot.name} and {model.joint(joint).name!r} of the model "
                 "have no position in common; check limits, directions and zeros"

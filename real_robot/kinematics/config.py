@@ -60,6 +60,8 @@ class KinematicsConfig:
 
     Attributes:
         model: MJCF or URDF: a file, ``"package:path/in/it"``, or a model that comes with hotloop.
+        meshes: Folder of the files of its meshes, where the model does not say it, as in URDFs that
+            name packages.
         tool: Site or body of the model that poses are of.
         tool_offset: From there to the tool's origin, along its axes [m].
         base: Site or body, which does not move, that poses are relative to; the model's world by
@@ -90,6 +92,7 @@ class KinematicsConfig:
     base: str = ""
     origin: Triple = (0.0, 0.0, 0.0)
     joints: tuple[str, ...] = ()
+    meshes: str = ""
     gripper: GripperConfig | None = None
     planes: tuple[PlaneConfig, ...] = ()
     collisions: Literal["model", "all", "none"] = "model"

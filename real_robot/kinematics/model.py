@@ -57,6 +57,10 @@ def compile_model(config: KinematicsConfig) -> Any:
         # Where something is does not depend on masses, which some files leave out.
         spec.compiler.boundmass = spec.compiler.boundinertia = SMALL
         spec.compiler.balanceinertia = True
+        if config.meshes:
+            spec.meshdir = str(Path(config.meshes).absolute())
+            for mesh in spec.meshes:
+                mesh.file = Path(mesh.file).name
         model = spec.compile()
         base = base_pose(model, config)
         _add_tool(mujoco, spec, model, config)
@@ -65,6 +69,8 @@ def compile_model(config: KinematicsConfig) -> Any:
         made = spec.compile()
     except ValueError as error:
         reason = " ".join(str(error).split())
+        if "opening file" in reason:
+            reason += "; kinematics.meshes=FOLDER says where the files of its meshes are"
         raise ValueError(f"kinematics.model {path}: {reason}") from error
     # MuJoCo 3.8's own routine says 0 for one pair in thirty that is centimetres apart.
     made.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_NATIVECCD)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -51,7 +52,11 @@ class Pose(NamedTuple):
     def distances(self, other: Pose) -> tuple[float, float]:
         """Way [m] and turn [rad] from here to `other`."""
         way = float(np.linalg.norm(self.position - other.position))
-        return way, float(np.linalg.norm(self.rotation_to(other)))
+        turn: Vector = np.transpose(self.rotation) @ other.rotation
+        # Exact for small turns too, of which the cosine alone says little.
+        skew = turn - np.transpose(turn)
+        twice_sine = math.sqrt(skew[0, 1] ** 2 + skew[0, 2] ** 2 + skew[1, 2] ** 2)
+        return way, math.atan2(twice_sine, turn[0, 0] + turn[1, 1] + turn[2, 2] - 1)
 
 
 def rotation_matrix(kind: str, numbers: Vector) -> Vector:

@@ -22,6 +22,7 @@ POSTURE_COST = 3e-4  # Of 1 rad away from the posture that the arm keeps if it m
 TASK_DAMPING, DAMPING = 1e-2, 1e-8
 ROUNDING = 1e-3  # How far a linearised contact may come out below the clearance [m].
 HALVINGS = 4
+FAST = 0.99  # Share of its speed limit at which a joint cannot do more.
 SHARE = 0.5  # Of the accelerations; the rest is for the control loop to follow.
 
 
@@ -89,7 +90,9 @@ class Solver:
         """Stay near the posture of `position`, shape (J,), where a pose leaves a choice."""
         self._posture.set_target(self.arm.qpos(position))
 
-    def solve(self, start: Motion, before: Pose, target: Pose, duration: float) -> Solution:
+    def solve(
+        self, start: Motion, before: Pose, target: Pose, duration: float, check: bool = True
+    ) -> Solution:
         """Joint positions for a pose, as near to it as the joints come in the given time.
 
         Whatever the pose is, the joints can be braked there without touching anything, if they
@@ -100,15 +103,15 @@ class Solver:
             before: The tool's pose in the base that was wanted then.
             target: The one that is wanted now.
             duration: Time between them [s].
+            check: Whether a pose that the joints are late for is tried without hurry: it takes a
+                millisecond or two to know that they will ever be there.
         """
         if not (np.isfinite(target.position).all() and np.isfinite(target.rotation).all()):
             return Solution(start, f"the pose wanted is not finite: {target}", late=False)
         arm, braked = self.arm, self.braked(start, duration).position
-        slow_low, slow_high = self._reach(start, duration)
-        low = np.maximum(slow_low, start.position - self._room(start.position - arm.low, duration))
-        high = np.minimum(
-            slow_high, start.position + self._room(arm.high - start.position, duration)
-        )
+        low, high = self._reach(start, duration)
+        low = np.maximum(low, start.position - self._room(start.position - arm.low, duration))
+        high = np.minimum(high, start.position + self._room(arm.high - start.position, duration))
         low, high = np.minimum(low, braked), np.maximum(high, braked)
         goal = self.goal(start, before, target, duration)
         found = self._descend(braked, goal, low, high, (start.position, duration))
@@ -116,12 +119,10 @@ class Solver:
         motion = Motion(position, (position - start.position) / duration)
         if self._reached(position, target):
             return Solution(motion, "", late=False)
-        hurried = (position <= slow_low + SMALL_STEP) | (position >= slow_high - SMALL_STEP)
-        if hurried[arm.solved].any() and self._singular(position):
+        fast = np.abs(motion.velocity) > FAST * self._velocity
+        if fast[arm.solved].any() and self._singular(position):
             return Solution(motion, self.reason(position, target), late=True)
-        if hurried[arm.solved].any() or self._reached(position, goal):
-            return Solution(motion, "", late=True)
-        problem = self.far_problem(position, target)
+        problem = self.far_problem(position, target) if check else ""
         return Solution(motion, problem, late=not problem)
 
     def goal(self, start: Motion, before: Pose, target: Pose, duration: float) -> Pose:
@@ -136,12 +137,14 @@ class Solver:
             duration: Time between them [s].
         """
         reached = self.arm.tool_pose(start.position)
-        way, turn = before.position - reached.position, reached.rotation_to(before)
-        angle, length = float(np.linalg.norm(turn)), float(np.linalg.norm(way))
-        kept_way = way * (1 - self._share(length, self._braking, duration))
-        kept_turn = turn * (1 - self._share(angle, self._braking / LEVER, duration))
-        rotation = rotation_matrix("axis-angle", -kept_turn) @ target.rotation
-        return Pose(target.position - kept_way, rotation)
+        length, angle = reached.distances(before)
+        kept = 1 - self._share(length, self._braking, duration)
+        position = target.position - kept * (before.position - reached.position)
+        if angle <= SMALL_LAG:
+            return Pose(position, target.rotation)
+        kept = 1 - self._share(angle, self._braking / LEVER, duration)
+        turned = rotation_matrix("axis-angle", -kept * reached.rotation_to(before))
+        return Pose(position, turned @ target.rotation)
 
     def _share(self, lag: float, braking: float, duration: float) -> float:
         """Share of a lag that may be made up for in one step."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from ...decoding import ActionTrajectory, Policy
 from ..config import PolicyOptions, RobotConfig
+from ..core.events import Mode
 from ..core.limits import Vector
 from ..core.trajectory import Chunk
 from ..kinematics.arm import Arm
@@ -27,7 +28,7 @@ from .joints import (
     standing_still,
     warn_of_slow_plans,
 )
-from .protocol import Snapshot
+from .protocol import Console, Snapshot
 from .tool_actions import ToolActions
 from .tool_spec import check_tool_spec
 
@@ -89,7 +90,11 @@ class CartesianPolicy:
         self._steps, self._lost = ControlSteps(policy, latency), lost
         self._made: dict[int, ToolStep] = {}
         self._held: ToolStep | None = None
-        self._warned = ""
+        self._warned, self._say, self._attached = "", say, False
+
+    def attach(self, console: Console) -> None:
+        """Tell the operator by the run's own lines."""
+        self._say, self._attached = console.say, True
 
     def reset(self, seed: int) -> None:
         """Start an episode."""
@@ -109,6 +114,9 @@ class CartesianPolicy:
         if self._held is None:
             # What the actions do not say stays as it was when the episode began.
             self._held = self._measured(snapshot)
+            if self._attached:  # An operator sees by it whether the model is the arm's.
+                x, y, z = self._held.target.position
+                self._say(f"the tool is at ({x:.3f}, {y:.3f}, {z:.3f}) m")
             self._solver.prefer(snapshot.position)
         frame = {key: read(snapshot) for key, read in self._readers.items()}
         actions = self._steps.act(snapshot.time, frame)
@@ -139,7 +147,8 @@ class CartesianPolicy:
 
     def _before(self, now: int, snapshot: Snapshot) -> ToolStep:
         """What the step before the present one led to: its plan, or else the measurement."""
-        made = self._made.get(now - 1)
+        # While the loop does not follow plans, none goes on from the one before.
+        made = self._made.get(now - 1) if snapshot.mode is Mode.RUN else None
         if (
             made is None
             or not (np.abs(made.motion.position - snapshot.position) <= self._lost).all()
@@ -159,13 +168,11 @@ class CartesianPolicy:
         for step in range(now, first + min(actions.horizon, MOST_STEPS)):
             action = np.asarray(actions.actions[0, step - first], np.float64)
             target = meaning.target(action, reference, self._held.target)
-            found = self._solver.solve(before.motion, before.target, target, self.period)
-            problem = found.problem
-            if found.late and not problem and num_late < MOST_CHECKS:
-                num_late += 1
-                problem = self._solver.far_problem(before.motion.position, target)
-            if problem:
-                self._refuse(problem, step - now)
+            check = num_late < MOST_CHECKS
+            found = self._solver.solve(before.motion, before.target, target, self.period, check)
+            num_late += found.late
+            if found.problem:
+                self._refuse(found.problem, step - now)
                 return
             reference = self._lagging(target, found.motion) if found.late else target
             before = ToolStep(reference, self._with_gripper(found.motion, action))
@@ -191,7 +198,7 @@ class CartesianPolicy:
         if ahead == 0:
             raise UnreachableError(problem)
         if not self._warned:
-            say(f"a plan is cut {ahead} control steps ahead: {problem}")
+            self._say(f"a plan is cut {ahead} control steps ahead: {problem}")
         self._warned = problem
 
     def try_out(self, snapshot: Snapshot) -> float:
@@ -238,7 +245,7 @@ def on_tool(policy: Policy, robot: RobotConfig, options: PolicyOptions) -> Carte
     readers = _readers(shapes, meaning, robot, options)
     cameras = tuple(camera_name(key) for key, shape in shapes.items() if len(shape) == 3)
     solver = Solver(arm, limits.velocity * robot.control.speed, limits.acceleration)
-    lost = 2 * np.asarray(robot.control.tracking_error) if robot.control.tracking_error else LOST
+    lost = np.asarray(robot.control.tracking_error) if robot.control.tracking_error else LOST
     latency = 1 if options.latency is None else options.latency
     made = CartesianPolicy(policy, meaning, solver, readers, cameras, latency, lost)
     for text in arm.notes:

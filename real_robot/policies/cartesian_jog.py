@@ -52,7 +52,7 @@ class CartesianJog:
         limits = robot.control.limits.arrays
         self._solver = Solver(self.arm, limits.velocity * robot.control.speed, limits.acceleration)
         tracking = np.asarray(robot.control.tracking_error)
-        self._lost = 2 * tracking if tracking.size else LOST
+        self._lost = tracking if tracking.size else LOST
         self._in_own_axes = frame == "tool"
         self.reset()
 

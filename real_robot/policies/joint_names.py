@@ -13,17 +13,20 @@ from ..config import RobotConfig, plain_name
 # Names that say nothing but a number.
 GENERIC = re.compile(r"((action|joint|motor|dim|dimension)s? ?)?\d+")
 # Names of a tool's coordinates, also of their changes (dx) and with a number behind.
-COORDINATES = re.compile(r"d?(r?[xyz]|q[xyzw]|t[xyz])\d*|d(roll|pitch|yaw|q|theta|pos|grip)\d*")
+COORDINATES = re.compile(
+    r"d?(r?[xyz]|q[xyzw]|t[xyz])\d*|d(roll|pitch|yaw|q|theta|pos|grip)\d*"
+    r"|.*\b(linear|angular|tool|hand|gripper|pos|position|rot|rotation|orientation) d?[xyz]"
+)
 # Parts of names that are no positions of joints, also with a number behind.
 OTHER_WORDS = {
     **dict.fromkeys(("delta", "diff", "increment", "relative"), "a change"),
     **dict.fromkeys(("vel", "velocity", "velocities", "speed", "rate", "dot", "qvel", "qd", "qdot",
-                     "twist", "linear", "angular"), "a speed"),
+                     "twist"), "a speed"),
     **dict.fromkeys(("acc", "accel", "acceleration"), "an acceleration"),
     **dict.fromkeys(("torque", "effort", "force", "wrench", "current", "pwm", "voltage", "tau"),
                     "a force"),
     **dict.fromkeys(("eef", "ee", "tcp", "effector", "pose", "cartesian", "quat", "quaternion"),
-                    "of the tool"),
+                    "a coordinate of the tool"),
 }  # fmt: skip
 # Units of speeds and forces; others may be turned into rad or m.
 OTHER_UNITS = re.compile(r".*(/|per ).*|n|nm|n ?[*·]? ?m|m?a|m?v|w|hz|px|pixels?", re.IGNORECASE)
@@ -70,7 +73,7 @@ def other_meaning(name: str) -> str:
     if unit and OTHER_UNITS.fullmatch(unit[1].strip()):
         return f"in {unit[1]}"
     if COORDINATES.fullmatch(plain_name(name)):
-        return "of the tool"
+        return "a coordinate of the tool"
     # shoulderVel is two words, and so is shoulder_vel.
     text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", re.sub(r"\[.*", "", name)).lower()
     words = [word.rstrip("0123456789") for word in re.split(r"[^a-z0-9]+", text)]

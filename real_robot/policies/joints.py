@@ -15,6 +15,7 @@ from ..cameras.camera import Picture
 from ..config import PolicyOptions, RobotConfig, plain_name
 from ..core.limits import Vector
 from ..core.trajectory import Chunk
+from ..drivers import make_driver
 from ..readiness import ROUNDING
 from .control_steps import ControlSteps
 from .joint_map import JointMap, beyond_limits, map_joints
@@ -210,11 +211,23 @@ def make_reader(
             raise ValueError(f"given.{name} must have shape {shape}, got {value.shape}")
         return lambda snapshot: value
     if key == SENSORS_KEY:
+        check_sensors(int(np.prod(shape)), robot)
         return lambda snapshot: snapshot.sensors.astype(np.float32)
     raise ValueError(
         f"the checkpoint reads {key!r} of shape {shape}, which a robot does not measure; if it "
         f"does not change, give it: given.{name}=[...]"
     )
+
+
+def check_sensors(num_read: int, robot: RobotConfig) -> None:
+    """Raise ValueError if a robot does not measure as many further numbers as a policy reads."""
+    num_measured = make_driver(robot).num_sensors
+    if num_read != num_measured:
+        raise ValueError(
+            f"the checkpoint reads {num_read} numbers of the scene, robot {robot.name} measures "
+            f"{num_measured}; a tracker of a real scene is given as robot.options.tracker=PORT "
+            f"robot.options.tracker_size={num_read}"
+        )
 
 
 def _state_reader(shape: tuple[int, ...], robot: RobotConfig, joints: JointMap) -> Reader:

@@ -88,9 +88,8 @@ class RobotPolicy(Protocol):
     """Plans joint waypoints, in a process of its own.
 
     One that talks to the operator has a method ``attach(console: Console)`` too, which is called
-    once, before `reset`.
-    One that has something to finish has a method ``close(*, stopped)`` besides: it is called at the
-    end, and told whether the robot stopped for another reason than the end of the run.
+    once, before `reset`. One that has something to finish has a method ``conclude(*, stopped)``,
+    which is called at the end and told whether the robot was stopped before it.
     """
 
     @property

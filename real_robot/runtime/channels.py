@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..core.events import Event, EventKind, Request, RobotState
 from ..core.trajectory import Chunk
-from .shared import Record, Ring, Slot
+from .shared import Histogram, Record, Ring, Slot
 
 MAX_WAYPOINTS = 128
 RING_SECONDS = 4.0
@@ -19,6 +20,8 @@ REQUEST = np.dtype([("request", "i8")])
 # What became of building the policy; an empty failure means that it is ready. Then whether it has
 # planned from a measurement, which of its cameras give no pictures, and why it wants to end.
 POLICY = np.dtype([("failure", "S600"), ("planned", "i8"), ("lost", "S200"), ("finish", TEXT)])
+# When the supervisor was last heard.
+HEARTBEAT = np.dtype([("time", "f8")])
 # Between the operator and the policy.
 KEY = np.dtype([("key", "S4")])
 MESSAGE = np.dtype([("text", "S600")])
@@ -28,12 +31,12 @@ EVENT = np.dtype([("time", "f8"), ("kind", "i8"), ("text", TEXT)])
 STATUS = np.dtype(
     [
         ("time", "f8"), ("mode", "i8"), ("resting", "i8"), ("cycles", "i8"), ("late", "i8"),
-        ("skipped", "i8"), ("wake_p50", "f8"), ("wake_p99", "f8"), ("wake_max", "f8"),
+        ("skipped", "i8"), ("wake_max", "f8"), ("wake_p50", "f8"), ("wake_p99", "f8"),
         ("compute_p50", "f8"), ("compute_p99", "f8"), ("rejected", "i8"), ("accepted", "i8"),
         ("limit_hits", "i8"), ("violations", "i8"), ("bus_failures", "i8"), ("age", "f8"),
         ("velocity", "f8"), ("acceleration", "f8"), ("jerk", "f8"), ("torch", "i8"),
         ("log_dropped", "i8"), ("finished", "i8"), ("asked", "i8"),
-        ("realtime", "S200"), ("failure", TEXT),
+        ("realtime", "S300"), ("failure", TEXT), ("blocked", TEXT),
     ]
 )  # fmt: skip
 
@@ -90,15 +93,6 @@ def cycle_dtype(sizes: Sizes) -> np.dtype[Any]:
 def read_text(record: Record, name: str) -> str:
     """The text in a field."""
     return record[name].item().decode(errors="replace")
-
-
-def pack_state(state: RobotState, dtype: np.dtype[Any]) -> Record:
-    """Write a measurement as a record."""
-    record = np.zeros((), dtype)
-    record["time"], record["fault"] = state.time, state.fault.encode()[:160]
-    record["position"], record["velocity"] = state.position, state.velocity
-    record["sensors"] = state.sensors
-    return record
 
 
 def unpack_state(record: Record) -> RobotState:
@@ -160,7 +154,7 @@ class Channels:
     def __init__(self, sizes: Sizes, descriptors: list[int] | None = None) -> None:
         self.sizes = sizes
         rows = max(int(RING_SECONDS / sizes.dt), 256)
-        given = iter(descriptors or [None] * 12)
+        given = iter(descriptors or [None] * 15)
         self.state = Slot(state_dtype(sizes), next(given))
         self.chunk = Slot(chunk_dtype(sizes), next(given))
         self.request = Slot(REQUEST, next(given))
@@ -173,6 +167,10 @@ class Channels:
         self.events = Ring(EVENT, 1024, next(given))
         self.keys = Ring(KEY, 256, next(given))
         self.messages = Ring(MESSAGE, 256, next(given))
+        self.heartbeat = Slot(HEARTBEAT, next(given))
+        # Histograms, written by the loop; whoever wants quantiles computes them.
+        self.wake = Histogram(next(given))
+        self.compute = Histogram(next(given))
 
     @property
     def descriptors(self) -> list[int]:
@@ -182,7 +180,7 @@ class Channels:
             for channel in (
                 self.state, self.chunk, self.request, self.policy, self.log, self.status,
                 self.log_cycles, self.log_chunks, self.log_events, self.events,
-                self.keys, self.messages,
+                self.keys, self.messages, self.heartbeat, self.wake, self.compute,
             )
         ]  # fmt: skip
 
@@ -196,6 +194,18 @@ class Channels:
         record = np.zeros((), REQUEST)
         record["request"] = request
         self.request.write(record)
+
+    def beat(self) -> None:
+        """Tell the loop that somebody watches the run."""
+        record = np.zeros((), HEARTBEAT)
+        record["time"] = time.monotonic()
+        self.heartbeat.write(record)
+
+    def failure(self, name: str) -> str:
+        """What a process reported as its end, empty if nothing."""
+        slots = {"log": self.log, "policy": self.policy, "control": self.status}
+        record = slots[name].read()
+        return "" if record is None else read_text(record, "failure")
 
     def press(self, key: str) -> None:
         """Pass a key of the operator's on to the policy; lost if it does not listen."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 from ..drivers import make_driver
 from .loop import ControlLoop
@@ -17,6 +18,8 @@ def main() -> int:
     loop = ControlLoop(assignment.robot, driver, assignment.channels())
     on_signals(loop.end)
     follow_parent()
+    # A warning that is printed to a terminal that does not read would hold up the loop.
+    warnings.simplefilter("ignore")
     loop.realtime = request_realtime() if assignment.robot.realtime else "not requested"
     try:
         loop.run()

@@ -11,6 +11,7 @@ from ..config import PolicyOptions, RobotConfig
 from ..core.controller import Controller
 from ..drivers import make_driver
 from ..inject import check_fault
+from ..inputs import StopInputs
 from ..readiness import check_calibrated, check_units
 from .channels import Sizes
 
@@ -57,6 +58,7 @@ def check_run(robot: RobotConfig, job: RunConfig) -> Sizes:
     check_calibrated(robot)
     Controller(robot.control)
     check_cameras(robot)
+    StopInputs(robot)
     if job.log is not None and os.path.lexists(job.log):
         raise ValueError(
             f"{job.log} is the log of an earlier run, which is never overwritten; choose another "

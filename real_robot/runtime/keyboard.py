@@ -27,7 +27,7 @@ class Keyboard:
 
     def __enter__(self) -> Keyboard:
         """Take over the terminal."""
-        if sys.stdin is not None and sys.stdin.isatty():
+        if sys.stdin is not None and sys.stdin.isatty() and _in_foreground(sys.stdin.fileno()):
             import termios
             import tty
 
@@ -61,3 +61,11 @@ class Keyboard:
             # The terminal was closed: there is no operator any more.
             self._settings = None
         return SEQUENCE.sub(lambda match: ARROWS.get(match[1], ""), pressed.decode(errors="ignore"))
+
+
+def _in_foreground(terminal: int) -> bool:
+    """Whether keys come here; whoever asks from the background is stopped by the system."""
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return True

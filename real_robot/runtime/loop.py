@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import struct
 import sys
 import time
 from collections.abc import Callable
@@ -11,22 +13,29 @@ import numpy as np
 
 from ..config import LONGEST_LATENCY, RobotConfig
 from ..core.controller import Controller
-from ..core.events import Event, Mailbox, Mode, Output, Request, RobotState
+from ..core.events import Event, EventKind, Mailbox, Mode, Output, Request, RobotState
 from ..core.history import StateHistory
 from ..core.limits import Motion
 from ..core.rehearsal import rehearse
-from ..drivers.driver import BusError, Driver
-from .channels import EVENT, STATUS, Channels, cycle_dtype, pack_state, state_dtype, unpack_chunk
-from .tally import Tally
+from ..drivers.driver import BusError, Driver, Inspectable
+from ..inputs import StopInputs
+from .channels import EVENT, STATUS, Channels, unpack_chunk
+from .guards import Heartbeat, OverrunGuard
+from .packing import CyclePacker, StatePacker, layout
+from .tally import Durations, Tally
 
 STATUS_PERIOD = 0.1  # [s]
+# Share of a period by which a deadline may be missed and still counts, and below which no two
+# commands follow each other.
+TOLERANCE = 0.5
 
 
 class ControlLoop:
     """Runs a robot at a fixed period until it is asked to end and stands still.
 
     Deadline k is start + k * dt, so lateness does not add up. Cycles whose deadline has passed
-    are skipped: commands are never sent in a burst.
+    by more than half a period are skipped, and after a late one the next waits for a deadline that
+    is at least half a period away: commands are never sent in a burst.
 
     Args:
         config: The robot.
@@ -46,17 +55,25 @@ class ControlLoop:
     ) -> None:
         self.config, self.driver, self.channels = config, driver, channels
         self.controller = Controller(config.control)
-        self.tally = Tally()
+        self.tally = Tally(wake=Durations(channels.wake), compute=Durations(channels.compute))
         self.realtime = ""
         self._monotonic, self._sleep = monotonic, sleep
-        self._ending = self._asked = False
+        self._ending = self._asked = self._release = self._connected = False
         self._failures, self._failure = 0, ""
         # Whether the newest command never left for the robot.
         self._unsent = False
+        self._inputs = StopInputs(config)
+        self._blocked = ""
+        self._overrun = OverrunGuard(config.overrun_budget, config.control.dt)
+        self._heartbeat, self._problem = Heartbeat(channels), ""
         self._history = StateHistory(LONGEST_LATENCY)
-        self._state_record = np.zeros((), state_dtype(channels.sizes))
-        self._cycle_record = np.zeros((), cycle_dtype(channels.sizes))
-        self._next_status = 0.0
+        self._lag = config.sensor_latency - config.observation_latency
+        self._pack_state = StatePacker(channels.sizes).pack
+        self._pack_cycle = CyclePacker(channels.sizes).pack
+        self._pack_status = struct.Struct(f"={layout(STATUS)}").pack
+        self._age = math.inf
+        self._next_status, self._next_guard = 0.0, math.inf
+        self._told: Mode = Mode.IDLE
         self._last_chunk = -1
 
     def end(self) -> None:
@@ -67,38 +84,58 @@ class ControlLoop:
         """Connect, run until the end is asked for, brake, disconnect.
 
         Raises:
-            OSError: If the robot cannot be connected; later failures stop the robot instead.
+            OSError: If the robot cannot be connected or may not start, or if a stop input cannot be
+                read; later failures stop the robot instead.
         """
         failure = "the control loop failed, see the messages of its process"
         try:
-            self.driver.connect()
-            self._state = self._measure()
-            rehearse(self.config.control, self._state.position)
+            self._inputs.open()
+            self._connect()
             self._loop()
             failure = ""
         except OSError as error:
             failure = str(error)
             raise
         finally:
-            self.driver.disconnect(self.config.torque_off)
-            self._report(self._monotonic(), np.inf, failure)
+            limp = self.config.torque_off or self._release
+            self.driver.disconnect(limp and self._connected)
+            self._inputs.close()
+            self._report(self._monotonic(), self._age, failure)
+
+    def _connect(self) -> None:
+        """Look at the robot first; take hold of it if it may be armed as it is."""
+        if isinstance(self.driver, Inspectable):
+            self.driver.inspect()
+            self._state = self._measure()
+            if problem := self.controller.start_problem(self._monotonic(), self._state):
+                raise ConnectionError(
+                    f"arm: {problem}; nothing was switched and nothing moved. Move it by hand to "
+                    "where it may start; release=true lets it go limp first, and it may fall"
+                )
+        self._connected = True
+        self.driver.connect()
+        self._state = self._measure()
+        rehearse(self.config.control, self._state.position)
 
     def _loop(self) -> None:
-        dt = self.config.control.dt
-        deadline = self._monotonic()
+        deadline = wake = self._monotonic()
         while not self._finished():
-            deadline += dt
-            behind = self._monotonic() - deadline
-            if behind > dt:
-                missed = int(behind / dt)
-                self.tally.skipped += missed
-                deadline += missed * dt
             if self.driver.clock == "host":
+                deadline = self._next_deadline(deadline, wake)
                 self._sleep(max(deadline - self._monotonic(), 0.0))
+                wake = self._monotonic()
             else:
                 self._read()
-                deadline = self._monotonic()
-            self._cycle(deadline, self._monotonic())
+                deadline = wake = self._monotonic()
+            self._cycle(deadline, wake)
+
+    def _next_deadline(self, deadline: float, wake: float) -> float:
+        """The next one on the grid that may be served, counting those that are left out."""
+        dt = self.config.control.dt
+        behind = max(self._monotonic() - TOLERANCE * dt, wake + TOLERANCE * dt) - deadline
+        periods = max(math.ceil(behind / dt - 1e-6), 1)
+        self.tally.skipped += periods - 1
+        return deadline + periods * dt
 
     def _finished(self) -> bool:
         if not self._ending:
@@ -114,11 +151,23 @@ class ControlLoop:
         self._unsent = output.command is not None and not self._write(now, output.command)
         sent = self._monotonic()
         self._count(wake - now, sent - wake, output)
-        self._record(now, wake, sent, mailbox, output)
+        self._record((now, wake, sent), mailbox, output)
         self._judge_bus()
-        if sent >= self._next_status:
-            self._next_status = sent + STATUS_PERIOD
+        if sent >= self._next_status or output.mode is not self._told:
+            self._next_status, self._told = sent + STATUS_PERIOD, output.mode
+            self._next_guard, self._age = sent + STATUS_PERIOD / 2, output.age
             self._report(sent, output.age)
+        elif sent >= self._next_guard:
+            # Not in the same cycle: what is done rarely finds the processor's caches cold.
+            self._next_guard = math.inf
+            self._guard(sent, output.mode)
+
+    def _guard(self, now: float, mode: Mode) -> None:
+        """Look after the run as a whole; what is found stops the robot in the next cycle."""
+        if mode is Mode.IDLE:
+            self._overrun.restart()
+        overrun = self._overrun.problem(now, self.tally.skipped)
+        self._problem = overrun or self._heartbeat.problem(now)
 
     def _read(self) -> None:
         """Take a measurement, or keep the previous one if the bus failed."""
@@ -129,18 +178,19 @@ class ControlLoop:
 
     def _measure(self) -> RobotState:
         state = self.driver.read()
-        state = replace(state, time=state.time - self.config.observation_latency)
-        self._history.add(state.time, state.position, state.velocity)
+        if self.config.observation_latency:
+            state = replace(state, time=state.time - self.config.observation_latency)
+        if self._lag > 0:
+            self._history.add(state.time, state.position, state.velocity)
         return state
 
     def _seen(self) -> RobotState:
         """What the policy sees: joints, further sensors and pictures as they were at one time."""
         state = self._state
-        lag = self.config.sensor_latency - self.config.observation_latency
-        if lag <= 0 or not (len(state.sensors) or self.config.cameras):
+        if self._lag <= 0 or not (len(state.sensors) or self.config.cameras):
             return state
-        position, velocity = self._history.at(state.time - lag)
-        return replace(state, time=state.time - lag, position=position, velocity=velocity)
+        position, velocity = self._history.at(state.time - self._lag)
+        return replace(state, time=state.time - self._lag, position=position, velocity=velocity)
 
     def _write(self, now: float, motion: Motion) -> bool:
         """Send a command; False if it did not leave, or was held up past the next deadline."""
@@ -165,21 +215,37 @@ class ControlLoop:
         self._failure = ""
 
     def _collect(self, now: float) -> Mailbox:
-        request = Request.NONE
-        asked = self.channels.request.read_new()
-        if asked is not None:
-            request = Request(int(asked["request"]))
-        if self._ending and self.controller.mode is not Mode.STOP:
-            request, self._asked = Request.STOP, True
+        request, reason = self._request(now)
         if self.controller.mode is Mode.IDLE and request is not Request.ARM:
             # The newest chunk waits: planned before the robot is armed, it is the first to follow.
-            return Mailbox(None, request, self._unsent)
+            return Mailbox(None, request, self._unsent, reason)
         record = self.channels.chunk.read_new()
         if record is None:
-            return Mailbox(None, request, self._unsent)
+            return Mailbox(None, request, self._unsent, reason)
         record["received_at"] = now
         self.channels.log_chunks.push(record)
-        return Mailbox(unpack_chunk(record), request, self._unsent)
+        return Mailbox(unpack_chunk(record), request, self._unsent, reason)
+
+    def _request(self, now: float) -> tuple[Request, str]:
+        """What the operator asks for, and why; what stops comes before everything else."""
+        mode, asked = self.controller.mode, self.channels.request.read_new()
+        request = Request.NONE if asked is None else Request(int(asked["request"]))
+        self._blocked, reset = self._inputs.read(now)
+        if request is Request.RELEASE:
+            self._release = self._ending = True
+        if self._ending and mode is not Mode.STOP:
+            self._asked = True
+            return Request.STOP, "requested"
+        moving = mode not in (Mode.IDLE, Mode.STOP)
+        if moving and (problem := self._blocked or self._problem):
+            return Request.STOP, problem
+        if request is Request.ARM and self._blocked:
+            self._tell(now, Event(EventKind.REFUSED, f"arm: {self._blocked}"))
+            return Request.NONE, ""
+        if reset and request is Request.NONE and not moving:
+            # Two presses: the first resets the stop, the second arms.
+            request = Request.RESET if mode is Mode.STOP else Request.ARM
+        return request, "requested"
 
     def _count(self, wake: float, compute: float, output: Output) -> None:
         self.tally.cycles += 1
@@ -191,25 +257,14 @@ class ControlLoop:
         for event in output.events:
             self.tally.note(event)
 
-    def _record(
-        self, now: float, wake: float, sent: float, mailbox: Mailbox, output: Output
-    ) -> None:
+    def _record(self, times: tuple[float, float, float], mailbox: Mailbox, output: Output) -> None:
         """Hand the cycle to the other processes."""
-        state = pack_state(self._state, self._state_record.dtype)
-        self.channels.state.write(pack_state(self._seen(), state.dtype))
-        row = self._cycle_record
-        row["now"], row["wake"], row["sent"] = now, wake, sent
-        row["mode"], row["request"] = output.mode, mailbox.request
-        row["chunk"], row["age"], row["state"] = output.chunk, output.age, state
-        row["reference"] = output.reference
-        row["has_command"] = output.command is not None and not self._unsent
-        if output.command is not None:
-            row["command"] = output.command.position
-            row["command_velocity"] = output.command.velocity
-            row["command_acceleration"] = output.command.acceleration
-        self.channels.log_cycles.push(row)
+        state, seen = self._pack_state(self._state), self._seen()
+        self.channels.state.write_bytes(state if seen is self._state else self._pack_state(seen))
+        sent = output.command is not None and not self._unsent
+        self.channels.log_cycles.push_bytes(self._pack_cycle(times, mailbox, state, output, sent))
         for event in output.events:
-            self._tell(now, event)
+            self._tell(times[0], event)
 
     def _tell(self, now: float, event: Event) -> None:
         record = np.zeros((), EVENT)
@@ -220,21 +275,16 @@ class ControlLoop:
 
     def _report(self, now: float, age: float, failure: str | None = None) -> None:
         """Publish the counts; with `failure`, an empty one too, as the last ones."""
-        tally, record = self.tally, np.zeros((), STATUS)
-        record["time"], record["age"] = now, age
-        for name in (
-            "cycles", "late", "skipped", "accepted", "rejected", "limit_hits", "violations",
-            "bus_failures",
-        ):  # fmt: skip
-            record[name] = getattr(tally, name)
-        record["mode"], record["resting"] = self.controller.mode, self.controller.resting
-        record["wake_p50"], record["wake_p99"] = tally.wake.quantiles(0.5, 0.99)
-        record["compute_p50"], record["compute_p99"] = tally.compute.quantiles(0.5, 0.99)
-        record["wake_max"] = tally.wake.largest
-        record["velocity"], record["acceleration"], record["jerk"] = self.controller.peaks
-        record["torch"] = "torch" in sys.modules
-        record["log_dropped"] = self.channels.log_cycles.num_dropped
-        record["realtime"] = self.realtime.encode()
-        record["finished"], record["asked"] = failure is not None, self._asked
-        record["failure"] = (failure or "").encode()[:160]
-        self.channels.status.write(record)
+        tally, finished, quantiles = self.tally, failure is not None, (0.0, 0.0, 0.0, 0.0)
+        if finished:
+            # Quantiles take time, which there is only now.
+            quantiles = (*tally.wake.quantiles(0.5, 0.99), *tally.compute.quantiles(0.5, 0.99))
+        # In the order of `STATUS`.
+        content = self._pack_status(
+            now, self.controller.mode, self.controller.resting, tally.cycles, tally.late,
+            tally.skipped, tally.wake.largest, *quantiles, tally.rejected, tally.accepted,
+            tally.limit_hits, tally.violations, tally.bus_failures, age, *self.controller.peaks,
+            "torch" in sys.modules, self.channels.log_cycles.num_dropped, finished, self._asked,
+            self.realtime.encode(), (failure or "").encode()[:160], self._blocked.encode()[:160],
+        )  # fmt: skip
+        self.channels.status.write_bytes(content)

@@ -108,7 +108,7 @@ def main() -> int:
             policy.reset(extra["seed"])
             report.ready()
             watch = CameraWatch(cameras, robot.control.rules.max_age, report.lost)
-            with closing_policy(policy, channels) as ended:
+            with concluding(policy, channels) as ended:
                 serve(policy, watch, channels, extra["inject"], newest_state, report, ended)
     except (ValueError, OSError, ImportError) as error:
         if os.environ.get("HOTLOOP_DEBUG"):
@@ -119,21 +119,21 @@ def main() -> int:
 
 
 @contextmanager
-def closing_policy(policy: RobotPolicy, channels: Channels) -> Generator[Event, None, None]:
+def concluding(policy: RobotPolicy, channels: Channels) -> Generator[Event, None, None]:
     """Context at whose end a policy that has something to finish does so; yields when to end.
 
     Others are ended by SIGTERM on the spot.
     """
-    ended, close = Event(), getattr(policy, "close", None)
-    if close is not None:
+    ended, conclude = Event(), getattr(policy, "conclude", None)
+    if conclude is not None:
         on_signals(ended.set)
     try:
         yield ended
     finally:
-        if close is not None:
+        if conclude is not None:
             status = channels.status.read()
             stopped = status is None or (status["mode"] == Mode.STOP and not status["asked"])
-            close(stopped=bool(stopped or not ended.is_set()))
+            conclude(stopped=bool(stopped or not ended.is_set()))
 
 
 def serve(

@@ -13,8 +13,9 @@ import zlib
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+RESOLUTION = 1e-6  # [s]
+NUM_BINS = 50_000
 HEADER = 64  # bytes; a cache line of counters before the records
 # A structured array of numpy; its type stubs know nothing of fields.
 Record = Any
@@ -35,9 +36,9 @@ class SharedBlock:
         self.descriptor = descriptor
         self.memory = mmap.mmap(descriptor, size)
 
-    def counters(self) -> NDArray[np.int64]:
+    def counters(self) -> memoryview:
         """The header as eight integers."""
-        return np.frombuffer(self.memory, np.int64, HEADER // 8)
+        return memoryview(self.memory)[:HEADER].cast("q")
 
     def records(self, dtype: np.dtype[Any], count: int) -> Record:
         """The rest as records."""
@@ -67,37 +68,46 @@ class Slot:
         self._block = SharedBlock(HEADER + dtype.itemsize, descriptor)
         self.descriptor = self._block.descriptor
         self._counters = self._block.counters()  # sequence, checksum
-        self._bytes = self._block.records(np.dtype(np.uint8), dtype.itemsize)
+        self._bytes = memoryview(self._block.memory)[HEADER : HEADER + dtype.itemsize]
         self._seen = 0
 
     def write(self, record: Record) -> None:
         """Publish a record of shape ()."""
-        content = record.tobytes()
-        sequence = int(self._counters[0])
+        self.write_bytes(record.tobytes())
+
+    def write_bytes(self, content: bytes) -> None:
+        """Publish a record as it lies in memory."""
+        sequence = self._counters[0]
         self._counters[0] = sequence + 1
-        self._bytes[:] = np.frombuffer(content, np.uint8)
+        self._bytes[:] = content
         self._counters[1] = zlib.crc32(content)
         self._counters[0] = sequence + 2
 
-    def read(self, attempts: int = 5) -> Record | None:
+    def read(self) -> Record | None:
         """The newest record, shape (); None before the first or if a writer keeps interfering."""
+        content = self.read_bytes()
+        if content is None:
+            return None
+        record: Record = np.frombuffer(content, self.dtype)[0].copy()
+        return record
+
+    def read_bytes(self, attempts: int = 5) -> bytes | None:
+        """The newest record as it lies in memory; see `read`."""
         for _ in range(attempts):
-            before = int(self._counters[0])
+            before = self._counters[0]
             if before == 0:
                 return None
             if before % 2:
                 continue
-            content, checksum = self._bytes.tobytes(), int(self._counters[1])
-            if int(self._counters[0]) == before and zlib.crc32(content) == checksum:
+            content, checksum = bytes(self._bytes), self._counters[1]
+            if self._counters[0] == before and zlib.crc32(content) == checksum:
                 self._seen = before
-                record: Record = np.zeros((), self.dtype)
-                record[...] = np.frombuffer(content, self.dtype)[0]
-                return record
+                return content
         return None
 
     def read_new(self) -> Record | None:
         """The newest record if it was not read before."""
-        return self.read() if int(self._counters[0]) != self._seen else None
+        return self.read() if self._counters[0] != self._seen else None
 
 
 class Ring:
@@ -117,20 +127,26 @@ class Ring:
         self.descriptor = self._block.descriptor
         self._counters = self._block.counters()  # written, read, dropped
         self._rows = self._block.records(dtype, capacity)
+        self._bytes = memoryview(self._block.memory)[HEADER:]
 
     def push(self, record: Record) -> bool:
         """Append a record; False, and one more dropped, if there is no room."""
-        written = int(self._counters[0])
-        if written - int(self._counters[1]) >= self.capacity:
+        return self.push_bytes(record.tobytes())
+
+    def push_bytes(self, content: bytes) -> bool:
+        """Append a record as it lies in memory; see `push`."""
+        written, size = self._counters[0], self.dtype.itemsize
+        if written - self._counters[1] >= self.capacity:
             self._counters[2] += 1
             return False
-        self._rows[written % self.capacity] = record
+        start = written % self.capacity * size
+        self._bytes[start : start + size] = content
         self._counters[0] = written + 1
         return True
 
     def pop(self) -> Record:
         """All records that wait, oldest first, shape (n,)."""
-        written, read = int(self._counters[0]), int(self._counters[1])
+        written, read = self._counters[0], self._counters[1]
         rows = self._rows[np.arange(read, written) % self.capacity]
         self._counters[1] = written
         return rows
@@ -138,4 +154,32 @@ class Ring:
     @property
     def num_dropped(self) -> int:
         """Records that found no room so far."""
-        return int(self._counters[2])
+        return self._counters[2]
+
+
+class Histogram:
+    """How often durations occurred, in bins of 1 us up to 50 ms; one writer, any readers.
+
+    Counting costs the writer one addition; quantiles are the readers' work.
+
+    Args:
+        descriptor: Descriptor of an existing one; a new one is made without it.
+    """
+
+    def __init__(self, descriptor: int | None = None) -> None:
+        self._block = SharedBlock(HEADER + 8 * NUM_BINS, descriptor)
+        self.descriptor = self._block.descriptor
+        self._counts = memoryview(self._block.memory)[HEADER:].cast("q")
+
+    def add(self, seconds: float) -> None:
+        """Count one duration [s]."""
+        self._counts[min(max(int(seconds / RESOLUTION), 0), NUM_BINS - 1)] += 1
+
+    def quantiles(self, *shares: float) -> list[float]:
+        """Upper ends of the bins that the given shares of all durations fall below [s]."""
+        cumulative = np.cumsum(np.frombuffer(self._counts, np.int64))
+        total = int(cumulative[-1])
+        if total == 0:
+            return [0.0] * len(shares)
+        bins = np.searchsorted(cumulative, np.ceil(np.asarray(shares) * total))
+        return [float(index + 1) * RESOLUTION for index in bins]

@@ -1,33 +1,26 @@
-"""One run: starts the processes, watches them, ends them in order, and sums up."""
+"""One run: starts the processes, has them watched, ends them in order, and sums up."""
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import time
-from collections.abc import Callable, Generator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 from typing import Any
 
 from ..config import RobotConfig
-from ..core.events import EventKind, Mode, Request
-from .channels import Channels, read_text, unpack_event
+from ..core.events import Request
+from .channels import Channels, read_text
 from .job import RunConfig, check_run
 from .keyboard import Keyboard
-from .shared import Record
+from .operator import Printer, Signals
 from .start import start
-from .summary import counts, status_line
+from .summary import counts, failures
+from .watch import POLL, Watch
 
-STATUS_PERIOD = 0.5  # [s]
-POLL = 0.02  # [s]
 START_TIMEOUT = 30.0  # [s]
 END_TIMEOUT = 15.0  # [s]
-KEYS = {" ": Request.STOP, "r": Request.RESET, "a": Request.ARM}
-
-
-class Interrupted(Exception):
-    """The operator or the system asked for the end."""
 
 
 def supervise(
@@ -41,34 +34,24 @@ def supervise(
     Args:
         robot: The robot.
         job: What to run on it.
-        say: Takes one line of text for the operator.
-        keyboard: The operator's keys, see `KEYS`; without it a stop ends the run.
+        say: Takes one line of text for the operator, in a thread of its own: a run never waits
+            for it, and drops lines that it does not get rid of.
+        keyboard: The operator's keys, see `watch.KEYS`; without it a stop ends the run.
 
     Raises:
         ValueError: If something does not fit, or the policy could not be built; the robot is not
             touched then.
         OSError: If the log cannot be written, the robot is not touched then; a ConnectionError if
             the robot could not be connected or may not start.
+        KeyboardInterrupt: If a signal asks for the end before the robot is touched.
     """
     sizes = check_run(robot, job)
-    with _signals_as_interrupts(), closing(Channels(sizes)) as channels:
-        return Run(robot, job, channels, say, keyboard or Keyboard()).execute()
+    with Signals() as signals, closing(Channels(sizes)) as channels, Printer(say) as printer:
+        return Run(robot, job, channels, printer, keyboard or Keyboard(), signals).execute()
 
 
-@contextmanager
-def _signals_as_interrupts() -> Generator[None, None, None]:
-    """Let SIGTERM and SIGHUP end a run as Ctrl-C does: in order."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise Interrupted(signal.Signals(number).name)
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    previous = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+class Interrupted(Exception):
+    """The operator asked for the end before the robot moved."""
 
 
 class Run:
@@ -81,25 +64,23 @@ class Run:
         channels: Channels,
         say: Callable[[str], None],
         keyboard: Keyboard,
+        signals: Signals | None = None,
     ) -> None:
         self.robot, self.job, self.channels, self.say = robot, job, channels, say
-        self.keyboard = keyboard
+        self.keyboard, self.signals = keyboard, signals or Signals()
+        self._blocked = ""
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._ended_by = "duration"
-        self._reported: set[str] = set()
-        self._refused = self._lost = ""
-        self._finished = False
+        self._watch = Watch(robot, channels, self.processes, say, keyboard, self.signals)
 
     def execute(self) -> dict[str, Any]:
         """Start, arm, watch until the end, stop."""
         try:
             self._start()
-            self._watch()
+            self._watch.run(self.job.duration)
         except Interrupted as interruption:
             if "control" not in self.processes:
                 raise KeyboardInterrupt from None
-            self._ended_by = str(interruption)
-            self.say(f"{interruption}: braking")
+            self._watch.ended_by = str(interruption)
         finally:
             self._end()
         return self._summary()
@@ -129,14 +110,16 @@ class Run:
         self._wait("policy", self._has_planned)
         for name in self.processes:
             self._wait(name, lambda: True)
+        self._wait("control", self._may_move, float("inf"))
         self.channels.ask(Request.ARM)
 
     def _wait(self, name: str, ready: Callable[[], bool], timeout: float = START_TIMEOUT) -> None:
         """Return when a process is ready; raise if it fails, has ended or takes too long."""
         deadline = time.monotonic() + timeout
         while True:
+            self._may_go_on()
             ended = self.processes[name].poll() is not None
-            if failure := self._failure(name):
+            if failure := self.channels.failure(name):
                 raise _start_error(name, self.robot.name, failure)
             if ended:
                 raise _start_error(
@@ -150,103 +133,27 @@ class Run:
                 )
             time.sleep(POLL)
 
+    def _may_go_on(self) -> None:
+        """While the run starts: raise Interrupted if a signal or a key asks for its end."""
+        self.channels.beat()
+        if self.signals.asked:
+            raise Interrupted(self.signals.asked)
+        pressed = self.keyboard.keys()
+        if " " in pressed or "q" in pressed:
+            raise Interrupted("operator")
+
+    def _may_move(self) -> bool:
+        """Whether no stop input objects; tells the operator which does."""
+        status = self.channels.status.read()
+        blocked = "" if status is None else read_text(status, "blocked")
+        if blocked and blocked != self._blocked:
+            self.say(f"waiting to begin: {blocked}")
+        self._blocked = blocked
+        return not blocked
+
     def _has_planned(self) -> bool:
         record = self.channels.policy.read()
         return record is not None and bool(record["planned"])
-
-    def _failure(self, name: str) -> str:
-        """What a process reported as its end, empty if nothing."""
-        slots = {
-            "log": self.channels.log,
-            "policy": self.channels.policy,
-            "control": self.channels.status,
-        }
-        record = slots[name].read()
-        return "" if record is None else read_text(record, "failure")
-
-    def _watch(self) -> None:
-        """Pass on what happens until the time is over, the robot stops or the policy dies."""
-        ends_at, next_status = float("inf"), 0.0
-        while (now := time.monotonic()) < ends_at:
-            self._pass_on_events()
-            self._pass_on_losses()
-            if self._obey_keys() or self._policy_finished():
-                return
-            if self._refused:
-                raise ConnectionError(f"{self.robot.name}: {self._refused}")
-            status = self._status()
-            if status is not None:
-                mode = Mode(int(status["mode"]))
-                if mode is Mode.RUN and ends_at == float("inf"):
-                    ends_at = now + self.job.duration
-                if now >= next_status:
-                    next_status = now + STATUS_PERIOD
-                    self.say(status_line(status, self.robot.control.dt))
-                if mode is Mode.STOP and status["resting"] and not self.keyboard.active:
-                    self._ended_by = "stop"
-                    return
-            if self._someone_died():
-                return
-            time.sleep(POLL)
-
-    def _obey_keys(self) -> bool:
-        """Act on the operator's keys, pass on those of the policy; whether one ends the run."""
-        pressed = self.keyboard.keys()
-        for key in pressed:
-            if key == "q":
-                self._ended_by = "operator"
-                return True
-            if key in KEYS:
-                self.channels.ask(KEYS[key])
-            else:
-                self.channels.press(key)
-        return False
-
-    def _policy_finished(self) -> bool:
-        record = self.channels.policy.read()
-        reason = "" if record is None else read_text(record, "finish")
-        if reason:
-            self._ended_by, self._finished = reason, True
-        return bool(reason)
-
-    def _someone_died(self) -> bool:
-        for name, process in self.processes.items():
-            code = process.poll()
-            if code is None or name in self._reported:
-                continue
-            self._reported.add(name)
-            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            self.say(f"the {name} process ended: {how} {self._failure(name)}".rstrip())
-            if name == "control":
-                self._ended_by = f"{name} died"
-                return True
-            if name == "policy":
-                # The loop notices by itself; give it the time to brake.
-                self._ended_by = f"{name} died"
-                time.sleep(self.robot.control.stale_timeout + 0.5)
-                self._pass_on_events()
-                return True
-        return False
-
-    def _pass_on_events(self) -> None:
-        for record in self.channels.events.pop():
-            moment, event = unpack_event(record)
-            self.say(f"{moment:12.3f}  {event.kind.name}  {event.text}")
-            if event.kind is EventKind.REFUSED and event.text.startswith("arm"):
-                self._refused = event.text
-        for record in self.channels.messages.pop():
-            self.say(read_text(record, "text"))
-
-    def _pass_on_losses(self) -> None:
-        """Tell once which cameras give no pictures any more, and once that they do again."""
-        record = self.channels.policy.read()
-        lost = self._lost if record is None else read_text(record, "lost")
-        if lost != self._lost:
-            self._lost = lost
-            self.say(lost or "all cameras give pictures again")
-
-    def _status(self) -> Record | None:
-        return self.channels.status.read()
 
     def _end(self) -> None:
         """Stop the robot first, then the policy, then the log, which takes what is left."""
@@ -261,7 +168,7 @@ class Run:
                 self.say(f"the {name} process does not end: killed")
                 process.kill()
                 process.wait()
-        self._pass_on_events()
+        self._watch.pass_on()
         self._remove_empty_log()
 
     def _remove_empty_log(self) -> None:
@@ -269,22 +176,26 @@ class Run:
 
         The log process created the file, or it would have reported a failure.
         """
-        mine = self.channels.log.read() is not None and not self._failure("log")
+        mine = self.channels.log.read() is not None and not self.channels.failure("log")
         if mine and self.job.log is not None and self.channels.state.read() is None:
             self.job.log.unlink(missing_ok=True)
 
     def _summary(self) -> dict[str, Any]:
-        status = self._status()
+        status, watch = self.channels.status.read(), self._watch
         if status is None:
             raise ConnectionError(f"{self.robot.name}: the control loop reported nothing")
-        return {
+        summary = {
             "robot": self.robot.name,
-            "ended_by": self._ended_by,
-            "finished": self._finished,
-            **counts(status),
-            "log_failure": self._failure("log"),
-            "lost_cameras": self._lost,
+            "ended_by": watch.ended_by,
+            "finished": watch.finished,
+            "stop_reason": watch.stop_reason,
+            "stops": watch.stops,
+            **counts(status, self.channels),
+            "policy_failure": self.channels.failure("policy"),
+            "log_failure": self.channels.failure("log") or watch.log_death,
+            "lost_cameras": watch.lost,
         }
+        return summary | {"failures": failures(summary, self.robot)}
 
 
 def _start_error(name: str, robot: str, reason: str) -> Exception:

@@ -4,35 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..core.events import Event, EventKind
-
-RESOLUTION = 1e-6  # [s]
-NUM_BINS = 50_000
+from .shared import Histogram
 
 
 class Durations:
-    """Histogram of durations with bins of 1 us up to 50 ms, and the exact maximum."""
+    """A histogram of durations together with the exact maximum [s].
 
-    def __init__(self) -> None:
-        self._counts: NDArray[np.int64] = np.zeros(NUM_BINS, np.int64)
+    Args:
+        histogram: Where to count; in memory of its own without.
+    """
+
+    def __init__(self, histogram: Histogram | None = None) -> None:
+        self.histogram = histogram or Histogram()
         self.largest = 0.0
 
     def add(self, seconds: float) -> None:
         """Count one duration [s]."""
-        self._counts[min(max(int(seconds / RESOLUTION), 0), NUM_BINS - 1)] += 1
-        self.largest = max(self.largest, seconds)
+        self.histogram.add(seconds)
+        if seconds > self.largest:
+            self.largest = seconds
 
     def quantiles(self, *shares: float) -> list[float]:
-        """Upper ends of the bins that the given shares of all durations fall below [s]."""
-        cumulative = np.cumsum(self._counts)
-        total = int(cumulative[-1])
-        if total == 0:
-            return [0.0] * len(shares)
-        bins = np.searchsorted(cumulative, np.ceil(np.asarray(shares) * total))
-        return [min(float(index + 1) * RESOLUTION, self.largest) for index in bins]
+        """Durations that the given shares of all fall below [s]; up to 1 us too long."""
+        return [min(found, self.largest) for found in self.histogram.quantiles(*shares)]
 
 
 @dataclass

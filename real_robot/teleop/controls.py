@@ -46,7 +46,7 @@ class Wishes(Protocol):
         ...
 
     def pressed(self) -> str:
-        """Keys that buttons of the device stand for, pressed before the last reading."""
+        """Keys that buttons of the device stand for, pressed since the previous call."""
         ...
 
     def close(self) -> None:
@@ -75,15 +75,20 @@ class GamepadWishes:
     def read(self, keys: str) -> Vector:
         """Sticks with a dead zone, buttons as all or nothing."""
         del keys
-        found = self._joystick.read()
-        self._pressed += "".join(BUTTON_KEYS.get(button, "") for button in found.pressed)
+        found = self._look()
         sums = [sum(sign * _value(found, kind, n) for sign, kind, n in row) for row in self._terms]
         return np.maximum(np.minimum(np.asarray(sums, np.float64), 1), -1)
 
     def pressed(self) -> str:
         """Keys that buttons stand for."""
+        self._look()
         pressed, self._pressed = self._pressed, ""
         return pressed
+
+    def _look(self) -> Controls:
+        found = self._joystick.read()
+        self._pressed += "".join(BUTTON_KEYS.get(button, "") for button in found.pressed)
+        return found
 
     def close(self) -> None:
         """Close the gamepad."""

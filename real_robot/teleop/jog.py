@@ -131,7 +131,7 @@ class JogPolicy:
         self._problem = step.problem
         return step.chunk
 
-    def close(self, *, stopped: bool) -> None:
+    def conclude(self, *, stopped: bool) -> None:
         """Let go of the device."""
         del stopped
         self._wishes.close()

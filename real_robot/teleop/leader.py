@@ -96,7 +96,7 @@ class LeaderPolicy:
         self._failures = 0
         return state.time, self._scale * state.position[self._order] + self._offset
 
-    def close(self, *, stopped: bool) -> None:
+    def conclude(self, *, stopped: bool) -> None:
         """Leave the leader limp."""
         del stopped
         self._driver.disconnect(torque_off=True)

@@ -2,9 +2,11 @@
 
     python tests/benchmarks/benchmark_control.py --seconds 60
 
-Three parts: a Push-T checkpoint that drives emulated Dynamixel servos at 500 Hz through the maker's
-SDK, and its log recomputed, whose commands have to come out bit for bit; a 1 kHz loop in its own
-process while torch computes in another one; the same loop as a thread of the process that computes.
+Five parts: cyclictest and the loop at 1 kHz in turns, with torch on the other core; what a cycle
+computes, part by part; a Push-T checkpoint that drives emulated Dynamixel servos at 500 Hz through
+the maker's SDK, and its log recomputed, whose commands have to come out bit for bit; a 1 kHz loop
+in its own process while torch computes in another one; the same loop as a thread of the process
+that computes.
 """
 
 from __future__ import annotations
@@ -16,9 +18,13 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+
+from punctuality import rounds, wall_clock_violations
 
 from hotloop.decoding.plumbing.files import write_text
 from hotloop.real_robot.config import ControlConfig, RobotConfig
@@ -70,8 +76,11 @@ def end_to_end(seconds: float, realtime: bool) -> dict[str, Any]:
         finally:
             emulator.terminate()
             emulator.wait()
-        found = asdict(recompute(read_log(Path(folder) / "log.mcap")))
-        return json.loads((Path(folder) / "summary.json").read_text()) | {"recomputed": found}
+        log = read_log(Path(folder) / "log.mcap")
+        return json.loads((Path(folder) / "summary.json").read_text()) | {
+            "recomputed": asdict(recompute(log)),
+            "wall_clock_violations": wall_clock_violations(log),
+        }
 
 
 def thousand_hertz() -> RobotConfig:
@@ -83,13 +92,35 @@ def thousand_hertz() -> RobotConfig:
 
 def own_process(seconds: float, realtime: bool) -> dict[str, Any]:
     """The loop in a process of its own, torch in another one."""
-    burner = subprocess.Popen([sys.executable, "-c", BURN])
-    try:
+    with torch_beside():
         robot = replace(thousand_hertz(), realtime=realtime)
         return supervise(robot, RunConfig(REACH, duration=seconds), lambda line: None)
+
+
+@contextmanager
+def torch_beside() -> Generator[None, None, None]:
+    """Torch computes in another process, on one core."""
+    burner = subprocess.Popen([sys.executable, "-c", BURN])
+    os.sched_setaffinity(burner.pid, {0})
+    try:
+        yield
     finally:
         burner.kill()
         burner.wait()
+
+
+def split_process(seconds: float) -> dict[str, Any]:
+    """What a cycle computes, in a process with real-time scheduling of its own."""
+    code = (
+        "import json, sys; from benchmark_control import thousand_hertz; "
+        "from punctuality import split; "
+        "from hotloop.real_robot.runtime.realtime import request_realtime; request_realtime(); "
+        "print(json.dumps(split(thousand_hertz(), float(sys.argv[1]))))"
+    )
+    command = [sys.executable, "-c", code, str(seconds)]
+    folder = Path(__file__).parent
+    found = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(found.stdout.splitlines()[0])
 
 
 def one_process(seconds: float) -> dict[str, Any]:
@@ -121,6 +152,8 @@ def one_process(seconds: float) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--only", choices=["punctuality"], help="leave out the other parts")
     parser.add_argument("--output", type=Path, default=RESULTS)
     args = parser.parse_args()
     parts = {
@@ -132,7 +165,15 @@ def main() -> None:
     }
     result: dict[str, Any] = measurement_header(" ".join(sys.argv))
     result |= {"seconds": args.seconds, "load_before": os.getloadavg(), "parts": {}}
-    for name, part in parts.items():
+    robot = thousand_hertz()
+    result["split_us"] = split_process(min(args.seconds, 20.0))
+    print(f"what a cycle computes, us: {result['split_us']}", flush=True)
+    turn = max(args.seconds / args.rounds, 2.0)
+    result["rounds"] = rounds(robot, REACH, turn, args.rounds, torch_beside)
+    for one in result["rounds"]:
+        print(f"cyclictest {one['cyclictest_us']}  loop {one['loop_us']} skipped {one['skipped']}")
+    write_text(args.output, json.dumps(result, indent=1) + "\n")
+    for name, part in ({} if args.only else parts).items():
         found = part()
         result["parts"][name] = found | {"load": os.getloadavg()}
         wake = found["wake_us"]

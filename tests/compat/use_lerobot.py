@@ -4,7 +4,8 @@
     python use_lerobot.py record FOLDER
 
 It prints what it found as one JSON object. torchvision, which does not exist for the other
-versions here, is replaced by the one conversion of images that LeRobot takes from it.
+versions here, is replaced by what LeRobot takes from it: a conversion of images, and frames of a
+video at given times.
 """
 
 import importlib.machinery
@@ -12,6 +13,7 @@ import json
 import sys
 from types import ModuleType
 
+import av
 import numpy as np
 import torch
 
@@ -38,7 +40,21 @@ class ToTensor:
 sys.modules["torchvision.transforms"].ToTensor = ToTensor
 sys.modules["torchvision.transforms.v2"].Transform = object
 
+from lerobot.datasets import lerobot_dataset  # noqa: E402
 from lerobot.datasets.lerobot_dataset import LeRobotDataset  # noqa: E402
+
+
+def decode_video_frames(path, timestamps, tolerance_s, backend):
+    """Frames at some times [s], none further away than LeRobot tolerates."""
+    with av.open(str(path)) as container:
+        frames = list(container.decode(video=0))
+    times = np.array([frame.time for frame in frames])
+    nearest = [int(np.abs(times - moment).argmin()) for moment in timestamps]
+    assert all(np.abs(times[nearest] - timestamps) < tolerance_s), (times, timestamps)
+    return torch.stack([ToTensor()(frames[one].to_ndarray(format="rgb24")) for one in nearest])
+
+
+lerobot_dataset.decode_video_frames = decode_video_frames
 
 
 def load(folder: str) -> dict:

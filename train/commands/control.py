@@ -10,6 +10,7 @@ from ..config.compose import compose, describe_choices
 from . import ExitCode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from ...real_robot.config import ControlConfig, RobotConfig
@@ -25,7 +26,8 @@ examples:
   hotloop control robot=mujoco duration=10 inject=nan output_dir=outputs/control
   hotloop control robot=mujoco-arm robot.control.speed=0.3
   hotloop control robot=dynamixel robot.options.port=/dev/ttyUSB0 --dry-run
-  hotloop control robot=feetech robot.options.port=/dev/ttyACM0 checkpoint=outputs/run \\
+  hotloop control robot=my_arm.yaml release=true   # limp; for one that may not start where it is
+  hotloop control robot=my_arm.yaml robot.options.port=/dev/ttyACM0 checkpoint=outputs/run \\
       units.scale=[0.0174533] instruction='pick up the cube' latency=2 \\
       robot.cameras.front.driver=opencv robot.cameras.front.size=[480,640] \\
       robot.cameras.front.options.source=0
@@ -33,8 +35,12 @@ examples:
 
 faults for inject=…: nan, empty, reversed, far-future, jump, step, silence, kill
 
-On a terminal: space stops at once and stays stopped, r resets, a arms again, q ends.
-A run ends with a braked stop, after `duration` as well as after Ctrl-C or SIGTERM."""
+On a terminal: space stops at once and stays stopped, r resets, a arms again, q ends, L pressed
+twice lets all joints go limp. A run ends with a braked stop, after `duration` as well as after
+Ctrl-C or SIGTERM. Its exit code is 0 only if it went as it was meant to; summary.json says why not.
+
+A stop that needs no terminal, for example a button of a gamepad that has to be held:
+  robot.stop_inputs.pad.driver=joystick robot.stop_inputs.pad.options.hold=4"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -63,6 +69,11 @@ def run(args: argparse.Namespace) -> int:
 
     overrides, leader = with_leader(args.overrides)
     config = compose("control", overrides, RecordedControlConfig)
+    if config.release:
+        from ...real_robot.runtime.release import release
+
+        release(config.robot, print)
+        return ExitCode.SUCCESS
     kind, robot, job = prepare(config, args.dry_run)
     job = recorded(config, job, leader)
     command = " ".join(["hotloop control", *args.overrides])
@@ -85,37 +96,41 @@ def conduct(
         output_dir: Folder for the summary, empty for none.
         kind: Knows how good a run was, None if nobody does.
     """
-    from pathlib import Path
-
     from ...real_robot.runtime.keyboard import Keyboard
+    from ...real_robot.runtime.operator import Printer, Signals
     from ...real_robot.runtime.supervisor import supervise
 
-    with Keyboard() as keyboard:
-        summary = supervise(robot, job, say, keyboard)
-    summary["score"] = None if kind is None else score(kind, job)
-    if output_dir:
-        import json
-
-        from ...decoding.plumbing.files import write_text
-        from ..measure.provenance import measurement_header
-
-        path = Path(output_dir) / SUMMARY
-        write_text(path, json.dumps({**measurement_header(command), **summary}, indent=1) + "\n")
-        say(f"written: {path}")
-    say(last_line(summary))
+    # Whatever the terminal does, and however often Ctrl-C is pressed, there is a summary.
+    with Signals(), Printer() as tell, Keyboard() as keyboard:
+        summary = supervise(robot, job, tell, keyboard)
+        summary["score"] = None if kind is None else score(kind, job, tell)
+        if output_dir:
+            tell(f"written: {write_summary(output_dir, command, summary)}")
+        for reason in summary["failures"]:
+            tell(f"failed: {reason}")
+        tell(last_line(summary))
     return summary
 
 
-def exit_code(summary: dict[str, Any]) -> ExitCode:
+def write_summary(folder: str, command: str, summary: Mapping[str, Any]) -> Path:
+    """Write a run's summary beside its log, and return the file."""
+    import json
+    from pathlib import Path
+
+    from ...decoding.plumbing.files import write_text
+    from ..measure.provenance import measurement_header
+
+    path = Path(folder) / SUMMARY
+    write_text(path, json.dumps({**measurement_header(command), **summary}, indent=1) + "\n")
+    return path
+
+
+def exit_code(summary: Mapping[str, Any]) -> ExitCode:
     """Success is a run that ended as it was meant to, every limit kept and all of it logged."""
-    if not summary["clean_end"] or summary["limit_violations"]:
+    if summary["failures"]:
         return ExitCode.FAILED
-    if summary["log_failure"] or summary["lost_cameras"]:
-        return ExitCode.FAILED
-    if summary["ended_by"] in ("duration", "operator") or summary["finished"]:
-        return ExitCode.SUCCESS
     interrupted = str(summary["ended_by"]).startswith("SIG")
-    return ExitCode.INTERRUPTED if interrupted else ExitCode.FAILED
+    return ExitCode.INTERRUPTED if interrupted else ExitCode.SUCCESS
 
 
 def prepare(config: ControlConfig, dry_run: bool) -> tuple[PolicyKind, RobotConfig, RunConfig]:
@@ -134,6 +149,8 @@ def prepare(config: ControlConfig, dry_run: bool) -> tuple[PolicyKind, RobotConf
     check_robot(robot)
     if kind.prepare is not None:
         robot = kind.prepare(robot, config.seed)
+    if dry_run and (num_tracked := config.robot.options.get("tracker_size", 0)):
+        robot = replace(robot, options={"scene": [0.0] * num_tracked, **robot.options})
     job = RunConfig(
         policy=kind.path,
         options=config.policy_options,
@@ -149,12 +166,12 @@ def check_robot(robot: RobotConfig) -> None:
     """Look at a robot before it is run, and make its rendered cameras possible.
 
     Raises:
-        ValueError: If nothing would notice that it does not follow.
+        ValueError: If its file leaves out what nobody can guess.
     """
-    from ...real_robot.readiness import check_watched
+    from ...real_robot.readiness import check_stated
 
-    if warning := check_watched(robot):
-        say(f"note: {warning}")
+    if warning := check_stated(robot):
+        print(f"note: {warning}", flush=True)
     if robot.cameras:
         from ...envs.rendering import choose_backend
 
@@ -192,7 +209,7 @@ def without_device(robot: RobotConfig) -> RobotConfig:
     return replace(robot, driver="dry-run", options=kept, template=False)
 
 
-def score(kind: PolicyKind, job: RunConfig) -> float | None:
+def score(kind: PolicyKind, job: RunConfig, say: Callable[[str], None]) -> float | None:
     """How good the run was, None if nobody can tell."""
     from ...real_robot.logs.reader import read_log
 
@@ -203,11 +220,6 @@ def score(kind: PolicyKind, job: RunConfig) -> float | None:
     except (ValueError, OSError) as error:
         say(f"no score: {error}")
         return None
-
-
-def say(text: str) -> None:
-    """Print a line at once: an operator is watching."""
-    print(text, flush=True)
 
 
 def last_line(summary: dict[str, Any]) -> str:

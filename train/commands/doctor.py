@@ -13,17 +13,19 @@ choices:
 
 examples:
   hotloop doctor
-  hotloop doctor robot=dynamixel robot.options.port=/dev/ttyUSB0   moves nothing"""
+  hotloop doctor robot=my_arm.yaml
+  hotloop doctor robot=dynamixel robot.options.port=/dev/ttyUSB0"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
     """Add the `doctor` command."""
     parser = subparsers.add_parser(
         "doctor",
-        help="check this machine's punctuality and a robot's bus",
+        help="check this machine's punctuality, and a robot without touching it",
         description=(
-            "Check scheduling rights, packages and punctuality; with a robot, time its bus and "
-            "compare its joints with the limits. Nothing is moved."
+            "Check scheduling rights, packages and punctuality; with a robot, compare its file "
+            "with its servos, read their health, time the bus, and compare the pose with the "
+            "limits. Nothing is written to a servo, switched or moved."
         ),
         epilog=EPILOG.format(choices=describe_choices(["robot"])),
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..config.compose import compose
 from . import ExitCode
+
+if TYPE_CHECKING:
+    from ...real_robot.emulator.outside import Arm
 
 PRIORITY = 40  # below a control loop on the same machine
 LONGEST_DELAY = 10.0  # [s]
@@ -19,7 +23,9 @@ examples:
   hotloop emulate servo-bus robot=my_arm.yaml       protocol, IDs, baud and tracker of that robot
 
 The bus is a pseudo-terminal: LeRobot, the makers' SDKs and any other client can open it. Ctrl-C
-ends it."""
+ends it. Lines on the input let something happen to the arm: reboot 3 (a servo loses its power),
+relax 3, fail 3, trip 3; block 0 -0.1 0.1 (a joint between two obstacles), clear; move 0 0.5 (by
+hand); plug 0 2 (the servos of these joints alone are connected)."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -49,6 +55,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     parser.add_argument("--corrupt", type=float, default=0.0, help="share with a flipped bit")
     parser.add_argument("--delay", type=float, default=0.0, help="before each answer [s]")
     parser.add_argument("--tracker", type=int, help="UDP port to send the scene to")
+    parser.add_argument(
+        "--new", action="store_true", help="servos from the box: one ID for all, none plugged in"
+    )
     parser.add_argument("--duration", type=float, default=float("inf"), help="[s]")
     parser.add_argument(
         "--realtime", action="store_true", help="ask for real-time scheduling: servos are punctual"
@@ -65,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from ...real_robot.emulator.bus import PROTOCOLS, Faults, ServoBus, Wire
+    from ...real_robot.emulator.outside import happen
     from ...real_robot.emulator.plant import Plant
     from ...real_robot.emulator.scene import SceneSender
     from ...real_robot.runtime.realtime import request_realtime
@@ -78,7 +88,9 @@ def run(args: argparse.Namespace) -> int:
     scene = args.scene or scene
     position = None if args.position is None else np.asarray(args.position)
     plant = Plant(args.model, position, None if scene is None else np.asarray(scene))
-    servos = PROTOCOLS[wanted.protocol](plant, wanted.ids or range(1, plant.num_joints + 1))
+    family = PROTOCOLS[wanted.protocol]
+    ids = wanted.ids or range(1, plant.num_joints + 1)
+    servos = family.from_the_box(plant) if args.new else family(plant, ids)
     faults = Faults(args.drop, args.corrupt, args.delay)
     ends_at = time.monotonic() + args.duration
     with (
@@ -88,11 +100,44 @@ def run(args: argparse.Namespace) -> int:
         if args.realtime:
             print(request_realtime(PRIORITY))
         print(f"port: {bus.port}", flush=True)
+        lines = Lines()
         while not ended and time.monotonic() < ends_at:
             bus.poll(0.005)
+            for line in lines.new():
+                print(told(happen, servos, line), flush=True)
             sender.send(time.monotonic())
         print(f"{bus.num_packets} packets answered", flush=True)
     return ExitCode.SUCCESS
+
+
+def told(happen: Callable[[Arm, str], str], servos: Arm, line: str) -> str:
+    """Let happen what a line says, and what to answer."""
+    try:
+        return happen(servos, line)
+    except ValueError as error:
+        return str(error)
+
+
+class Lines:
+    """Lines of the input as they come, without waiting for them."""
+
+    def __init__(self) -> None:
+        self._open, self._rest = True, b""
+
+    def new(self) -> list[str]:
+        """Complete lines since the last call; none any more once the input has ended."""
+        import os
+        import select
+
+        if not self._open or not select.select([0], [], [], 0)[0]:
+            return []
+        try:
+            came = os.read(0, 4096)
+        except OSError:  # in the background, or without an input
+            came = b""
+        self._open = bool(came)
+        *lines, self._rest = (self._rest + came).split(b"\n")
+        return [line.decode(errors="replace") for line in lines]
 
 
 class Settings(NamedTuple):

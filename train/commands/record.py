@@ -74,11 +74,11 @@ def prepare(config: RecordConfig, leader: RobotConfig | None) -> tuple[RobotConf
 
     teleop = config.teleop.led_by(leader)
     robot = config.robot
+    check_robot(robot)
     if teleop.by == "hand":
         from ...real_robot.teleop.hand import led_by_hand
 
         robot = led_by_hand(robot)
-    check_robot(robot)
     options = RecordOptions(
         dataset=config.dataset,
         task=config.task,

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from ...real_robot.config import ControlConfig, PolicyOptions, RobotConfig
-from ...real_robot.readiness import check_calibrated
+from ...real_robot.readiness import check_calibrated, check_stated
 from ...real_robot.runtime.job import RunConfig
 from ...real_robot.teleop.config import TeleopConfig
 from ..config.compose import compose
@@ -96,6 +96,7 @@ def with_leader(overrides: Sequence[str]) -> tuple[list[str], RobotConfig | None
     try:
         leader = compose("control", about, ControlConfig).robot
         check_calibrated(leader)
+        check_stated(leader)
     except ValueError as error:
         raise ValueError(f"leader: {error}") from None
     return rest, leader
@@ -161,6 +162,8 @@ def recorded_job(robot: RobotConfig, options: RecordOptions, job: RunConfig) -> 
             f"{options.episode_time}"
         )
     limits = robot.control.limits
+    if options.reset and options.teleop is not None and options.teleop.by == "hand":
+        raise ValueError("reset: a robot that is led by hand has its torque off and goes nowhere")
     if options.reset and len(options.reset) != limits.num_joints:
         raise ValueError(f"reset needs {limits.num_joints} positions, got {options.reset}")
     for index, place in enumerate(options.reset):

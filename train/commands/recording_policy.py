@@ -11,6 +11,7 @@ import numpy as np
 from ...decoding.plumbing.schema import build
 from ...real_robot.config import PolicyOptions, RobotConfig
 from ...real_robot.core.events import Mode
+from ...real_robot.core.limits import Vector
 from ...real_robot.core.trajectory import Chunk
 from ...real_robot.policies.move import Move
 from ...real_robot.policies.protocol import Console, RobotPolicy, Snapshot
@@ -19,12 +20,11 @@ from ...real_robot.teleop.config import TeleopConfig
 from ...real_robot.teleop.make import make_teleoperator
 from ..recording.pictures import Encoding
 from ..recording.recorder import Recorder
+from .episode_keys import HELP, TAKE_OVER, EpisodeKeys
 from .recording_frames import Reference, make_frame, recording_header
 
 # Between episodes the robot moves at this share of its velocity limits.
 RESET_SPEED = 0.3
-KEYS = "s starts an episode, k keeps it, d drops it, b drops it and records it again, q ends"
-TAKE_OVER = "i takes over from the policy and gives back, "
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ class RecordOptions:
 class Phase(Enum):
     """What happens at present."""
 
-    WAITING = "waiting"
-    RECORDING = "recording"
-    RESETTING = "resetting"
+    WAITING = "an episode may begin"
+    RECORDING = "an episode is being recorded"
+    RESETTING = "the robot is on its way to where episodes begin"
 
 
 class RecordingPolicy:
@@ -110,12 +110,12 @@ class RecordingPolicy:
     def attach(self, console: Console) -> None:
         """Talk to the operator."""
         self._console = console
-        self._rest = _Rest(console)
+        self._rest = EpisodeKeys(console)
         for one in (self._policy, self._teleoperator):
             if (attach := getattr(one, "attach", None)) is not None:
                 attach(self._rest)
         both = self._policy is not None and self._teleoperator is not None
-        console.say(f"recording into {self._options.dataset}: {TAKE_OVER if both else ''}{KEYS}")
+        console.say(f"recording into {self._options.dataset}: {TAKE_OVER if both else ''}{HELP}")
 
     def reset(self, seed: int) -> None:
         """Start the policy's first episode."""
@@ -136,7 +136,7 @@ class RecordingPolicy:
         self._tell(self._recorder.messages())
         return chunk
 
-    def close(self, *, stopped: bool) -> None:
+    def conclude(self, *, stopped: bool) -> None:
         """Keep a rollout that was recorded until the end, unless the robot was stopped before it.
 
         Args:
@@ -149,8 +149,8 @@ class RecordingPolicy:
         else:
             self._recorder.keep(self._options.task, truncated=True)
         for one in (self._policy, self._teleoperator):
-            if (close := getattr(one, "close", None)) is not None:
-                close(stopped=stopped)
+            if (conclude := getattr(one, "conclude", None)) is not None:
+                conclude(stopped=stopped)
         self._tell(self._recorder.close())
 
     def _tell(self, texts: list[str]) -> None:
@@ -167,8 +167,11 @@ class RecordingPolicy:
         if snapshot.mode in (Mode.RUN, Mode.HOLD):
             if self._phase is Phase.WAITING and self._next:
                 self._start(snapshot)
-        elif snapshot.mode is Mode.STOP:
-            # Perhaps the end of the run: `close` will know.
+            return
+        # Whoever arms it again finds it where it is then.
+        self._hold(snapshot.position, snapshot)
+        if snapshot.mode is Mode.STOP:
+            # Perhaps the end of the run: `conclude` will know.
             self._halted = self._halted or (
                 self._phase is Phase.RECORDING and self._recorder.recording
             )
@@ -192,7 +195,7 @@ class RecordingPolicy:
             one.reset(self._options.seed + self._num_begun)
             self._console.say("you are in command" if self._taken_over else "the policy goes on")
         elif key == "s":
-            self._console.say("s: an episode is being recorded already")
+            self._console.say(f"s: not now, {self._phase.value}")
         elif key in "kdb":
             self._console.say(f"{key}: nothing to keep or drop, no episode is being recorded")
 
@@ -220,23 +223,34 @@ class RecordingPolicy:
             again: Whether to begin one there.
         """
         here = self._reference.at(snapshot.time, snapshot.position)
-        there = np.asarray(self._options.reset, np.float64) if self._options.reset else here
-        self._move = Move(here, there, snapshot.time, self._speed)
+        self._hold(here, snapshot)
         self._next, self._phase = again, Phase.WAITING
-        if self._options.reset and not self._by_hand:
+        if self._options.reset:
+            self._move_to_reset(here, snapshot)
             self._phase = Phase.RESETTING
+
+    def _hold(self, place: Vector, snapshot: Snapshot) -> None:
+        self._move = Move(place, place, snapshot.time, self._speed)
+        self._phase = Phase.WAITING if self._phase is Phase.RESETTING else self._phase
+
+    def _move_to_reset(self, here: Vector, snapshot: Snapshot) -> None:
+        goal = np.asarray(self._options.reset, np.float64)
+        self._move = Move(here, goal, snapshot.time, self._speed)
 
     def _plan(self, snapshot: Snapshot) -> Chunk | None:
         """The plan of whoever moves the robot now."""
         if self._phase is Phase.RESETTING and self._move is not None:
-            if snapshot.time <= self._move.end and snapshot.mode is Mode.RUN:
+            if snapshot.mode is Mode.HOLD:
+                # It has braked on the way.
+                self._move_to_reset(snapshot.position, snapshot)
+            if snapshot.time <= self._move.end:
                 return self._move.chunk(snapshot)
             self._phase = Phase.WAITING
             if self._taken_over and self._teleoperator is not None:
                 self._teleoperator.reset(0)
         if self._taken_over and self._teleoperator is not None:
             return self._teleoperator.plan(snapshot)
-        if self._phase is Phase.WAITING and self._move is not None:
+        if self._phase is Phase.WAITING and self._num_begun and self._move is not None:
             return self._move.chunk(snapshot)
         assert self._policy is not None
         read = {name: snapshot.pictures[name] for name in self._policy.cameras}
@@ -248,39 +262,13 @@ class RecordingPolicy:
             snapshot, None if self._by_hand else action, self._recorded, self._taken_over
         )
         self._recorder.add(frame)
+        if not self._recorder.recording:
+            # It was dropped, as the message says.
+            self._end(snapshot, again=False)
+            return
         recorded = snapshot.time - self._began + self.period
         if 0 < self._options.episode_time < recorded + self.period / 2:
             self._keep(snapshot)
-
-
-class _Rest:
-    """A console for policies inside: the keys that are not about episodes, and the rest.
-
-    Args:
-        console: The operator's.
-    """
-
-    def __init__(self, console: Console) -> None:
-        self._console, self._left = console, ""
-
-    def take(self) -> str:
-        """Keys about episodes since the previous call; the others wait for `keys`."""
-        pressed = self._console.keys()
-        self._left = "".join(key for key in pressed if key not in "skdbi")
-        return "".join(key for key in pressed if key in "skdbi")
-
-    def keys(self) -> str:
-        """The other keys."""
-        left, self._left = self._left, ""
-        return left
-
-    def say(self, text: str) -> None:
-        """Show the operator a line."""
-        self._console.say(text)
-
-    def finish(self, reason: str) -> None:
-        """Ask for the end of the run."""
-        self._console.finish(reason)
 
 
 def make_recording_policy(robot: RobotConfig, options: PolicyOptions) -> RobotPolicy:

@@ -11,6 +11,7 @@ from ...decoding.plumbing.extras import require
 from ...envs.pusht import block_keypoints
 from ...real_robot.config import PolicyOptions, RobotConfig
 from ...real_robot.core.trajectory import Chunk
+from ...real_robot.drivers import make_driver
 from ...real_robot.logs.reader import ControlLog
 from ...real_robot.policies.control_steps import ControlSteps
 from ...real_robot.policies.protocol import PolicyKind, Snapshot
@@ -134,6 +135,12 @@ def make_table_policy(robot: RobotConfig, options: PolicyOptions) -> TablePolicy
         raise ValueError(
             "the table policy needs a robot whose workspace.chain has two joints; "
             f"{robot.name} has none such"
+        )
+    if (num_sensors := make_driver(robot).num_sensors) < 3:
+        raise ValueError(
+            f"the table policy needs the block's x, y and angle, robot {robot.name} measures "
+            f"{num_sensors} numbers beside its joints; a tracker is given as "
+            "robot.options.tracker=PORT robot.options.tracker_size=3"
         )
     checkpoint, policy = load_for_robot(options)
     if checkpoint.provenance["task"] != "pusht":

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 from ...decoding.plumbing.schema import build, key_types, takes_any_key, unknown_key
 from . import yaml as yaml_files
 from .groups import Choice, Group, merged
-from .own_file import OwnFile
+from .own_file import OwnFile, reason
 
 T = TypeVar("T")
 
@@ -201,5 +201,5 @@ def _assigned(values: Mapping[str, Any], assigned: Mapping[str, Any]) -> dict[st
             OmegaConf.update(config, key, value, force_add=True)
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise ValueError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
+        raise ValueError(reason(error)) from None
     return {str(key): value for key, value in cast("dict[Any, Any]", plain).items()}

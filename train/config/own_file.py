@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from omegaconf.errors import OmegaConfBaseException
 
 BASE = "base"
 LARGEST = 1 << 20  # bytes of a file
@@ -44,7 +47,9 @@ def read_own_file(path: Path, group: str) -> tuple[OwnFile, str | None]:
     try:
         _check_form(text)
         values = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-    except (YAMLError, OmegaConfBaseException, ValueError) as error:
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{path} is not valid YAML: {reason(error)}") from None
+    except (YAMLError, ValueError) as error:
         where = " ".join(str(error).split())
         raise ValueError(f"{path} is not valid YAML: {where}") from None
     except RecursionError:
@@ -59,6 +64,16 @@ def read_own_file(path: Path, group: str) -> tuple[OwnFile, str | None]:
             f"{BASE} out for a file that says everything itself"
         )
     return OwnFile(path, cast("dict[str, Any]", values)), base
+
+
+def reason(error: OmegaConfBaseException) -> str:
+    """What OmegaConf found wrong, in one line that names the key."""
+    from omegaconf.errors import GrammarParseError
+
+    text = str(error).splitlines()[0]
+    if isinstance(error, GrammarParseError):
+        text = f"a reference to another key is written ${{key}}, in full; {text}"
+    return f"{error.full_key}: {text}" if error.full_key else text
 
 
 def _text(path: Path, group: str) -> str:

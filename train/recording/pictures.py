@@ -58,6 +58,8 @@ class VideoWriter:
             self._stream: Any = self._container.add_stream(CODEC, rate=rate, options=_OPTIONS)
         self._stream.height, self._stream.width = size
         self._stream.pix_fmt = pixel_format(size)
+        # The control loop beside it needs a core for itself.
+        self._stream.codec_context.thread_count = 1
         self._stream.codec_context.time_base = self._tick = 1 / rate
 
     def add(self, image: np.ndarray) -> None:

@@ -16,6 +16,7 @@ from .episode import EpisodeBuilder, Frame
 from .pictures import Encoding
 
 _WAITING = 10.0  # [s] of frames that may wait to be encoded
+_MOST_FILLED = 0.1  # of an episode's frames, before the operator is told to look
 
 
 class _Keep(NamedTuple):
@@ -138,6 +139,8 @@ class Recorder:
             return
         index = self._dataset.add(builder.finish(item.task, truncated=item.truncated))
         filled = f", {builder.num_filled} of them filled in" if builder.num_filled else ""
+        if builder.num_filled > _MOST_FILLED * builder.num_frames:
+            filled += " because plans took too long: better record it again"
         self._messages.append(
             f"episode {index} kept: {builder.num_frames} frames{filled}; "
             f"{self._dataset.num_episodes} in {self._dataset.path}"

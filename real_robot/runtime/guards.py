@@ -1,0 +1,65 @@
+"""What ends a run that nobody can answer for: too many lost cycles, and nobody there."""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+
+from .channels import Channels
+
+WINDOW = 10.0  # [s] over which lost cycles are counted
+TIME = struct.Struct("=d")
+SILENCE = 2.0  # [s] without a sign of life of the supervisor
+
+
+class OverrunGuard:
+    """Cycles that were left out, as a share of a sliding window.
+
+    Args:
+        budget: Largest share of the window.
+        dt: Control period [s].
+    """
+
+    def __init__(self, budget: float, dt: float) -> None:
+        self._budget, self._dt = budget, dt
+        self._counts: deque[tuple[float, int]] = deque()
+
+    def problem(self, now: float, skipped: int) -> str:
+        """Why the loop may not go on, empty if it may.
+
+        Args:
+            now: Time [s].
+            skipped: Cycles left out so far.
+        """
+        counts = self._counts
+        counts.append((now, skipped))
+        while now - counts[0][0] > WINDOW:
+            counts.popleft()
+        lost = (skipped - counts[0][1]) * self._dt
+        if lost <= self._budget * WINDOW:
+            return ""
+        return (
+            f"cycles of {lost:.2f} s were left out within {WINDOW:g} s, overrun_budget allows "
+            f"{self._budget:.0%}"
+        )
+
+    def restart(self) -> None:
+        """Forget what was."""
+        self._counts.clear()
+
+
+class Heartbeat:
+    """Whether the supervisor still watches: one that is stopped or dead passes on no key.
+
+    Args:
+        channels: Of the run. A loop without a supervisor hears no heartbeat and waits for none.
+    """
+
+    def __init__(self, channels: Channels) -> None:
+        self._channels = channels
+
+    def problem(self, now: float) -> str:
+        """Why the loop may not go on, empty if it may."""
+        content = self._channels.heartbeat.read_bytes()
+        silence = 0.0 if content is None else now - TIME.unpack(content)[0]
+        return f"the supervisor was not heard for {silence:.1f} s" if silence > SILENCE else ""
