@@ -232,7 +232,7 @@ class ControlConfig:
         policy: ``"joints"`` runs any checkpoint whose actions are joint positions;
             ``"cartesian"`` one whose actions move the tool, as `actions` says; ``"table"`` runs a
             Push-T checkpoint on an arm that pushes a block over a table; ``"pick"`` puts a cube
-            onto a mark, by script, with the arm of ``robot=mujoco-arm``; ``"reach"`` moves from pose to
+            onto a mark by script, with ``robot=mujoco-arm``; ``"reach"`` moves from pose to
             pose; ``"module:Name"`` is one of your own, see `policies.protocol`. By default the
             first with a checkpoint, the second with `actions` too, ``"reach"`` without.
         checkpoint: Name or path of a checkpoint, for policies that need one.
