@@ -181,7 +181,7 @@ def test_who_answers_blindly_comes_to_an_end() -> None:
     """As ``yes '' | hotloop calibrate ...`` would."""
     with limp_bus("feetech") as bus:
         helper = Helper(bus, lambda question: "")
-        with pytest.raises(ValueError, match="expected at least 5.* given up after 50 mistakes"):
+        with pytest.raises(ValueError, match=r"expected at least 5.* given up after 50 mistakes"):
             calibrate(template("feetech", bus.port), helper, Wishes())
         assert len(helper.said) == 49
 
