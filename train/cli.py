@@ -72,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="print the version")
+    parser.add_argument("-V", "--version", action=_ShowVersion, nargs=0, help="print the version")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name in COMMANDS.included:
         COMMANDS.get(name)(subparsers)
