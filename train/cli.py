@@ -122,8 +122,7 @@ def execute(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
     try:
         code = run(args)
         # A closed pipe shows at the flush; at interpreter exit it could not be handled.
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        _flush()
     except KeyboardInterrupt:
         print("hotloop: interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED
@@ -137,6 +136,12 @@ def execute(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
         print(f"hotloop: error: {_describe(error)}", file=sys.stderr)
         return ExitCode.USAGE
     return code
+
+
+def _flush() -> None:
+    # A program that was started without standard output has none.
+    if sys.stdout is not None:
+        sys.stdout.flush()
 
 
 class _ShowVersion(argparse.Action):

@@ -71,7 +71,7 @@ class ControlLoop:
         self._pack_state = StatePacker(channels.sizes).pack
         self._pack_cycle = CyclePacker(channels.sizes).pack
         self._pack_status = struct.Struct(f"={layout(STATUS)}").pack
-        self._age = math.inf
+        self._age, self._texts = math.inf, (b"", b"", b"")
         self._next_status, self._next_guard = 0.0, math.inf
         self._told: Mode = Mode.IDLE
         self._last_chunk = -1
@@ -89,6 +89,7 @@ class ControlLoop:
         """
         failure = "the control loop failed, see the messages of its process"
         try:
+            self._texts = (self.realtime.encode(), b"", b"")
             self._inputs.open()
             self._connect()
             self._loop()
@@ -275,16 +276,20 @@ class ControlLoop:
 
     def _report(self, now: float, age: float, failure: str | None = None) -> None:
         """Publish the counts; with `failure`, an empty one too, as the last ones."""
-        tally, finished, quantiles = self.tally, failure is not None, (0.0, 0.0, 0.0, 0.0)
+        tally, controller, finished = self.tally, self.controller, failure is not None
+        # What takes long is left for when there is time.
+        quantiles, texts, torch = (0.0, 0.0, 0.0, 0.0), self._texts, False
         if finished:
-            # Quantiles take time, which there is only now.
             quantiles = (*tally.wake.quantiles(0.5, 0.99), *tally.compute.quantiles(0.5, 0.99))
+            texts = (self.realtime.encode(), (failure or "").encode()[:160], b"")
+            torch = "torch" in sys.modules
+        elif self._blocked:
+            texts = (*texts[:2], self._blocked.encode()[:160])
         # In the order of `STATUS`.
         content = self._pack_status(
-            now, self.controller.mode, self.controller.resting, tally.cycles, tally.late,
-            tally.skipped, tally.wake.largest, *quantiles, tally.rejected, tally.accepted,
-            tally.limit_hits, tally.violations, tally.bus_failures, age, *self.controller.peaks,
-            "torch" in sys.modules, self.channels.log_cycles.num_dropped, finished, self._asked,
-            self.realtime.encode(), (failure or "").encode()[:160], self._blocked.encode()[:160],
+            now, controller.mode, controller.resting, tally.cycles, tally.late, tally.skipped,
+            tally.wake.largest, *quantiles, tally.rejected, tally.accepted, tally.limit_hits,
+            tally.violations, tally.bus_failures, age, *controller.peaks, torch,
+            self.channels.log_cycles.num_dropped, finished, self._asked, *texts,
         )  # fmt: skip
         self.channels.status.write_bytes(content)
