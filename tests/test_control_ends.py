@@ -14,7 +14,7 @@ from virtual_loop import ROBOT, World, move
 from hotloop.real_robot.config import RobotConfig
 from hotloop.real_robot.core.events import Mode, Request
 from hotloop.real_robot.emulator.bus import ServoBus
-from hotloop.real_robot.emulator.dynamixel import READ_ONLY, TORQUE, DynamixelServos
+from hotloop.real_robot.emulator.dynamixel import TABLE_SIZE, TORQUE, WRITABLE, DynamixelServos
 from hotloop.real_robot.emulator.plant import Plant
 from hotloop.real_robot.runtime.channels import HEARTBEAT
 from hotloop.real_robot.runtime.release import release
@@ -22,7 +22,7 @@ from hotloop.real_robot.runtime.summary import failures
 from hotloop.train.commands import ExitCode
 from hotloop.train.commands.control import exit_code
 
-MEASURED = READ_ONLY[1]  # registers of a servo that only it writes
+MEASURED = range(WRITABLE.stop, TABLE_SIZE)  # registers of a servo that only it writes
 GOOD = {
     "ended_by": "duration", "finished": False, "stop_reason": "", "clean_end": True, "failure": "",
     "cycles": 1000, "skipped_cycles": 3, "accepted_chunks": 30, "rejected_chunks": 2,

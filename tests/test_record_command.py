@@ -86,6 +86,16 @@ def test_an_episode_that_an_operator_stops_is_dropped_and_the_end_of_the_run_kee
     assert inspect_dataset(path).num_episodes == 1
 
 
+def test_rollouts_of_several_runs_become_one_dataset(tmp_path: Path, capsys) -> None:
+    path = tmp_path / "data"
+    for task in ("wave", "nod"):
+        words = [f"record={path}", f"task={task}", "duration=0.5", f"output_dir={tmp_path / task}"]
+        assert main(["control", "robot=mujoco-arm", *words]) == 0
+        assert "kept: " in capsys.readouterr().out
+    episodes = read_episodes(path, everything=True)
+    assert episodes.num_episodes == 2 and episodes.metadata["tasks"] == ["wave", "nod"]
+
+
 def test_kill_9_of_the_policy_leaves_all_episodes_that_were_kept(tmp_path, monkeypatch) -> None:
     path, started = tmp_path / "data", spy_on(monkeypatch)
     recording = job(path, LONG, policy=JOB.policy)

@@ -72,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="print the version")
+    parser.add_argument("-V", "--version", action=_ShowVersion, nargs=0, help="print the version")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name in COMMANDS.included:
         COMMANDS.get(name)(subparsers)
@@ -122,7 +122,8 @@ def execute(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
     try:
         code = run(args)
         # A closed pipe shows at the flush; at interpreter exit it could not be handled.
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         print("hotloop: interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED
