@@ -68,20 +68,6 @@ class ServoProtocol(Protocol):
         """What a servo's load register tells at its full torque."""
         ...
 
-    def sync_read(self, group: Any, what: str) -> None:
-        """Ask all servos of a group; the SDK takes a late answer to another question for this one.
-
-        Raises:
-            BusError: If one does not answer, or answers something else.
-        """
-        self.check(group.txRxPacket(), what)
-        for number, answer in group.data_dict.items():
-            if len(answer) != group.data_length:
-                raise BusError(
-                    f"{what}: servo {number} answered {len(answer)} bytes, expected "
-                    f"{group.data_length}: a late answer to an earlier question"
-                )
-
     def limit_torque(self, shares: Sequence[float]) -> None:
         """Let each servo push with a share of its full torque, or less if it is set to less."""
         ...
