@@ -19,9 +19,10 @@ One word per thing, in all of hotloop:
 - *replay*: recorded actions of a dataset again in a simulator, and nothing else.
 - On a robot: *fault*: something is wrong with it. *gap*: control cycles that were lost. *yield*:
   after a fault the command goes to where the robot is. *health*: what servos tell about
-  themselves. *release*: torque off on purpose. *frame*: what was measured and asked for at one
-  time of a recording. *leader*: an arm that a person moves and a robot follows. *intervention*: a
-  person in command in the middle of a policy's rollout.
+  themselves. *release*: torque off on purpose. *stop input*: what stops it without a terminal.
+  *frame*: what was measured and asked for at one time of a recording. *leader*: an arm that a
+  person moves and a robot follows. *intervention*: a person in command in the middle of a
+  policy's rollout.
 - Frames of coordinates are written ``x_in_y``, counts ``num_*``, units in square brackets.
 
 Letters in shapes and formulas: R rows, B training batch, H horizon, D action size, O size of a

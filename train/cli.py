@@ -122,7 +122,8 @@ def execute(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
     try:
         code = run(args)
         # A closed pipe shows at the flush; at interpreter exit it could not be handled.
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         print("hotloop: interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED

@@ -98,6 +98,7 @@ class ServoWatch:
         }
         # What is wrong with each servo, by what was asked; empty texts if nothing.
         self._wrong: dict[str, list[str]] = {}
+        self._worst = ""
 
     def start(self) -> None:
         """Ask each servo for its own ends; the first turn comes next.
@@ -117,6 +118,7 @@ class ServoWatch:
         self._turn = self._lost = 0
         self._since.clear()
         self._wrong.clear()
+        self._worst = ""
 
     def turn(self) -> str:
         """Ask for the next group; why there was no answer, empty if there was one."""
@@ -133,6 +135,9 @@ class ServoWatch:
         self._complained = (-1, 0)
         if self._lost >= LOST_TURNS:
             return f"the servos no longer say how they are: {self._lost_why}"
+        return self._worst
+
+    def _gravest(self) -> str:
         for name in self._judges:
             for (number, joint), text in zip(self._servos, self._wrong.get(name, ()), strict=False):
                 if text:
@@ -164,6 +169,7 @@ class ServoWatch:
         for name, values in zip(names, zip(*answers, strict=True), strict=True):
             judge = self._judges[name]
             self._wrong[name] = [judge(now, k, value) for k, value in enumerate(values)]
+        self._worst = self._gravest()
         return ""
 
     def _status(self, now: float, servo: int, value: int) -> str:
