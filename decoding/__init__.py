@@ -21,8 +21,8 @@ One word per thing, in all of hotloop:
   after a fault the command goes to where the robot is. *health*: what servos tell about
   themselves. *release*: torque off on purpose. *stop input*: what stops it without a terminal.
   *frame*: what was measured and asked for at one time of a recording. *leader*: an arm that a
-  person moves and a robot follows. *intervention*: a person in command in the middle of a
-  policy's rollout.
+  person moves and a robot follows. *intervention*: a person in command in the middle of a policy's
+  rollout.
 - Frames of coordinates are written ``x_in_y``, counts ``num_*``, units in square brackets.
 
 Letters in shapes and formulas: R rows, B training batch, H horizon, D action size, O size of a

@@ -231,9 +231,10 @@ class ControlConfig:
         robot: The robot.
         policy: ``"joints"`` runs any checkpoint whose actions are joint positions;
             ``"cartesian"`` one whose actions move the tool, as `actions` says; ``"table"`` runs a
-            Push-T checkpoint on an arm that pushes a block over a table; ``"reach"`` moves from
-            pose to pose; ``"module:Name"`` is one of your own, see `policies.protocol`. By default
-            the first with a checkpoint, the second with `actions` too, ``"reach"`` without.
+            Push-T checkpoint on an arm that pushes a block over a table; ``"pick"`` puts a cube
+            onto a mark by script, with ``robot=mujoco-arm``; ``"reach"`` moves from pose to
+            pose; ``"module:Name"`` is one of your own, see `policies.protocol`. By default the
+            first with a checkpoint, the second with `actions` too, ``"reach"`` without.
         checkpoint: Name or path of a checkpoint, for policies that need one.
         sampling: How the checkpoint is sampled, e.g. ``sampling.calls_per_step=2``.
         latency: Control steps of the policy between an observation and the first action planned

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import contextmanager
 
 import numpy as np
@@ -151,6 +152,20 @@ def test_a_template_is_told_to_be_calibrated(protocol) -> None:
     config = compose("control", settings, ControlConfig).robot
     bad = texts(config, good=False)
     assert "measure them with `hotloop calibrate`" in bad and "/dev/nothing" in bad
+
+
+def test_stop_inputs_are_listened_to() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender, limp_bus("feetech") as bus:
+        sender.bind(("127.0.0.1", 0))
+        taken = sender.getsockname()[1]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            other.bind(("127.0.0.1", 0))
+            free = other.getsockname()[1]
+        button = "robot.stop_inputs={%s: {driver: udp, options: {port: %d}}}"
+        blocked = texts(robot("feetech", bus.port, button % ("pendant", taken)), good=False)
+        heard = texts(robot("feetech", bus.port, button % ("pendant", free)), good=True)
+    assert f"stop input 'pendant': nothing can be received at 127.0.0.1:{taken}" in blocked
+    assert "stop input 'pendant': " in heard and "(it can be read)" in heard
 
 
 def test_a_driver_that_cannot_be_looked_at_is_left_alone(monkeypatch) -> None:

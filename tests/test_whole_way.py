@@ -12,8 +12,9 @@ from virtual_run import VirtualRun
 from hotloop.real_robot.config import ControlConfig, RobotConfig
 from hotloop.real_robot.logs.reader import ControlLog
 from hotloop.real_robot.policies.pick import CUBE, TABLE, PickOperator, reach_down
+from hotloop.real_robot.policies.pick_task import PICK, pick_score, random_cube, set_cube
+from hotloop.real_robot.policies.protocol import Snapshot
 from hotloop.train.cli import main
-from hotloop.train.commands.pick_policy import PICK, pick_score, random_cube, set_cube
 from hotloop.train.config.compose import compose
 from hotloop.train.data.formats.registry import read_episodes
 
@@ -80,10 +81,20 @@ def test_the_hand_points_down_where_it_is_sent() -> None:
         reach_down(np.array([0.4, 0.0, 0.05]), 0.0, 0.0)
 
 
-def test_only_an_arm_of_six_joints_is_offered_the_script() -> None:
-    table = compose("control", ["robot=mujoco"], ControlConfig)
-    with pytest.raises(ValueError, match="six joints"):
-        PICK.make(table.robot, table.policy_options)
+@pytest.mark.parametrize("robot", ["mujoco", "dynamixel", "franka"])
+def test_an_arm_of_other_lengths_is_not_moved_by_the_script(robot: str) -> None:
+    config = compose("control", [f"robot={robot}"], ControlConfig)
+    with pytest.raises(ValueError, match="knows the lengths of one arm"):
+        PICK.make(config.robot, config.policy_options)
+
+
+def test_the_script_does_not_guess_where_the_cube_is() -> None:
+    snapshot = Snapshot(1.0, np.zeros(6), np.zeros(6), np.zeros(0))
+    with pytest.raises(ValueError, match="needs the cube's x, y, z and angle"):
+        PickOperator(ARM).plan(snapshot)
+    far = snapshot._replace(sensors=np.array([0.5, 0.0, TABLE + CUBE, 0.0]))
+    with pytest.raises(ValueError, match="does not reach"):
+        PickOperator(ARM).plan(far)
 
 
 def test_record_train_and_control(tmp_path: Path) -> None:

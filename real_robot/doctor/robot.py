@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -16,11 +17,13 @@ from ..drivers.driver import Inspectable
 from ..drivers.servo_access import opened
 from ..drivers.servo_options import FAMILIES, servo_options
 from ..drivers.servo_registers import REGISTERS
+from ..inputs import StopInputs
 from ..readiness import check_stated, check_units
 from .findings import Finding
 from .servos import Survey
 
 NUM_READS = 200
+LISTENING = 0.3  # to a stop input [s]
 LATENCY_TIMERS = Path("/sys/bus/usb-serial/devices")
 
 
@@ -39,7 +42,7 @@ def check_robot(config: RobotConfig) -> list[Finding]:
     """
     check_units(config)
     driver = make_driver(config)
-    findings = [*_latency_timer(config), *_stated(config)]
+    findings = [*_latency_timer(config), *_stated(config), *_stop_inputs(config)]
     if not isinstance(driver, Inspectable):
         text = f"driver {config.driver} cannot look without taking hold of the robot: not asked"
         return [*findings, Finding(True, text)]
@@ -73,6 +76,26 @@ def _stated(config: RobotConfig) -> Iterator[Finding]:
             yield Finding(True, warning)
     except ValueError as error:
         yield Finding(False, str(error))
+
+
+def _stop_inputs(config: RobotConfig) -> Iterator[Finding]:
+    """Each can be read, and what it says now: whoever holds a button sees that it arrives."""
+    for name, one in config.stop_inputs.items():
+        inputs = StopInputs(replace(config, stop_inputs={name: one}))
+        try:
+            inputs.open()
+            # A heartbeat takes a moment to be heard.
+            ends, problem = time.monotonic() + LISTENING, ""
+            while time.monotonic() < ends:
+                problem = inputs.read(time.monotonic()).problem
+                time.sleep(0.01)
+        except OSError as error:
+            yield Finding(False, str(error))
+        else:
+            says = problem or f"stop input {name!r}: the robot may move"
+            yield Finding(True, f"{says} (it can be read)")
+        finally:
+            inputs.close()
 
 
 def _bus(config: RobotConfig, driver: Driver) -> list[Finding]:

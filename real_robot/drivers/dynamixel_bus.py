@@ -67,7 +67,7 @@ class DynamixelBus(SdkBus):
 
     def read(self) -> tuple[list[int], list[float]]:
         """Velocity and position in one sync read."""
-        self.check(self._reading.txRxPacket(), "sync read")
+        self.sync_read(self._reading, "sync read")
         ticks: list[int] = []
         velocities: list[float] = []
         for number in self.ids:

@@ -47,7 +47,7 @@ class FeetechBus(SdkBus):
 
     def read(self) -> tuple[list[int], list[float]]:
         """Position and velocity in one sync read."""
-        self.check(self._reading.txRxPacket(), "sync read")
+        self.sync_read(self._reading, "sync read")
         ticks: list[int] = []
         velocities: list[float] = []
         for number in self.ids:

@@ -68,6 +68,20 @@ class ServoProtocol(Protocol):
         """What a servo's load register tells at its full torque."""
         ...
 
+    def sync_read(self, group: Any, what: str) -> None:
+        """Ask all servos of a group; the SDK takes a late answer to another question for this one.
+
+        Raises:
+            BusError: If one does not answer, or answers something else.
+        """
+        self.check(group.txRxPacket(), what)
+        for number, answer in group.data_dict.items():
+            if len(answer) != group.data_length:
+                raise BusError(
+                    f"{what}: servo {number} answered {len(answer)} bytes, expected "
+                    f"{group.data_length}: a late answer to an earlier question"
+                )
+
     def limit_torque(self, shares: Sequence[float]) -> None:
         """Let each servo push with a share of its full torque, or less if it is set to less."""
         ...
@@ -140,6 +154,8 @@ class SdkBus:
             ) from error
         self.is_open = True
         port.readPort = self._read_port
+        # One of the SDKs only waits for its own output here.
+        port.clearPort = port.ser.reset_input_buffer
         port.getCurrentTime = lambda: 1e3 * time.monotonic()
         port.setPacketTimeout = self._set_timeout
 
@@ -212,8 +228,22 @@ class SdkBus:
                 group.addParam(number)
             self._groups[start, size] = group
         group = self._groups[start, size]
-        self.check(group.txRxPacket(), f"sync read of register {start}")
+        self.sync_read(group, f"sync read of register {start}")
         return [tuple(group.getData(number, *one) for one in registers) for number in self.ids]
+
+    def sync_read(self, group: Any, what: str) -> None:
+        """Ask all servos of a group; the SDK takes a late answer to another question for this one.
+
+        Raises:
+            BusError: If one does not answer, or answers something else.
+        """
+        self.check(group.txRxPacket(), what)
+        for number, answer in group.data_dict.items():
+            if len(answer) != group.data_length:
+                raise BusError(
+                    f"{what}: servo {number} answered {len(answer)} bytes, expected "
+                    f"{group.data_length}: a late answer to an earlier question"
+                )
 
     def limit_torque(self, shares: Sequence[float]) -> None:
         """Let each servo push with a share of its full torque, or less if it is set to less."""

@@ -88,7 +88,15 @@ class PickOperator:
 
         Args:
             snapshot: Its ``sensors`` are the cube's x, y, z [m] and angle [rad].
+
+        Raises:
+            ValueError: If there is no cube, or it is out of reach.
         """
+        if len(snapshot.sensors) != 4:
+            raise ValueError(
+                "the pick policy needs the cube's x, y, z and angle from the robot's sensors, got "
+                f"{len(snapshot.sensors)} numbers; run it with robot=mujoco-arm"
+            )
         if not self._legs:
             self._legs = self._script(snapshot)
         times = snapshot.time + 0.05 * np.arange(1.0, 13.0)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Generator
@@ -29,7 +30,7 @@ from result_rows import Results
 from hotloop.envs import wilson_interval
 from hotloop.envs.pusht import CENTRE_OF_GRAVITY
 from hotloop.real_robot.logs.reader import ControlLog, read_log
-from hotloop.train.commands.pick_policy import pick_score, random_cube
+from hotloop.real_robot.policies.pick_task import pick_score, random_cube
 from hotloop.train.commands.table import PIXELS
 from hotloop.train.commands.table_policy import table_score
 from hotloop.train.data.formats.registry import read_episodes
@@ -44,12 +45,19 @@ ATTEMPTS = 3
 
 
 def near_block(seed: int) -> list[float]:
-    """A start of the block within 6 cm and 46 degrees of its mark: x, y [m], angle [rad]."""
+    """A start of the block within 4 cm and 29 degrees of its mark: x, y [m], angle [rad]."""
     draw = np.random.default_rng(seed)
     cos = sin = np.sqrt(0.5)
     centre = 256 + np.array([[cos, -sin], [sin, cos]]) @ CENTRE_OF_GRAVITY
-    place = (centre + draw.uniform(-60, 60, 2)) / PIXELS
-    return [*place.tolist(), float(np.pi / 4 + draw.uniform(-0.8, 0.8))]
+    place = (centre + draw.uniform(-40, 40, 2)) / PIXELS
+    return [*place.tolist(), float(np.pi / 4 + draw.uniform(-0.5, 0.5))]
+
+
+def free_port() -> int:
+    """A UDP port on this machine that nobody listens on."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
 
 
 @contextmanager
@@ -57,14 +65,15 @@ def emulated_table(seed: int) -> Generator[list[str], None, None]:
     """A context with the table's servos, and what `hotloop control` is told of them."""
     flags = ["--model", "table", "--position", *map(str, START), "--realtime"]
     flags += ["--scene", *map(str, near_block(seed))]
+    robot = ["robot=dynamixel-table", f"robot.options.tracker={free_port()}"]
     emulator = subprocess.Popen(
-        [*HOTLOOP, "emulate", "servo-bus", "robot=dynamixel-table", *flags],
+        [*HOTLOOP, "emulate", "servo-bus", *robot, *flags],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
         assert emulator.stdout is not None
         port = next(line for line in emulator.stdout if line.startswith("port: ")).split()[1]
-        yield ["robot=dynamixel-table", f"robot.options.port={port}"]
+        yield [*robot, f"robot.options.port={port}"]
     finally:
         emulator.terminate()
         emulator.wait()
@@ -88,6 +97,7 @@ class Way:
     Attributes:
         robot: Context of a scene by seed; what `hotloop control` is told of it.
         operator: What moves the robot while it is recorded.
+        student: How the student is run.
         camera: What is told of the camera that is recorded.
         score: How good a run was.
         task: In words.
@@ -97,6 +107,7 @@ class Way:
 
     robot: Callable[[int], Any]
     operator: tuple[str, ...]
+    student: tuple[str, ...]
     camera: tuple[str, ...]
     score: Callable[[ControlLog], float]
     task: str
@@ -111,11 +122,13 @@ TABLE_CAMERA = (
 )
 WAYS = {
     "table": Way(
-        emulated_table, ("policy=table", "checkpoint=pusht-sdp"), TABLE_CAMERA, table_score,
-        "push the T onto its mark", 14.0, 6000,
+        emulated_table, ("policy=table", "checkpoint=pusht-sdp"), ("policy=joints",), TABLE_CAMERA,
+        table_score,
+        "push the T onto its mark", 12.0, 6000,
     ),
     "pick": Way(
-        simulated_arm, ("policy=pick",), (), pick_score, "put the cube onto the mark", 7.5, 3000,
+        simulated_arm, ("policy=pick",), (), (),
+        pick_score, "put the cube onto the mark", 7.5, 3000,
     ),
 }  # fmt: skip
 
@@ -198,9 +211,9 @@ def go(name: str, folder: Path, args: argparse.Namespace, results: Results) -> N
     row = results.find(key)
     if row is not None and "training_seconds" not in row:
         results.update(key, {"training_seconds": round(train(folder, steps), 1)})
-    checkpoint = [f"checkpoint={folder / 'student'}"]
+    student = [*way.student, f"checkpoint={folder / 'student'}"]
     trials = [
-        control(way, FIRST_TRIAL + trial, folder / "trials" / str(trial), checkpoint)
+        control(way, FIRST_TRIAL + trial, folder / "trials" / str(trial), student)
         for trial in range(args.trials)
     ]
     found = {one: figures(runs) for one, runs in (("operator", operator), ("student", trials))}

@@ -22,7 +22,7 @@ ROBOT_POLICIES: Registry[PolicyKind | RobotPolicyFactory] = Registry(
         "cartesian": "robot_policies:CARTESIAN",
         "joints": "robot_policies:JOINTS",
         "reach": "..real_robot.policies.reach:REACH",
-        "pick": "pick_policy:PICK",
+        "pick": "..real_robot.policies.pick_task:PICK",
         "table": "table_policy:TABLE",
     },
     __package__ or "",

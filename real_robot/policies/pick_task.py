@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from ...real_robot.config import PolicyOptions, RobotConfig
-from ...real_robot.logs.reader import ControlLog
-from ...real_robot.policies.pick import CUBE, MARK, TABLE, PickOperator
-from ...real_robot.policies.protocol import PolicyKind, RobotPolicy
+from ..config import PolicyOptions, RobotConfig
+from ..logs.reader import ControlLog
+from .pick import CUBE, MARK, TABLE, PickOperator
+from .protocol import PolicyKind, RobotPolicy
 
-MODEL = "pick"
+ARM, MODEL = "arm6", "pick"
 # The cube has to lie within this distance of the mark's middle [m], and on the table.
 NEAR, RAISED = 0.02, 0.003
 
@@ -29,13 +29,14 @@ def make_pick_policy(robot: RobotConfig, options: PolicyOptions) -> RobotPolicy:
     """Build the operator by script; there is nothing to choose.
 
     Raises:
-        ValueError: If the robot is no arm like `mujoco-arm`.
+        ValueError: If the robot is not known to be the arm whose lengths the script knows.
     """
     del options
-    if robot.control.limits.num_joints != 6:
+    model = "" if robot.kinematics is None else robot.kinematics.model
+    if model not in (ARM, MODEL):
         raise ValueError(
-            f"the pick policy moves the six joints of mujoco-arm, robot {robot.name} has "
-            f"{robot.control.limits.num_joints}"
+            f"the pick policy knows the lengths of one arm, expected kinematics.model={ARM}, as "
+            f"robot=mujoco-arm has it; robot {robot.name} has {model or 'no kinematics'!r}"
         )
     return PickOperator(robot)
 
