@@ -128,7 +128,8 @@ def execute(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
         # The reader, e.g. `| head`, has seen enough; the interpreter flushes once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.BROKEN_PIPE
     except (ValueError, OSError, ImportError) as error:
         if os.environ.get("HOTLOOP_DEBUG"):
