@@ -34,8 +34,7 @@ class ServoFamily:
         bauds: Rates that it can be set to [bit/s].
         longest_watchdog: Longest setting of its bus watchdog [s]; 0 if it has none.
         cycle_bytes: Bytes on the wire in each control cycle, for the bus and for each servo.
-        watch_bytes: The same of the longest turn in which the servos are asked how they are; never
-            longer than the measurement of a cycle.
+        watch_bytes: The same of the longest turn in which the servos are asked how they are.
     """
 
     name: str
@@ -63,7 +62,7 @@ FAMILIES = {
         (38400, 57600, 76800, 115200, 128_000, 250_000, 500_000, 1_000_000),
         0.0,
         (16, 14),
-        (8, 10),
+        (8, 13),
     ),
 }
 
