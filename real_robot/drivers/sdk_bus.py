@@ -14,6 +14,7 @@ from .driver import BusError
 from .servo_registers import REGISTERS, Register
 
 ATTEMPTS = 3
+SETTLING = 0.02  # [s]
 
 
 class ServoProtocol(Protocol):
@@ -270,7 +271,9 @@ class SdkBus:
         The result is the last value but one of the SDK's answer, which brings `length` bytes.
         """
         answer: tuple[int, ...] = ()
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
+            # An answer that is only late is over by then, and not taken for the next one.
+            time.sleep(attempt * max(self._timeout, SETTLING))
             answer = self._ask(call, *arguments)
             if answer[-2] == self.sdk.COMM_SUCCESS:
                 if self._length == length:
