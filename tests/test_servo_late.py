@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from robot_runs import ARM
 from test_servo_bus import BOTH, connected, driver_for, serving
 
 from hotloop.real_robot.core.limits import Motion
 from hotloop.real_robot.drivers import BusError
+from hotloop.real_robot.drivers.driver import PortError
 from hotloop.real_robot.drivers.servo_registers import REGISTERS
+from hotloop.real_robot.runtime.release import release
 
 POSITION_BYTES = {"dynamixel": 8, "feetech": 4}
 
@@ -64,3 +68,28 @@ def test_an_adapter_that_is_pulled_out_is_called_lost_in_every_cycle(protocol) -
             with pytest.raises(BusError, match="was lost"):
                 driver.write(Motion.at_rest(place))
         driver.disconnect(torque_off=True)
+
+
+def test_a_port_that_cannot_be_opened_is_not_called_released(tmp_path) -> None:
+    said: list[str] = []
+    gone = replace(ARM, driver="feetech", options={"port": str(tmp_path / "gone")})
+    with pytest.raises(PortError, match="gone cannot be opened"):
+        release(gone, said.append, lambda seconds: said.append("waited"))
+    assert not said
+
+
+def test_a_lost_answer_while_connecting_is_asked_for_again(monkeypatch) -> None:
+    with serving("feetech") as bus:
+        driver = driver_for(bus, "feetech")
+        read, failed = driver._bus.read, []
+
+        def failing_once():
+            if failed:
+                return read()
+            failed.append(True)
+            raise BusError("no answer")
+
+        monkeypatch.setattr(driver._bus, "read", failing_once)
+        driver.connect()
+        assert failed and driver.read().fault == ""
+        driver.disconnect(torque_off=False)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol
 
 from ...decoding.plumbing.extras import require
-from .driver import BusError
+from .driver import BusError, PortError
 from .servo_registers import REGISTERS, Register
 
 ATTEMPTS = 3
@@ -149,12 +149,12 @@ class SdkBus:
         try:
             port.setupPort(self._baud)
         except serial.SerialException as error:
-            raise ConnectionError(f"{self._name} cannot be opened: {error}") from error
+            raise PortError(f"{self._name} cannot be opened: {error}") from error
         try:
             fcntl.flock(port.ser.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             port.closePort()
-            raise ConnectionError(
+            raise PortError(
                 f"{self._name} is in use by another program; two controllers on one bus would "
                 "fight over the servos"
             ) from error
@@ -185,7 +185,7 @@ class SdkBus:
             except (OSError, termios.error) as error:
                 # The SDK would take the port for busy ever after.
                 self.port.is_using = False
-                raise BusError(f"{self._name} was lost: {error}") from error
+                raise BusError(f"{self._name} was lost: {error.args[-1]}") from error
 
         return calling
 
@@ -293,6 +293,6 @@ class SdkBus:
         missing = [number for number in self.ids if not self.answers(number)]
         if missing:
             raise ConnectionError(
-                f"{self._name}: servos {missing} do not answer at {self._baud} baud; check power, "
-                "IDs and baud rate"
+                f"{self._name}: servos {missing} do not answer at {self._baud} baud within "
+                f"{self._timeout:g} s; check power, IDs, baud rate and the adapter's latency"
             )
