@@ -139,6 +139,7 @@ def test_answers_that_end_too_early_write_nothing(tmp_path, capfd) -> None:
         (["robot=feetech", "--output", "arm.txt"], "a robot file ends in .yaml, got arm.txt"),
         (["robot=feetech", "--output", "there.yaml"], "there.yaml exists already"),
         (["robot=feetech", "--output", "there.yaml", "--overwrite"], "not valid YAML"),
+        (["robot=feetech", "--output", "there.yaml/arm.yaml"], "nothing can be written into"),
         (["robot=feetech", "--margin", "3"], "margin must be from 0 to 0.5 rad, got 3"),
     ],
 )

@@ -115,6 +115,17 @@ def test_servos_from_the_box_get_ids_and_keep_them(protocol) -> None:
     assert sum("Connect the servo of" in question for question in helper.asked) == 6
 
 
+def test_a_servo_that_turned_a_wheel_becomes_a_joint() -> None:
+    """Its ID and baud rate are right, its mode is not."""
+    with limp_bus("feetech") as bus:
+        bus.servos.keep(3, 33, b"\x01")
+        helper = Helper(bus)
+        calibrate(template("feetech", bus.port, HASTY), helper, Wishes(ids=True))
+        bus.servos.plug_in(range(6))
+        assert [table[33] for table in bus.servos.tables.values()] == [0] * 6
+    assert sum("permanent memory" in question for question in helper.asked) == 1
+
+
 def test_two_servos_at_once_are_not_given_one_id() -> None:
     with limp_bus("feetech", ids=()) as bus:
         attempts = iter(["two", "alone"])

@@ -50,6 +50,9 @@ def test_a_range_is_that_of_the_path_wherever_its_seam_lies(moves, start) -> Non
 def test_a_range_that_cannot_be_used_says_why() -> None:
     assert recorded(1000, 1900, 3000).complaint(NAMES, 0.0) == ""
     assert "(servo 1) moved by less than 10 degrees" in recorded(1000, 1010).complaint(NAMES, 0.0)
+    whole, pose = recorded(1000, 2000), counts(2500, 2000)
+    assert "base (servo 1) did not come to where" in whole.complaint(NAMES, 0.0, pose)
+    assert whole.complaint(NAMES, 0.0, counts(2040, 1960)) == ""
     assert "moved by less than 21 degrees" in recorded(1000, 1200).complaint(NAMES, 0.1)
     whole = recorded(*range(0, 4600, 500)).complaint(NAMES, 0.0)
     assert "base (servo 1) went round by a whole turn" in whole

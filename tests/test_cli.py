@@ -34,6 +34,11 @@ def raising(error: BaseException) -> Callable[[Namespace], int]:
     return run
 
 
+def test_a_command_without_standard_output_is_none_the_worse(monkeypatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert execute(lambda args: 0, Namespace()) == ExitCode.SUCCESS
+
+
 def test_help_lists_every_command_with_an_example_of_each() -> None:
     process = hotloop("--help")
     assert process.returncode == 0

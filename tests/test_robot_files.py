@@ -100,7 +100,9 @@ def test_a_template_moves_nothing_until_it_was_calibrated(name, capfd) -> None:
 def test_the_emulated_arm_runs_as_it_is_shipped(capfd) -> None:
     with emulated() as port:
         arguments = ["robot=emulated-arm", f"robot.options.port={port}", "duration=0.5"]
-        code = main(["control", *arguments, "robot.control.tracking_error=[1,1,1,1,1,1]"])
+        # On a busy machine the servos' watchdogs and the loop have to wait for each other.
+        patient = ["robot.options.watchdog=2.5", "robot.options.reply_timeout=0.5"]
+        code = main(["control", *arguments, *patient, "robot.control.tracking_error=[1,1,1,1,1,1]"])
     assert code == 0, capfd.readouterr()
 
 

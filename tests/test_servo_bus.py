@@ -178,23 +178,6 @@ def test_an_answer_that_the_sdk_trips_over_is_asked_for_again(monkeypatch) -> No
 
 
 @BOTH
-@pytest.mark.parametrize("size", [0, 3])
-def test_an_answer_of_another_length_fails_one_cycle(protocol, size, monkeypatch) -> None:
-    """A late answer to an earlier question, which the SDKs would take for positions."""
-    with connected(protocol) as (_, driver):
-        read = driver._bus.packets.readRx
-        monkeypatch.setattr(
-            driver._bus.packets,
-            "readRx",
-            lambda port, number, length: (read(port, number, length)[0][:size], 0, 0),
-        )
-        with pytest.raises(BusError, match=f"answered {size} bytes, expected"):
-            driver.read()
-        monkeypatch.setattr(driver._bus.packets, "readRx", read)
-        assert len(driver.read().position) == len(IDS)
-
-
-@BOTH
 def test_a_servo_in_error_state_is_a_fault_of_the_robot(protocol) -> None:
     with connected(protocol) as (bus, driver):
         assert driver.read().fault == ""

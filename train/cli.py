@@ -122,14 +122,14 @@ def execute(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
     try:
         code = run(args)
         # A closed pipe shows at the flush; at interpreter exit it could not be handled.
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        _flush()
     except KeyboardInterrupt:
         print("hotloop: interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
         # The reader, e.g. `| head`, has seen enough; the interpreter flushes once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.BROKEN_PIPE
     except (ValueError, OSError, ImportError) as error:
         if os.environ.get("HOTLOOP_DEBUG"):
@@ -137,6 +137,12 @@ def execute(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
         print(f"hotloop: error: {_describe(error)}", file=sys.stderr)
         return ExitCode.USAGE
     return code
+
+
+def _flush() -> None:
+    # A program that was started without standard output has none.
+    if sys.stdout is not None:
+        sys.stdout.flush()
 
 
 class _ShowVersion(argparse.Action):

@@ -19,10 +19,11 @@ SCAN_TIMEOUT = 0.02  # [s]
 
 
 class Found(NamedTuple):
-    """A servo that answers."""
+    """A servo that answers: its ID, baud rate and operating mode."""
 
     number: int
     baud: int
+    mode: int
 
 
 def assign(
@@ -40,14 +41,15 @@ def assign(
         ConnectionError: If a servo does not take what it is given.
     """
     for name, number in zip(joints, options.ids, strict=True):
-        wanted = Found(number, options.baud)
+        wanted = Found(number, options.baud, REGISTERS[driver].position_mode)
         found = _alone(driver, options, name, number, operator)
         if found == wanted:
             operator.say(f"{name}: servo {number} at {options.baud} baud, as it should be")
             continue
         answer = operator.ask(
-            f"{name}: the servo has ID {found.number} and {found.baud} baud. Write ID {number} and "
-            f"{options.baud} baud into its permanent memory? [y/n]"
+            f"{name}: the servo has ID {found.number}, {found.baud} baud and mode {found.mode}. "
+            f"Write ID {number}, {options.baud} baud and mode {wanted.mode} (position) into its "
+            "permanent memory? [y/n]"
         )
         if answer.lower() not in YES:
             raise ValueError(f"the servo of {name} keeps ID {found.number}; nothing was written")
@@ -91,7 +93,9 @@ def _at(driver: str, options: ServoOptions) -> list[Found]:
     patient = replace(options, reply_timeout=max(options.reply_timeout, SCAN_TIMEOUT))
     candidates = sorted({*range(LAST_SCANNED + 1), *options.ids})
     with opened(driver, patient) as bus:
-        return [Found(one, options.baud) for one in candidates if bus.answers(one, attempts=1)]
+        found = [one for one in candidates if bus.answers(one, attempts=1)]
+        mode = REGISTERS[driver].mode.address
+        return [Found(one, options.baud, bus.get(one, mode)) for one in found]
 
 
 def _give(driver: str, options: ServoOptions, found: Found, wanted: Found) -> None:

@@ -48,8 +48,14 @@ class RangeRecorder:
         np.minimum(self.range.low, self._position, out=self.range.low)
         np.maximum(self.range.high, self._position, out=self.range.high)
 
-    def complaint(self, joints: Sequence[str], margin: float) -> str:
-        """What keeps the range from being used with a margin [rad], empty if nothing."""
+    def complaint(self, joints: Sequence[str], margin: float, zero: Vector | None = None) -> str:
+        """What keeps the range from being used, empty if nothing.
+
+        Args:
+            joints: What to call each joint.
+            margin: How far limits will stay away from both ends [rad].
+            zero: Encoder counts of a pose that the arm has been in, so that the range holds it.
+        """
         low, high = self.range
         smallest = SMALLEST_RANGE + 2 * margin * TICKS
         still = [name for name, size in zip(joints, high - low, strict=True) if size < smallest]
@@ -61,6 +67,12 @@ class RangeRecorder:
         turned = [name for name, size in zip(joints, high - low, strict=True) if size >= COUNTS]
         if turned:
             return f"{', '.join(turned)} went round by a whole turn, which an encoder cannot count"
+        if zero is not None:
+            there = beside(zero, self.range)
+            missed = (there < low - SMALLEST_MOVE) | (there > high + SMALLEST_MOVE)
+            short = ", ".join(name for name, out in zip(joints, missed, strict=True) if out)
+            if short:
+                return f"{short} did not come to where it was at 0 rad: that is not all its range"
         return ""
 
 

@@ -118,7 +118,7 @@ def calibrate(
         _release(arm, operator)
         zero = None if wishes.middle else _zero(arm, operator)
         direction = _directions(arm, operator)
-        seen = _range(arm, operator, wishes.margin)
+        seen = _range(arm, operator, wishes.margin, zero)
         shift = recentre(arm, operator, recentring(seen))
     zero = np.rint((seen.low + seen.high) / 2) if zero is None else beside(zero, seen)
     zero, seen = zero - shift, Range(seen.low - shift, seen.high - shift)
@@ -187,7 +187,7 @@ def _directions(arm: LimpArm, operator: PatientOperator) -> Vector:
     return np.asarray(found, np.float64)
 
 
-def _range(arm: LimpArm, operator: PatientOperator, margin: float) -> Range:
+def _range(arm: LimpArm, operator: PatientOperator, margin: float, zero: Vector | None) -> Range:
     """How far each joint goes, followed as it is moved."""
     question = "Move every joint through its whole range, both ends, then press Enter."
     while True:
@@ -198,7 +198,7 @@ def _range(arm: LimpArm, operator: PatientOperator, margin: float) -> Range:
             return _table(arm.joints, recorder.range)
 
         operator.ask_while(question, look)
-        if not (complaint := recorder.complaint(arm.named, margin)):
+        if not (complaint := recorder.complaint(arm.named, margin, zero)):
             return recorder.range
         operator.mistake(complaint)
 

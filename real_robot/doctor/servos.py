@@ -89,7 +89,10 @@ class Survey:
                 "switch its power off and on"
             )
         if (mode := self._get(number, table.mode)) != table.position_mode:
-            yield f"is in operating mode {mode}, expected {table.position_mode} (position)"
+            yield (
+                f"is in operating mode {mode}, expected {table.position_mode} (position); `hotloop "
+                "calibrate --ids` sets it"
+            )
         heat, hottest = self._get(number, table.temperature), self._get(number, table.hottest)
         if 0 < hottest <= heat:
             yield f"has {heat} deg C, it switches off at {hottest}; let it cool down"

@@ -58,8 +58,12 @@ class OwnRobot:
 
         Raises:
             FileExistsError: If the file is there and is not to be replaced.
+            PermissionError: If nothing can be written there.
             ValueError: If it is there and no robot file.
         """
+        folder = next(one for one in self.path.absolute().parents if one.exists())
+        if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+            raise PermissionError(f"nothing can be written into {folder}; choose another --output")
         if not os.path.lexists(self.path):
             return
         if not overwrite:
