@@ -39,7 +39,7 @@ HOTLOOP = [sys.executable, "-m", "hotloop.train.cli"]
 START = [0.13, 2.17]  # of the table's arm [rad]
 FIRST_TRIAL = 100_000  # seed of the student's first scene; recordings have those from 0
 SUCCESS = 0.95  # of the score
-# A run that is lost to the machine, not to the policy, is made again this often.
+# A run that does not start, or an episode that the machine spoils, is made again this often.
 ATTEMPTS = 3
 
 
@@ -147,7 +147,9 @@ WAYS = {
 def control(way: Way, seed: int, folder: Path, arguments: list[str]) -> dict[str, Any]:
     """One run of `hotloop control`, done before or now: its summary, with the score."""
     summary = folder / "summary.json"
-    if not summary.exists():
+    for _ in range(ATTEMPTS):
+        if summary.exists():
+            break
         shutil.rmtree(folder, ignore_errors=True)
         with way.robot(seed) as robot:
             command = ["control", *robot, f"duration={way.duration}", f"seed={seed}"]
@@ -156,6 +158,8 @@ def control(way: Way, seed: int, folder: Path, arguments: list[str]) -> dict[str
                 check=False,  # a run that was stopped is a result too
                 stdout=subprocess.DEVNULL,
             )  # fmt: skip
+    if not summary.exists():
+        sys.exit(f"{folder}: the robot did not start {ATTEMPTS} times, see above")
     found = json.loads(summary.read_text())
     return found | {"score": way.score(read_log(folder / "log.mcap"))}
 
