@@ -28,6 +28,10 @@ class DynamixelBus(SdkBus):
         for number in ids:
             self._reading.addParam(number)
 
+    def num_parameters(self, packet: Sequence[int]) -> int:
+        """How many bytes of registers an answer holds, given all of its bytes."""
+        return packet[5] + (packet[6] << 8) - 4  # instruction, error byte and the checksum
+
     def look(self) -> None:
         """All servos are there, without a hardware error, in position mode."""
         self.find()

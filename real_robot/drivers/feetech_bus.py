@@ -23,6 +23,10 @@ class FeetechBus(SdkBus):
         for number in ids:
             self._reading.addParam(number)
 
+    def num_parameters(self, packet: Sequence[int]) -> int:
+        """How many bytes of registers an answer holds, given all of its bytes."""
+        return packet[3] - 2  # its length counts the error byte and the checksum
+
     def look(self) -> None:
         """All servos are there, in position mode."""
         self.find()

@@ -111,15 +111,32 @@ class SdkBus:
         self._groups: dict[tuple[int, int], Any] = {}
 
     def adopt(self, packets: Any) -> None:
-        """Use a packet handler, keeping the error byte of every answer."""
-        self.packets, read = packets, packets.readRx
+        """Use a packet handler, keeping the error byte of every answer, and looking at its length.
+
+        The SDKs cut an answer to the length that was asked for: a late answer to an earlier
+        question, of positions, would pass for one of torque.
+        """
+        self.packets, read, receive = packets, packets.readRx, packets.rxPacket
+        sizes: list[int] = [0]
+
+        def measuring(*arguments: Any) -> Any:
+            packet, result = receive(*arguments)
+            if result == self.sdk.COMM_SUCCESS:
+                sizes[0] = self.num_parameters(packet)
+            return packet, result
 
         def remembering(port: Any, number: int, length: int) -> Any:
             data, result, error = read(port, number, length)
             if result == self.sdk.COMM_SUCCESS:
+                if sizes[0] != length:
+                    raise BusError(
+                        f"servo {number} answered {sizes[0]} bytes, expected {length}: a late "
+                        "answer to an earlier question"
+                    )
                 self._errors[number] = error
             return data, result, error
 
+        packets.rxPacket = measuring
         packets.readRx = remembering
 
     def open(self) -> None:
@@ -164,6 +181,10 @@ class SdkBus:
         if self.is_open:
             self.is_open = False
             self.port.closePort()
+
+    def num_parameters(self, packet: Sequence[int]) -> int:
+        """How many bytes of registers an answer holds, given all of its bytes."""
+        raise NotImplementedError
 
     def errors(self) -> dict[int, int]:
         """Error byte of each servo's last answer, of those that have one."""
@@ -218,18 +239,12 @@ class SdkBus:
         return [tuple(group.getData(number, *one) for one in registers) for number in self.ids]
 
     def sync_read(self, group: Any, what: str) -> None:
-        """Ask all servos of a group; the SDK takes a late answer to another question for this one.
+        """Ask all servos of a group.
 
         Raises:
             BusError: If one does not answer, or answers something else.
         """
         self.check(group.txRxPacket(), what)
-        for number, answer in group.data_dict.items():
-            if len(answer) != group.data_length:
-                raise BusError(
-                    f"{what}: servo {number} answered {len(answer)} bytes, expected "
-                    f"{group.data_length}: a late answer to an earlier question"
-                )
 
     def limit_torque(self, shares: Sequence[float]) -> None:
         """Let each servo push with a share of its full torque, or less if it is set to less."""
