@@ -11,6 +11,9 @@ from .drivers.servo_options import FAMILIES
 # slides further, in millimetres.
 FURTHEST = {"rad": 2 * np.pi, "m": 20.0}
 FASTEST = {"rad": 30.0, "m": 20.0}
+QUICKEST = {"rad": 1e3, "m": 500.0}  # acceleration; beyond this and the next nothing is limited
+SHARPEST = {"rad": 1e5, "m": 1e5}  # jerk
+LONGEST_BRAKE = 3.0  # [s] from full speed to rest
 OTHER_UNIT = {"rad": ("degrees", np.pi / 180), "m": ("mm", 1e-3)}
 LONGEST_DEAF = 1.0  # [s] for which a bus may fail before the robot stops
 ROUNDING = 1e-3  # by which 6.2832 is more than a turn
@@ -46,6 +49,8 @@ def check_units(robot: RobotConfig) -> None:
         for name, value, largest, per in (
             ("low and high", ends, FURTHEST[unit], ""),
             ("velocity", limits.velocity[index], FASTEST[unit], "/s"),
+            ("acceleration", limits.acceleration[index], QUICKEST[unit], "/s2"),
+            ("jerk", limits.jerk[index], SHARPEST[unit], "/s3"),
         ):
             if value > largest + ROUNDING:
                 other, factor = OTHER_UNIT[unit]
@@ -55,6 +60,33 @@ def check_units(robot: RobotConfig) -> None:
                     f"{other}{per} would be {factor * value:.4g}; for joints that slide say "
                     "joint_units"
                 )
+
+
+def check_effect(robot: RobotConfig) -> None:
+    """Refuse limits with which a robot takes too long to stop, or goes astray unnoticed.
+
+    Raises:
+        ValueError: The message names the joint.
+    """
+    control = robot.control
+    limits = control.limits.arrays
+    speed, rise = limits.velocity, limits.acceleration / limits.jerk
+    pointed = speed < limits.acceleration * rise
+    brake = np.where(pointed, 2 * np.sqrt(speed / limits.jerk), speed / limits.acceleration + rise)
+    ways = limits.high - limits.low
+    for index in range(len(ways)):
+        if brake[index] > LONGEST_BRAKE:
+            raise ValueError(
+                f"by control.limits, joint {robot.joint_name(index)} takes {brake[index]:.3g} s "
+                f"from full speed to rest, at most {LONGEST_BRAKE:g} s are a stop; raise its "
+                "acceleration and jerk, or lower its velocity"
+            )
+        if control.tracking_error and control.tracking_error[index] > ways[index] + ROUNDING:
+            raise ValueError(
+                f"control.tracking_error of joint {robot.joint_name(index)} is "
+                f"{control.tracking_error[index]:g} {robot.units[index]}, further than its limits "
+                f"are apart ({ways[index]:.4g}), so that nothing is ever noticed; give e.g. 0.3 rad"
+            )
 
 
 def check_stated(robot: RobotConfig) -> str:

@@ -25,9 +25,9 @@ from hotloop.train.commands.control import exit_code
 MEASURED = range(WRITABLE.stop, TABLE_SIZE)  # registers of a servo that only it writes
 GOOD = {
     "ended_by": "duration", "finished": False, "stop_reason": "", "clean_end": True, "failure": "",
-    "cycles": 1000, "skipped_cycles": 3, "accepted_chunks": 30, "rejected_chunks": 2,
-    "chunk_age": 0.1, "limit_violations": 0, "policy_failure": "", "log_failure": "",
-    "log_records_dropped": 0, "lost_cameras": "",
+    "cycles": 1000, "skipped_cycles": 3, "unsent_commands": 2, "accepted_chunks": 30,
+    "rejected_chunks": 2, "chunk_age": 0.1, "limit_violations": 0, "policy_failure": "",
+    "log_failure": "", "log_records_dropped": 0, "lost_cameras": "",
 }  # fmt: skip
 
 
@@ -53,7 +53,8 @@ GOOD = {
         ({"limit_violations": 1}, ExitCode.FAILED, "1 commands were beyond the limits"),
         ({"clean_end": False}, ExitCode.FAILED, "did not end by itself"),
         ({"failure": "a defect"}, ExitCode.FAILED, "failed: a defect"),
-        ({"skipped_cycles": 300}, ExitCode.FAILED, "300 of 1300 cycles were left out"),
+        ({"skipped_cycles": 300}, ExitCode.FAILED, "302 of 1300 cycles were left out"),
+        ({"unsent_commands": 300}, ExitCode.FAILED, "303 of 1003 cycles were left out or sent no"),
         ({"skipped_cycles": 15, "cycles": 20}, ExitCode.SUCCESS, ""),
         ({"log_failure": "disk full"}, ExitCode.FAILED, "not complete: disk full"),
         ({"log_records_dropped": 7}, ExitCode.FAILED, "7 records never reached the log"),
@@ -76,6 +77,24 @@ def test_a_loop_that_leaves_out_too_many_of_its_cycles_stops() -> None:
     assert "within 10 s, overrun_budget allows 5%" in text
     speed = np.abs(np.diff(np.stack(world.writes), axis=0)).max(axis=1)
     assert not speed[-200:].any(), "it did not go on like this"
+
+
+def test_a_bus_that_loses_too_many_commands_stops_the_robot() -> None:
+    """Never many in a row, so that no single failure is one of the robot."""
+    world = World(replace(ROBOT, overrun_budget=0.05))
+    world.broken = range(20, 2000, 4)
+    world.run(600, move)
+    assert "RUN -> STOP: cycles of 0.5" in world.events()
+    assert world.status()["unsent"] == world.loop.tally.unsent > 50
+
+
+def test_a_stop_does_not_wait_for_a_robot_that_nothing_reaches() -> None:
+    world = World()
+    world.broken = range(60, 100_000)
+    world.run(80, move)
+    assert "RUN -> STOP: bus" in world.events()
+    assert world.status()["resting"] and world.disconnected == [False]
+    assert world.cycle - 60 < 2 / ROBOT.control.dt
 
 
 def test_a_rare_hiccup_stops_nothing() -> None:

@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 from robot_runs import ARM, CONTROL, DRY, JOB, REACH, run, spy_on
-from robots import assert_within_limits, commands
+from robots import assert_log_within_limits, commands
 
 from hotloop.real_robot.config import RobotConfig
 from hotloop.real_robot.core.events import Mode
@@ -50,7 +50,7 @@ def test_a_run_with_bad_chunks_keeps_all_limits_and_recomputes_bit_for_bit(tmp_p
     assert len(log.cycles) == summary["cycles"]
     result = recompute(log)
     assert (result.cycles, result.different) == (summary["cycles"], 0)
-    assert_within_limits(commands(log), CONTROL)
+    assert_log_within_limits(log)
     # Beside the record, nothing moves and the loop works all the same.
     beside = RobotConfig("record", "playback", CONTROL, {"log": str(path)})
     instants = iter([0.0, 1.0])
@@ -90,7 +90,7 @@ def test_after_the_policy_is_killed_the_robot_brakes_in_time(tmp_path) -> None:
     assert speed[mode == Mode.RUN].max() > 0.1
     braking = 2.0 / 10.0 + 10.0 / 400.0
     assert now[resting][0] - last_observation <= CONTROL.stale_timeout + braking + 2 * CONTROL.dt
-    assert_within_limits(commands(log), CONTROL)
+    assert_log_within_limits(log)
 
 
 def test_a_killed_logger_does_not_disturb_the_loop(tmp_path, monkeypatch) -> None:
@@ -151,7 +151,7 @@ def test_interrupting_the_command_ends_in_a_braked_stop(tmp_path, number) -> Non
     speed = np.abs(log.column("command_velocity")).max(axis=1)
     assert speed[~stop][-1] > 0.05, "it was moving"
     assert speed[-1] == 0.0
-    assert_within_limits(commands(log), log.robot.control)
+    assert_log_within_limits(log)
 
 
 def test_a_killed_supervisor_takes_the_loop_along_in_a_braked_stop(tmp_path) -> None:

@@ -198,7 +198,7 @@ def test_a_status_says_what_the_loop_counted() -> None:
     world.loop.realtime = "scheduling: as it is"
     world.run(100, move)
     status, tally = world.status(), world.loop.tally
-    for name in ("cycles", "late", "skipped", "bus_failures", "accepted", "limit_hits"):
+    for name in ("cycles", "late", "skipped", "unsent", "bus_failures", "accepted", "limit_hits"):
         assert status[name] == getattr(tally, name), name
     assert status["skipped"] > 0 and status["bus_failures"] == 4 and status["accepted"] > 5
     peaks = world.loop.controller.peaks

@@ -12,7 +12,8 @@ from hotloop.real_robot.config import ControlConfig, RobotConfig
 from hotloop.real_robot.core.controller_config import ControllerConfig
 from hotloop.real_robot.core.limits import Limits, Workspace
 from hotloop.real_robot.drivers import make_driver
-from hotloop.real_robot.readiness import check_calibrated, check_stated, check_units
+from hotloop.real_robot.readiness import check_calibrated, check_effect, check_stated, check_units
+from hotloop.real_robot.runtime.job import RunConfig, check_run
 from hotloop.train.cli import main
 from hotloop.train.commands.control import prepare
 from hotloop.train.config.compose import choices, compose
@@ -26,6 +27,7 @@ def arm(limits: Limits = LIMITS, **changes) -> RobotConfig:
 def test_shipped_robots_are_in_radians_and_watched(name) -> None:
     robot = compose("control", [f"robot={name}"], ControlConfig).robot
     check_units(robot)
+    check_effect(robot)
     assert check_stated(robot) == ""
 
 
@@ -59,6 +61,30 @@ def test_a_template_is_calibrated_by_what_is_measured_not_by_a_claim() -> None:
 def test_limits_in_degrees_or_millimetres_are_refused(change, units, message) -> None:
     with pytest.raises(ValueError, match=message):
         check_units(arm(replace(LIMITS, **change), joint_units=units))
+
+
+@pytest.mark.parametrize(
+    ("change", "tracking", "message"),
+    [
+        ({"acceleration": (8.0, 1e300)}, (), "acceleration of joint 1 reach 1e[+]300 rad/s2"),
+        ({"jerk": (1e9, 300.0)}, (), "jerk of joint 0 reach 1e[+]09 rad/s3"),
+        ({"jerk": (400.0, 1e-3)}, (), "joint 1 takes .* s from full speed to rest, at most 3 s"),
+        ({"velocity": (29.0, 3.0)}, (), r"joint 0 takes 3\.65 s from full speed to rest"),
+        (
+            {},
+            (0.3, 20.0),
+            r"tracking_error of joint 1 is 20 rad, further than its limits are apart",
+        ),
+        ({}, (1e9, 0.3), "tracking_error of joint 0 is 1e[+]09 rad"),
+    ],
+)
+def test_limits_that_limit_nothing_and_stops_that_never_end_are_refused(
+    change, tracking, message
+) -> None:
+    robot = arm(replace(LIMITS, **change))
+    watched = replace(robot, control=replace(robot.control, tracking_error=tracking))
+    with pytest.raises(ValueError, match=message):
+        check_run(watched, RunConfig("module:policy"))
 
 
 def test_a_turn_either_way_and_a_long_rail_are_fine() -> None:

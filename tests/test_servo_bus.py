@@ -15,7 +15,6 @@ from hotloop.real_robot.config import RobotConfig
 from hotloop.real_robot.core.controller_config import ControllerConfig
 from hotloop.real_robot.core.limits import Limits, Motion
 from hotloop.real_robot.drivers import BusError, make_driver
-from hotloop.real_robot.drivers.servo_registers import REGISTERS, Register
 from hotloop.real_robot.emulator import dynamixel, feetech
 from hotloop.real_robot.emulator.bus import PROTOCOLS, Faults, ServoBus, Wire
 from hotloop.real_robot.emulator.plant import Plant
@@ -176,35 +175,6 @@ def test_an_answer_that_the_sdk_trips_over_is_asked_for_again(monkeypatch) -> No
     with connected("feetech") as (_, driver):
         assert calls[:2] == [1, 1]
         assert len(driver.read().position) == len(IDS)
-
-
-@BOTH
-@pytest.mark.parametrize("positions_are_late", [True, False])
-def test_a_late_answer_does_not_pass_for_another_one(protocol, positions_are_late) -> None:
-    """Positions of joints at rest in the middle have zeros: torque off, if one believed it."""
-    with connected(protocol) as (_, driver):
-        bus, table = driver._bus, REGISTERS[protocol]
-        bus.gather([table.torque])
-        (torque,) = (group for (start, _), group in bus._groups.items() if start == table.torque[0])
-        (bus._reading if positions_are_late else torque).txPacket()
-        empty, bus.port.clearPort = bus.port.clearPort, lambda: None
-        bus.port.is_using = False
-        time.sleep(0.1)  # the answers come after the port was emptied
-        with pytest.raises(BusError, match="a late answer to an earlier question"):
-            bus.gather([table.torque]) if positions_are_late else bus.read()
-        bus.port.clearPort = empty
-        time.sleep(0.1)
-        assert {values for values in bus.gather([table.torque])} == {(1,)}
-        assert len(bus.read()[0]) == len(IDS)
-
-
-def test_an_answer_with_a_stuffed_byte_has_the_length_it_was_asked_for() -> None:
-    """FF FF FD within an answer goes over the wire with one FD more, in protocol 2.0."""
-    with connected("dynamixel") as (bus, driver):
-        bus.servos.tables[3][20:26] = b"\x00\xff\xff\xfd\x00\x07"
-        assert driver._bus.gather([Register(20, 2), Register(22, 2), Register(24, 2)])[2] == (
-            0xFF00, 0xFDFF, 0x0700,
-        )  # fmt: skip
 
 
 @BOTH

@@ -159,7 +159,7 @@ def served(plant: Plant) -> Generator[ServoBus, None, None]:
 def table(port: str, tracker: int, timeout: float) -> RobotConfig:
     limits = Limits((-1.2, 0.7), (2.0, 2.9), (4.0, 6.0), (40.0, 60.0), (1500.0, 2000.0))
     options = {
-        "port": port, "reply_timeout": 2.0, "watchdog": 2.0,
+        "port": port, "reply_timeout": 0.5, "watchdog": 2.0,
         "tracker": tracker, "tracker_size": 3, "tracker_timeout": timeout,
     }  # fmt: skip
     return RobotConfig("table", "dynamixel", ControllerConfig(limits, 0.02), options)

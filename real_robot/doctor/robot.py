@@ -18,7 +18,7 @@ from ..drivers.servo_access import opened
 from ..drivers.servo_options import FAMILIES, servo_options
 from ..drivers.servo_registers import REGISTERS
 from ..inputs import StopInputs
-from ..readiness import check_stated, check_units
+from ..readiness import check_effect, check_stated, check_units
 from .findings import Finding
 from .servos import Survey
 
@@ -41,6 +41,7 @@ def check_robot(config: RobotConfig) -> list[Finding]:
         ImportError: If a package is not installed.
     """
     check_units(config)
+    check_effect(config)
     driver = make_driver(config)
     findings = [*_latency_timer(config), *_stated(config), *_stop_inputs(config)]
     if not isinstance(driver, Inspectable):

@@ -17,6 +17,10 @@ class BusError(OSError):
     """A cycle's communication failed; the next one may work."""
 
 
+class PortError(ConnectionError):
+    """The connection could not be opened at all: the robot heard nothing."""
+
+
 class Driver(Protocol):
     """A robot that is read and written once per control cycle.
 

@@ -28,9 +28,10 @@ class DynamixelBus(SdkBus):
         for number in ids:
             self._reading.addParam(number)
 
-    def num_parameters(self, packet: Sequence[int]) -> int:
-        """How many bytes of registers an answer holds, given all of its bytes."""
-        return packet[5] + (packet[6] << 8) - 4  # instruction, error byte and the checksum
+    @staticmethod
+    def num_values(packet: Sequence[int]) -> int:
+        """Bytes that an answer brings besides instruction, error and checksum."""
+        return packet[5] + (packet[6] << 8) - 4
 
     def look(self) -> None:
         """All servos are there, without a hardware error, in position mode."""
@@ -71,7 +72,7 @@ class DynamixelBus(SdkBus):
 
     def read(self) -> tuple[list[int], list[float]]:
         """Velocity and position in one sync read."""
-        self.sync_read(self._reading, "sync read")
+        self.check(self._reading.txRxPacket(), "sync read")
         ticks: list[int] = []
         velocities: list[float] = []
         for number in self.ids:

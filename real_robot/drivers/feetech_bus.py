@@ -23,9 +23,10 @@ class FeetechBus(SdkBus):
         for number in ids:
             self._reading.addParam(number)
 
-    def num_parameters(self, packet: Sequence[int]) -> int:
-        """How many bytes of registers an answer holds, given all of its bytes."""
-        return packet[3] - 2  # its length counts the error byte and the checksum
+    @staticmethod
+    def num_values(packet: Sequence[int]) -> int:
+        """Bytes that an answer brings besides error and checksum."""
+        return packet[3] - 2
 
     def look(self) -> None:
         """All servos are there, in position mode."""
@@ -51,7 +52,7 @@ class FeetechBus(SdkBus):
 
     def read(self) -> tuple[list[int], list[float]]:
         """Position and velocity in one sync read."""
-        self.sync_read(self._reading, "sync read")
+        self.check(self._reading.txRxPacket(), "sync read")
         ticks: list[int] = []
         velocities: list[float] = []
         for number in self.ids:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import select
+import termios
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol
 
 from ...decoding.plumbing.extras import require
-from .driver import BusError
+from .driver import BusError, PortError
 from .servo_registers import REGISTERS, Register
 
 ATTEMPTS = 3
+SETTLING = 0.02  # [s]
 
 
 class ServoProtocol(Protocol):
@@ -108,36 +110,37 @@ class SdkBus:
             raise ValueError(f"{sdk.__name__} cannot set {baud} baud; 1000000 is usual")
         self.packets: Any = None
         self._errors: dict[int, int] = {}
+        self._length = 0  # of what the newest answer brought [bytes]
         self._groups: dict[tuple[int, int], Any] = {}
 
     def adopt(self, packets: Any) -> None:
-        """Use a packet handler, keeping the error byte of every answer, and looking at its length.
+        """Use a packet handler, keeping length and error byte of every answer.
 
-        The SDKs cut an answer to the length that was asked for: a late answer to an earlier
-        question, of positions, would pass for one of torque.
+        The SDKs take any answer of a servo for the one to their question, and cut off what is too
+        long: a late answer to an earlier question would be taken for torque or temperature.
         """
         self.packets, read, receive = packets, packets.readRx, packets.rxPacket
-        sizes: list[int] = [0]
 
-        def measuring(*arguments: Any) -> Any:
-            packet, result = receive(*arguments)
+        def measuring(port: Any, *options: bool) -> Any:
+            packet, result = receive(port, *options)
             if result == self.sdk.COMM_SUCCESS:
-                sizes[0] = self.num_parameters(packet)
+                self._length = self.num_values(packet)
             return packet, result
 
         def remembering(port: Any, number: int, length: int) -> Any:
             data, result, error = read(port, number, length)
+            while result == self.sdk.COMM_SUCCESS and self._length != length:
+                data, result, error = read(port, number, length)
             if result == self.sdk.COMM_SUCCESS:
-                if sizes[0] != length:
-                    raise BusError(
-                        f"servo {number} answered {sizes[0]} bytes, expected {length}: a late "
-                        "answer to an earlier question"
-                    )
                 self._errors[number] = error
             return data, result, error
 
-        packets.rxPacket = measuring
-        packets.readRx = remembering
+        packets.rxPacket, packets.readRx = measuring, remembering
+
+    @staticmethod
+    def num_values(packet: Sequence[int]) -> int:
+        """Bytes that an answer brings besides its frame."""
+        raise NotImplementedError
 
     def open(self) -> None:
         """Open the port for this program alone."""
@@ -146,19 +149,19 @@ class SdkBus:
         try:
             port.setupPort(self._baud)
         except serial.SerialException as error:
-            raise ConnectionError(f"{self._name} cannot be opened: {error}") from error
+            raise PortError(f"{self._name} cannot be opened: {error}") from error
         try:
             fcntl.flock(port.ser.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             port.closePort()
-            raise ConnectionError(
+            raise PortError(
                 f"{self._name} is in use by another program; two controllers on one bus would "
                 "fight over the servos"
             ) from error
         self.is_open = True
-        port.readPort = self._read_port
+        port.readPort, port.writePort = map(self._or_lost, (self._read_port, port.writePort))
         # One of the SDKs only waits for its own output here.
-        port.clearPort = port.ser.reset_input_buffer
+        port.clearPort = self._or_lost(port.ser.reset_input_buffer)
         port.getCurrentTime = lambda: 1e3 * time.monotonic()
         port.setPacketTimeout = self._set_timeout
 
@@ -169,22 +172,28 @@ class SdkBus:
     def _read_port(self, length: int) -> bytes:
         """Bytes that are there, after sleeping until there are some or a millisecond is over."""
         serial = self.port.ser
-        try:
-            if select.select([serial.fileno()], [], [], 1e-3)[0]:
-                return serial.read(length)
-        except OSError as error:
-            raise BusError(f"{self._name}: {error}") from error
+        if select.select([serial.fileno()], [], [], 1e-3)[0]:
+            return serial.read(length)
         return b""
+
+    def _or_lost(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """A call of the port that fails as a cycle does when the adapter is gone."""
+
+        def calling(*arguments: Any) -> Any:
+            try:
+                return call(*arguments)
+            except (OSError, termios.error) as error:
+                # The SDK would take the port for busy ever after.
+                self.port.is_using = False
+                raise BusError(f"{self._name} was lost: {error.args[-1]}") from error
+
+        return calling
 
     def close(self) -> None:
         """Close the port."""
         if self.is_open:
             self.is_open = False
             self.port.closePort()
-
-    def num_parameters(self, packet: Sequence[int]) -> int:
-        """How many bytes of registers an answer holds, given all of its bytes."""
-        raise NotImplementedError
 
     def errors(self) -> dict[int, int]:
         """Error byte of each servo's last answer, of those that have one."""
@@ -202,7 +211,9 @@ class SdkBus:
         """
         problems: list[str] = []
         for number in self.ids:
-            result, error = self._insist(self.packets.write1ByteTxRx, number, address, value)
+            result, error = self._insist(
+                self.packets.write1ByteTxRx, number, address, value, length=0
+            )
             if result != self.sdk.COMM_SUCCESS:
                 problems.append(f"servo {number}: {self.packets.getTxRxResult(result)}")
             elif error & self.refusal:
@@ -213,14 +224,14 @@ class SdkBus:
     def get(self, number: int, address: int, size: int = 1) -> int:
         """Read a register of 1, 2 or 4 bytes of one servo, as an unsigned number."""
         call = getattr(self.packets, f"read{size}ByteTxRx")
-        value, result, _ = self._insist(call, number, address)
+        value, result, _ = self._insist(call, number, address, length=size)
         self.check(result, f"servo {number}, register {address}")
         return value
 
     def put(self, number: int, address: int, value: int, size: int = 1) -> None:
         """Write a register of 1, 2 or 4 bytes of one servo."""
         call = getattr(self.packets, f"write{size}ByteTxRx")
-        result, error = self._insist(call, number, address, value)
+        result, error = self._insist(call, number, address, value, length=0)
         self.check(result, f"servo {number}, register {address}")
         if error & self.refusal:
             raise BusError(f"servo {number}, register {address}: refused, error 0x{error:02x}")
@@ -235,16 +246,8 @@ class SdkBus:
                 group.addParam(number)
             self._groups[start, size] = group
         group = self._groups[start, size]
-        self.sync_read(group, f"sync read of register {start}")
+        self.check(group.txRxPacket(), f"sync read of register {start}")
         return [tuple(group.getData(number, *one) for one in registers) for number in self.ids]
-
-    def sync_read(self, group: Any, what: str) -> None:
-        """Ask all servos of a group.
-
-        Raises:
-            BusError: If one does not answer, or answers something else.
-        """
-        self.check(group.txRxPacket(), what)
 
     def limit_torque(self, shares: Sequence[float]) -> None:
         """Let each servo push with a share of its full torque, or less if it is set to less."""
@@ -260,16 +263,22 @@ class SdkBus:
         asked = (self._ask(self.packets.ping, number)[-2] for _ in range(attempts))
         return any(result == self.sdk.COMM_SUCCESS for result in asked)
 
-    def _insist(self, call: Callable[..., tuple[int, ...]], *arguments: int) -> tuple[int, ...]:
+    def _insist(
+        self, call: Callable[..., tuple[int, ...]], *arguments: int, length: int
+    ) -> tuple[int, ...]:
         """Repeat what is done once, before the loop starts, until it works or has failed often.
 
-        The result is the last value but one of the SDK's answer.
+        The result is the last value but one of the SDK's answer, which brings `length` bytes.
         """
-        answer = self._ask(call, *arguments)
-        for _ in range(ATTEMPTS - 1):
-            if answer[-2] == self.sdk.COMM_SUCCESS:
-                break
+        answer: tuple[int, ...] = ()
+        for attempt in range(ATTEMPTS):
+            # An answer that is only late is over by then, and not taken for the next one.
+            time.sleep(attempt * max(self._timeout, SETTLING))
             answer = self._ask(call, *arguments)
+            if answer[-2] == self.sdk.COMM_SUCCESS:
+                if self._length == length:
+                    break
+                answer = (*answer[:-2], self.sdk.COMM_RX_CORRUPT, answer[-1])
         return answer
 
     def _ask(self, call: Callable[..., tuple[int, ...]], *arguments: int) -> tuple[int, ...]:
@@ -284,6 +293,6 @@ class SdkBus:
         missing = [number for number in self.ids if not self.answers(number)]
         if missing:
             raise ConnectionError(
-                f"{self._name}: servos {missing} do not answer at {self._baud} baud; check power, "
-                "IDs and baud rate"
+                f"{self._name}: servos {missing} do not answer at {self._baud} baud within "
+                f"{self._timeout:g} s; check power, IDs, baud rate and the adapter's latency"
             )

@@ -15,7 +15,7 @@ from ..core.limits import Motion, Vector
 from .driver import BusError, Clock
 from .dynamixel_bus import DynamixelBus
 from .feetech_bus import FeetechBus
-from .sdk_bus import ServoProtocol
+from .sdk_bus import ATTEMPTS, ServoProtocol
 from .servo_options import TICKS, servo_options, watch_turns
 from .servo_registers import REGISTERS
 from .servo_watch import ServoWatch, WatchRules
@@ -78,10 +78,16 @@ class ServoBusDriver:
         self._bus.prepare()
         self._bus.limit_torque(self._torque_limit)
         self._watch.start()
-        ticks, _ = self._bus.read()
-        self._bus.write(ticks)
+        self._bus.write(self._found())
         self._bus.torque(True)
         self._bus.watchdog(self._watchdog)
+
+    def _found(self) -> list[int]:
+        """Where the joints are [encoder counts]; one lost answer must not keep an arm away."""
+        for _ in range(ATTEMPTS - 1):
+            with suppress(BusError):
+                return self._bus.read()[0]
+        return self._bus.read()[0]
 
     def read(self) -> RobotState:
         """One sync read; its time is the middle of the exchange.

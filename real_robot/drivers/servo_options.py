@@ -16,6 +16,8 @@ TICKS = COUNTS / (2 * np.pi)  # per radian
 BITS_PER_BYTE = 10  # with start and stop bit
 WATCH_PERIOD = 0.02  # of the turns in which servos are asked how they are [s]
 USB_LATENCY = 1e-3  # for which an adapter holds back each answer, at its best setting [s]
+SHORTEST_REPLY, LONGEST_REPLY = 1e-4, 0.5  # [s]
+SMALLEST_SHARE = 0.01  # of a torque that servos can be set to
 LONGEST_LOAD = 2.0  # for which a joint may push at its limit; Feetech servos then give in [s]
 KNOWN: dict[str, type] = {
     "port": str, "ids": list, "baud": int, "zero": list, "direction": list,
@@ -34,8 +36,7 @@ class ServoFamily:
         bauds: Rates that it can be set to [bit/s].
         longest_watchdog: Longest setting of its bus watchdog [s]; 0 if it has none.
         cycle_bytes: Bytes on the wire in each control cycle, for the bus and for each servo.
-        watch_bytes: The same of the longest turn in which the servos are asked how they are; never
-            longer than the measurement of a cycle.
+        watch_bytes: The same of the longest turn in which the servos are asked how they are.
     """
 
     name: str
@@ -63,7 +64,7 @@ FAMILIES = {
         (38400, 57600, 76800, 115200, 128_000, 250_000, 500_000, 1_000_000),
         0.0,
         (16, 14),
-        (8, 10),
+        (8, 13),
     ),
 }
 
@@ -165,10 +166,10 @@ def _checked_ids(ids: Vector, family: ServoFamily) -> tuple[int, ...]:
 def _shares(options: dict[str, Any], name: str, joints: int) -> tuple[float, ...]:
     shares = numbers({name: list(options[name])}, name, joints)
     for joint, share in enumerate(shares):
-        if not 0 < share <= 1:
+        if not SMALLEST_SHARE <= share <= 1:
             raise ValueError(
-                f"driver option {name} is a share of a joint's torque, above 0 and at most 1, got "
-                f"{share:g} for joint {joint}"
+                f"driver option {name} is a share of a joint's torque, from {SMALLEST_SHARE} to 1, "
+                f"got {share:g} for joint {joint}"
             )
     return tuple(shares.tolist())
 
@@ -253,10 +254,10 @@ def _check_times(options: ServoOptions, config: RobotConfig, family: ServoFamily
             f"at {options.baud} baud, longer than control.dt of {1e3 * dt:g} ms; raise baud or "
             f"control.dt"
         )
-    if not 0 < options.reply_timeout <= 10:
+    if not SHORTEST_REPLY <= options.reply_timeout <= LONGEST_REPLY:
         raise ValueError(
-            f"driver option reply_timeout must be above 0 and at most 10 s, got "
-            f"{options.reply_timeout}"
+            f"driver option reply_timeout must be from {SHORTEST_REPLY} to {LONGEST_REPLY} s, for "
+            f"which the loop hears nobody if a servo is silent, got {options.reply_timeout}"
         )
     if not 0 < options.load_time <= LONGEST_LOAD:
         raise ValueError(

@@ -48,6 +48,8 @@ class ServoRegisters:
         full_torque: Its value for full torque.
         rounds: Names of those that are read together while the robot moves, in turn: near each
             other, so that one short read of all servos has them, and the urgent ones more often.
+            No two reads are of one length, nor of that of the positions: a late answer to another
+            question is known by it.
     """
 
     model: Register
@@ -159,6 +161,6 @@ REGISTERS = {
         torque_limit=Register(48, 2),
         torque_most=Register(16, 2),
         full_torque=1000,
-        rounds=(("torque",), ("load", "voltage"), ("torque",), ("temperature", "status")),
+        rounds=(("torque",), ("load", "voltage"), ("torque",), ("load", "temperature", "status")),
     ),
 }

@@ -31,11 +31,11 @@ EVENT = np.dtype([("time", "f8"), ("kind", "i8"), ("text", TEXT)])
 STATUS = np.dtype(
     [
         ("time", "f8"), ("mode", "i8"), ("resting", "i8"), ("cycles", "i8"), ("late", "i8"),
-        ("skipped", "i8"), ("wake_max", "f8"), ("wake_p50", "f8"), ("wake_p99", "f8"),
-        ("compute_p50", "f8"), ("compute_p99", "f8"), ("rejected", "i8"), ("accepted", "i8"),
-        ("limit_hits", "i8"), ("violations", "i8"), ("bus_failures", "i8"), ("age", "f8"),
-        ("velocity", "f8"), ("acceleration", "f8"), ("jerk", "f8"), ("torch", "i8"),
-        ("log_dropped", "i8"), ("finished", "i8"), ("asked", "i8"),
+        ("skipped", "i8"), ("unsent", "i8"), ("wake_max", "f8"), ("wake_p50", "f8"),
+        ("wake_p99", "f8"), ("compute_p50", "f8"), ("compute_p99", "f8"), ("rejected", "i8"),
+        ("accepted", "i8"), ("limit_hits", "i8"), ("violations", "i8"), ("bus_failures", "i8"),
+        ("age", "f8"), ("velocity", "f8"), ("acceleration", "f8"), ("jerk", "f8"),
+        ("torch", "i8"), ("log_dropped", "i8"), ("finished", "i8"), ("asked", "i8"),
         ("realtime", "S300"), ("failure", TEXT), ("blocked", TEXT),
     ]
 )  # fmt: skip

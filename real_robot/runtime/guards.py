@@ -29,7 +29,7 @@ class OverrunGuard:
 
         Args:
             now: Time [s].
-            skipped: Cycles left out so far.
+            skipped: Cycles left out so far, and those whose command never left.
         """
         counts = self._counts
         counts.append((now, skipped))
@@ -39,7 +39,8 @@ class OverrunGuard:
         if lost <= self._budget * WINDOW:
             return ""
         return (
-            f"cycles of {lost:.2f} s were left out within {WINDOW:g} s, overrun_budget allows "
+            f"cycles of {lost:.2f} s were left out or sent nothing within {WINDOW:g} s, "
+            "overrun_budget allows "
             f"{self._budget:.0%}"
         )
 

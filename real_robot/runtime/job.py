@@ -12,7 +12,7 @@ from ..core.controller import Controller
 from ..drivers import make_driver
 from ..inject import check_fault
 from ..inputs import StopInputs
-from ..readiness import check_calibrated, check_units
+from ..readiness import check_calibrated, check_effect, check_units
 from .channels import Sizes
 
 
@@ -54,6 +54,7 @@ def check_run(robot: RobotConfig, job: RunConfig) -> Sizes:
         ImportError: If a package is not installed.
     """
     check_units(robot)
+    check_effect(robot)
     driver = make_driver(robot)
     check_calibrated(robot)
     Controller(robot.control)

@@ -25,6 +25,7 @@ from .packing import CyclePacker, StatePacker, layout
 from .tally import Durations, Tally
 
 STATUS_PERIOD = 0.1  # [s]
+OUT_OF_REACH = 1.0  # [s] of cycles that failed one after the other: braking waits no longer
 # Share of a period by which a deadline may be missed and still counts, and below which no two
 # commands follow each other.
 TOLERANCE = 0.5
@@ -139,10 +140,12 @@ class ControlLoop:
         return deadline + periods * dt
 
     def _finished(self) -> bool:
-        if not self._ending:
-            return False
-        mode = self.controller.mode
-        return mode is Mode.IDLE or (mode is Mode.STOP and self.controller.resting)
+        return self._ending and (self.controller.mode is Mode.IDLE or self._at_rest())
+
+    def _at_rest(self) -> bool:
+        """Whether a stop is over: the robot was braked, or nothing reaches it any more."""
+        out_of_reach = self._failures * self.config.control.dt >= OUT_OF_REACH
+        return self.controller.mode is Mode.STOP and (self.controller.resting or out_of_reach)
 
     def _cycle(self, now: float, wake: float) -> None:
         if self.driver.clock == "host":
@@ -167,7 +170,7 @@ class ControlLoop:
         """Look after the run as a whole; what is found stops the robot in the next cycle."""
         if mode is Mode.IDLE:
             self._overrun.restart()
-        overrun = self._overrun.problem(now, self.tally.skipped)
+        overrun = self._overrun.problem(now, self.tally.skipped + self.tally.unsent)
         self._problem = overrun or self._heartbeat.problem(now)
 
     def _read(self) -> None:
@@ -250,6 +253,7 @@ class ControlLoop:
 
     def _count(self, wake: float, compute: float, output: Output) -> None:
         self.tally.cycles += 1
+        self.tally.unsent += self._unsent
         self.tally.late += wake > self.config.control.dt / 2
         self.tally.wake.add(wake)
         self.tally.compute.add(compute)
@@ -287,9 +291,9 @@ class ControlLoop:
             texts = (*texts[:2], self._blocked.encode()[:160])
         # In the order of `STATUS`.
         content = self._pack_status(
-            now, controller.mode, controller.resting, tally.cycles, tally.late, tally.skipped,
-            tally.wake.largest, *quantiles, tally.rejected, tally.accepted, tally.limit_hits,
-            tally.violations, tally.bus_failures, age, *controller.peaks, torch,
+            now, controller.mode, self._at_rest(), tally.cycles, tally.late, tally.skipped,
+            tally.unsent, tally.wake.largest, *quantiles, tally.rejected, tally.accepted,
+            tally.limit_hits, tally.violations, tally.bus_failures, age, *controller.peaks, torch,
             self.channels.log_cycles.num_dropped, finished, self._asked, *texts,
         )  # fmt: skip
         self.channels.status.write_bytes(content)

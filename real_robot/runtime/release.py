@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ..config import RobotConfig
 from ..drivers import make_driver
-from ..drivers.driver import Inspectable
+from ..drivers.driver import Inspectable, PortError
 
 GRACE = 3  # [s] to take hold of the arm
 
@@ -24,7 +24,7 @@ def release(
 
     Raises:
         ValueError: If the driver takes hold of the robot whenever it is connected.
-        OSError: If the robot does not answer.
+        OSError: If the robot does not answer; at once if its port cannot be opened.
     """
     driver = make_driver(robot)
     if not isinstance(driver, Inspectable):
@@ -36,6 +36,8 @@ def release(
     try:
         try:
             driver.inspect()
+        except PortError:
+            raise
         except OSError as error:
             # A servo that is ill must not keep the others stiff.
             problem = str(error)

@@ -28,6 +28,7 @@ def counts(status: Record, channels: Channels | None = None) -> dict[str, Any]:
         "cycles": int(status["cycles"]),
         "late_cycles": int(status["late"]),
         "skipped_cycles": int(status["skipped"]),
+        "unsent_commands": int(status["unsent"]),
         "wake_us": {
             **_microseconds(status, channels, "wake"),
             "max": round(1e6 * float(status["wake_max"])),
@@ -73,8 +74,9 @@ def status_line(status: Record, dt: float, channels: Channels | None = None) -> 
 def failures(summary: dict[str, Any], robot: RobotConfig) -> list[str]:
     """Why a run is no success, in sentences; nothing if it went as it was meant to."""
     cycles, skipped = summary["cycles"], summary["skipped_cycles"]
-    share = skipped / max(cycles + skipped, 1)
-    overrun = share > robot.overrun_budget and skipped * robot.control.dt > SHORTEST_OVERRUN
+    lost = skipped + summary["unsent_commands"]
+    share = lost / max(cycles + skipped, 1)
+    overrun = share > robot.overrun_budget and lost * robot.control.dt > SHORTEST_OVERRUN
     age = summary["chunk_age"]
     starved = summary["ended_by"] == "duration" and age is not None and age > SHORTEST_HOLD
     found = {
@@ -89,7 +91,7 @@ def failures(summary: dict[str, Any], robot: RobotConfig) -> list[str]:
         f"no good chunk came in the last {age} s": starved,
         f"{summary['limit_violations']} commands were beyond the limits and withheld":
             summary["limit_violations"],
-        f"{skipped} of {cycles + skipped} cycles were left out, overrun_budget allows "
+        f"{lost} of {cycles + skipped} cycles were left out or sent nothing, overrun_budget allows "
         f"{robot.overrun_budget:.0%}": overrun,
         f"the log is not complete: {summary['log_failure']}": summary["log_failure"],
         f"{summary['log_records_dropped']} records never reached the log":

@@ -38,6 +38,7 @@ class Tally:
         cycles: Control cycles run.
         late: Cycles that woke more than half a period late.
         skipped: Cycles left out because an earlier one took too long.
+        unsent: Commands that never left: the bus failed, or they would have come too late.
         bus_failures: Reads and writes that failed.
         accepted: Chunks taken over.
         rejected: Chunks refused.
@@ -50,6 +51,7 @@ class Tally:
     cycles: int = 0
     late: int = 0
     skipped: int = 0
+    unsent: int = 0
     bus_failures: int = 0
     accepted: int = 0
     rejected: int = 0
