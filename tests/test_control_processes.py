@@ -26,7 +26,7 @@ from hotloop.real_robot.emulator.plant import Plant
 from hotloop.real_robot.logs.reader import read_log
 from hotloop.real_robot.logs.recompute import recompute
 from hotloop.real_robot.runtime import supervisor
-from hotloop.real_robot.runtime.channels import Channels, Sizes
+from hotloop.real_robot.runtime.channels import RING_SECONDS, Channels, Sizes
 from hotloop.real_robot.runtime.keyboard import Keyboard
 from hotloop.real_robot.runtime.supervisor import RunConfig, supervise
 
@@ -62,6 +62,12 @@ def test_a_run_with_bad_chunks_keeps_all_limits_and_recomputes_bit_for_bit(tmp_p
     # The very last command stands still: the run ended with a braked stop.
     assert not np.any(log.cycles[-1]["command_velocity"])
     assert np.ptp(np.stack(commands(log)), axis=0).max() > 0.05, "the arm did move"
+
+
+def test_a_run_without_a_log_misses_no_records() -> None:
+    """Nobody takes the loop's records then, and they fill their ring."""
+    summary, _ = run(DRY, replace(JOB, duration=RING_SECONDS + 0.5))
+    assert summary["cycles"] > RING_SECONDS / CONTROL.dt and summary["failures"] == []
 
 
 def test_a_record_that_does_not_fit_the_robot_is_refused(tmp_path) -> None:
