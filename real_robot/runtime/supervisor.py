@@ -195,6 +195,8 @@ class Run:
             "log_failure": self.channels.failure("log") or watch.log_death,
             "lost_cameras": watch.lost,
         }
+        if self.job.log is None:  # nobody was there to take the records
+            summary["log_records_dropped"] = 0
         return summary | {"failures": failures(summary, self.robot)}
 
 
