@@ -83,9 +83,10 @@ def failures(summary: dict[str, Any], robot: RobotConfig) -> list[str]:
         "the control loop did not end by itself": not summary["clean_end"],
         f"the control loop failed: {summary['failure']}": summary["failure"],
         f"the robot stopped: {summary['stop_reason']}": summary["stop_reason"],
-        "the robot was stopped": summary["ended_by"] == "stop" and not summary["stop_reason"],
+        "the robot was stopped": not summary["finished"] and summary["ended_by"] == "stop"
+            and not summary["stop_reason"],
         f"{summary['ended_by']}: {summary['policy_failure']}".removesuffix(": "):
-            str(summary["ended_by"]).endswith(" died"),
+            not summary["finished"] and str(summary["ended_by"]).endswith(" died"),
         f"all {summary['rejected_chunks']} chunks were refused, see the events":
             summary["rejected_chunks"] and not summary["accepted_chunks"],
         f"no good chunk came in the last {age} s": starved,

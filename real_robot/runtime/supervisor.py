@@ -191,7 +191,7 @@ class Run:
             "stop_reason": watch.stop_reason,
             "stops": watch.stops,
             **counts(status, self.channels),
-            "policy_failure": self.channels.failure("policy"),
+            "policy_failure": self.channels.failure("policy") or watch.policy_death,
             "log_failure": self.channels.failure("log") or watch.log_death,
             "lost_cameras": watch.lost,
         }
