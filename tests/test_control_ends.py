@@ -54,6 +54,7 @@ GOOD = {
         ({"policy_failure": "disk full"}, ExitCode.FAILED, "policy failed at the end: disk full"),
         ({"accepted_chunks": 0}, ExitCode.FAILED, "all 2 chunks were refused"),
         ({"chunk_age": 4.0}, ExitCode.FAILED, "no good chunk came in the last 4.0 s"),
+        ({"chunk_age": 4.0, "stop_reason": "bus"}, ExitCode.FAILED, "the robot stopped: bus"),
         ({"limit_violations": 1}, ExitCode.FAILED, "1 commands were beyond the limits"),
         ({"clean_end": False}, ExitCode.FAILED, "did not end by itself"),
         ({"failure": "a defect"}, ExitCode.FAILED, "failed: a defect"),

@@ -78,7 +78,11 @@ def failures(summary: dict[str, Any], robot: RobotConfig) -> list[str]:
     share = lost / max(cycles + skipped, 1)
     overrun = share > robot.overrun_budget and lost * robot.control.dt > SHORTEST_OVERRUN
     age = summary["chunk_age"]
-    starved = summary["ended_by"] == "duration" and age is not None and age > SHORTEST_HOLD
+    # A robot that has stopped takes no chunks any more.
+    starved = (
+        summary["ended_by"] == "duration" and not summary["stop_reason"]
+        and age is not None and age > SHORTEST_HOLD
+    )  # fmt: skip
     died = not summary["finished"] and str(summary["ended_by"]).endswith(" died")
     found = {
         "the control loop did not end by itself": not summary["clean_end"],

@@ -174,6 +174,7 @@ class RunWatch:
         """
         for record in self.channels.events.pop():
             moment, event = unpack_event(record)
+            event = event._replace(text=self.robot.name_joints(event.text))
             self.say(f"{moment:12.3f}  {event.kind.name}  {event.text}")
             self._note(event)
         for record in self.channels.messages.pop():
