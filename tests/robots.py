@@ -99,6 +99,15 @@ def commands(log: ControlLog) -> list[np.ndarray]:
     return [log.column("state.position")[sent][0], *log.column("command")[sent]]
 
 
+def assert_log_within_limits(log: ControlLog, config: ControllerConfig) -> None:
+    """Check what was sent; a busy machine loses cycles, and after them it goes on from rest."""
+    now, sent = log.column("now")[log.column("has_command").astype(bool)], commands(log)
+    begins = [0, *np.flatnonzero(np.diff(now) > 1.5 * config.dt) + 1, len(now)]
+    for begin, end in zip(begins, begins[1:], strict=False):
+        # Beginning with where it was told to be before.
+        assert_within_limits(sent[begin : end + 1], config)
+
+
 def largest_differences(commands: list[np.ndarray], dt: float) -> list[np.ndarray]:
     """Largest velocity, acceleration and jerk per joint, from positions alone."""
     padded = np.stack([*[commands[0]] * 3, *commands])

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from arms import desktop_arm
-from robots import assert_within_limits, commands
+from robots import assert_log_within_limits, commands
 from tiny_joints import save_tiny
 
 from hotloop.decoding import ActionSpec
@@ -47,7 +47,7 @@ def test_a_checkpoint_of_poses_moves_the_tool_of_the_simulated_arm(tmp_path: Pat
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["accepted_chunks"] >= 1 and summary["limit_violations"] == 0
     log, arm = read_log(tmp_path / "log.mcap"), Arm(desktop_arm())
-    assert_within_limits(commands(log), log.robot.control)
+    assert_log_within_limits(log, log.robot.control)
     last = arm.tool_pose(commands(log)[-1]).position
     room = 0.02
     assert (np.array(LOW[:3]) - room <= last).all() and (last <= np.array(HIGH[:3]) + room).all()

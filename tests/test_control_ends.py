@@ -51,6 +51,7 @@ GOOD = {
             ExitCode.FAILED,
             "policy died: it is out of reach",
         ),
+        ({"policy_failure": "disk full"}, ExitCode.FAILED, "the policy failed: disk full"),
         ({"accepted_chunks": 0}, ExitCode.FAILED, "all 2 chunks were refused"),
         ({"chunk_age": 4.0}, ExitCode.FAILED, "no good chunk came in the last 4.0 s"),
         ({"limit_violations": 1}, ExitCode.FAILED, "1 commands were beyond the limits"),

@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 from robot_runs import ARM, CONTROL, DRY, JOB, REACH, run, spy_on
-from robots import assert_within_limits, commands
+from robots import assert_log_within_limits, commands
 
 from hotloop.real_robot.config import RobotConfig
 from hotloop.real_robot.core.events import Mode
@@ -50,7 +50,7 @@ def test_a_run_with_bad_chunks_keeps_all_limits_and_recomputes_bit_for_bit(tmp_p
     assert len(log.cycles) == summary["cycles"]
     result = recompute(log)
     assert (result.cycles, result.different) == (summary["cycles"], 0)
-    assert_within_limits(commands(log), CONTROL)
+    assert_log_within_limits(log, CONTROL)
     # Beside the record, nothing moves and the loop works all the same.
     beside = RobotConfig("record", "playback", CONTROL, {"log": str(path)})
     instants = iter([0.0, 1.0])
@@ -85,7 +85,7 @@ def test_after_the_policy_is_killed_the_robot_brakes_in_time(tmp_path) -> None:
     assert speed[mode == Mode.RUN].max() > 0.1
     braking = 2.0 / 10.0 + 10.0 / 400.0
     assert now[resting][0] - last_observation <= CONTROL.stale_timeout + braking + 2 * CONTROL.dt
-    assert_within_limits(commands(log), CONTROL)
+    assert_log_within_limits(log, CONTROL)
 
 
 def test_a_killed_logger_does_not_disturb_the_loop(tmp_path, monkeypatch) -> None:
@@ -104,6 +104,27 @@ def test_a_killed_logger_does_not_disturb_the_loop(tmp_path, monkeypatch) -> Non
     # The robot went on, and the run is a failure all the same.
     assert summary["log_failure"] == "the log process ended: SIGKILL"
     assert any("the log is not complete" in reason for reason in summary["failures"])
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("log", "the log is not complete: the log process ended badly: SIGKILL"),
+        ("policy", "the policy failed: the policy process ended badly: SIGKILL"),
+    ],
+)
+def test_a_process_that_has_to_be_killed_at_the_end_is_in_the_verdict(
+    tmp_path, monkeypatch, name, reason
+) -> None:
+    started = spy_on(monkeypatch)
+    monkeypatch.setattr(supervisor, "END_TIMEOUT", 1.0)
+
+    def say(line: str) -> None:
+        if "ARMED -> RUN" in line:
+            started[f"{name}_process"].send_signal(signal.SIGSTOP)
+
+    summary = supervise(DRY, replace(JOB, log=tmp_path / "log.mcap"), say)
+    assert summary["ended_by"] == "duration" and reason in summary["failures"]
 
 
 def test_a_disk_that_fills_up_ends_the_log_and_not_the_run(tmp_path, monkeypatch) -> None:
@@ -146,7 +167,7 @@ def test_interrupting_the_command_ends_in_a_braked_stop(tmp_path, number) -> Non
     speed = np.abs(log.column("command_velocity")).max(axis=1)
     assert speed[~stop][-1] > 0.05, "it was moving"
     assert speed[-1] == 0.0
-    assert_within_limits(commands(log), log.robot.control)
+    assert_log_within_limits(log, log.robot.control)
 
 
 def test_a_killed_supervisor_takes_the_loop_along_in_a_braked_stop(tmp_path) -> None:

@@ -87,6 +87,8 @@ def failures(summary: dict[str, Any], robot: RobotConfig) -> list[str]:
             and not summary["stop_reason"],
         f"{summary['ended_by']}: {summary['policy_failure']}".removesuffix(": "):
             not summary["finished"] and str(summary["ended_by"]).endswith(" died"),
+        f"the policy failed: {summary['policy_failure']}": summary["policy_failure"]
+            and (summary["finished"] or not str(summary["ended_by"]).endswith(" died")),
         f"all {summary['rejected_chunks']} chunks were refused, see the events":
             summary["rejected_chunks"] and not summary["accepted_chunks"],
         f"no good chunk came in the last {age} s": starved,

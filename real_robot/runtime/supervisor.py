@@ -168,6 +168,7 @@ class Run:
                 self.say(f"the {name} process does not end: killed")
                 process.kill()
                 process.wait()
+            self._watch.note_end(name)
         self._watch.pass_on()
         self._remove_empty_log()
 

@@ -166,6 +166,21 @@ class Watch:
                 self._ends_at = now + self.robot.control.stale_timeout + 0.5
                 self._ends_as, self.policy_death = "policy died", text
 
+    def note_end(self, name: str) -> None:
+        """Note a process that was asked to end and did not do it well: what it held is lost.
+
+        A policy that has nothing to finish ends by SIGTERM.
+        """
+        code = self.processes[name].returncode
+        if code in (0, -signal.SIGTERM) or name in self._reported:
+            return
+        how = f"exit code {code}" if code > 0 else signal.Signals(-code).name
+        text = f"the {name} process ended badly: {how}"
+        if name == "log":
+            self.log_death = text
+        elif name == "policy":
+            self.policy_death = text
+
     def pass_on(self) -> None:
         """Tell the operator what the loop and the policy say.
 
