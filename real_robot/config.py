@@ -114,9 +114,24 @@ class RobotConfig:
             ("rad",) * self.control.limits.num_joints
         )
 
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        """What to call the joints, also where they have no names."""
+        return self.joints or tuple(f"joint {k}" for k in range(self.control.limits.num_joints))
+
     def joint_name(self, index: int) -> str:
         """A joint in messages: its number, and its name if it has one."""
         return f"{index} ({self.joints[index]})" if self.joints else str(index)
+
+    def name_joints(self, text: str) -> str:
+        """A message of the control core, which knows joints by number only, with their names."""
+        known = range(len(self.joints))
+
+        def named(found: re.Match[str]) -> str:
+            index = int(found[1])
+            return f"joint {self.joint_name(index)}" if index in known else found[0]
+
+        return re.sub(r"\bjoint (\d+)\b(?! \()", named, text)
 
     def __post_init__(self) -> None:
         """Reject a budget that is none, latencies that are not, and joints without names."""

@@ -99,13 +99,23 @@ def commands(log: ControlLog) -> list[np.ndarray]:
     return [log.column("state.position")[sent][0], *log.column("command")[sent]]
 
 
-def assert_log_within_limits(log: ControlLog, config: ControllerConfig) -> None:
-    """Check what was sent; a busy machine loses cycles, and after them it goes on from rest."""
-    now, sent = log.column("now")[log.column("has_command").astype(bool)], commands(log)
-    begins = [0, *np.flatnonzero(np.diff(now) > 1.5 * config.dt) + 1, len(now)]
-    for begin, end in zip(begins, begins[1:], strict=False):
-        # Beginning with where it was told to be before.
-        assert_within_limits(sent[begin : end + 1], config)
+def stretches(log: ControlLog) -> list[list[np.ndarray]]:
+    """The commands of a log as they were sent: each gap ends a stretch, the next begins at rest.
+
+    Commands that never left are no part of what the robot was told.
+    """
+    sent = log.column("has_command").astype(bool)
+    now, rows = log.column("now")[sent], log.column("command")[sent]
+    begins = np.flatnonzero(np.diff(now, prepend=-np.inf) > 1.5 * log.robot.control.dt)
+    pieces = np.split(rows, begins[1:])
+    starts = [log.column("state.position")[sent][0], *(piece[-1] for piece in pieces[:-1])]
+    return [[start, *piece] for start, piece in zip(starts, pieces, strict=True)]
+
+
+def assert_log_within_limits(log: ControlLog) -> None:
+    """Check all commands of a log, on the clock of the commands as they were sent."""
+    for stretch in stretches(log):
+        assert_within_limits(stretch, log.robot.control)
 
 
 def largest_differences(commands: list[np.ndarray], dt: float) -> list[np.ndarray]:

@@ -47,7 +47,7 @@ def test_a_checkpoint_of_poses_moves_the_tool_of_the_simulated_arm(tmp_path: Pat
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["accepted_chunks"] >= 1 and summary["limit_violations"] == 0
     log, arm = read_log(tmp_path / "log.mcap"), Arm(desktop_arm())
-    assert_log_within_limits(log, log.robot.control)
+    assert_log_within_limits(log)
     last = arm.tool_pose(commands(log)[-1]).position
     room = 0.02
     assert (np.array(LOW[:3]) - room <= last).all() and (last <= np.array(HIGH[:3]) + room).all()

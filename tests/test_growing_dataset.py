@@ -180,6 +180,11 @@ def test_what_is_no_dataset_is_left_alone(tmp_path: Path) -> None:
         GrowingDataset(tmp_path / "notes", header())
 
 
+def test_a_place_where_nothing_can_be_written_is_not_taken_for_one_in_use() -> None:
+    with pytest.raises(OSError, match="nothing can be written into /proc"):
+        Recorder(Path("/proc/data"), header(), "png")
+
+
 def test_two_recordings_into_one_dataset_are_refused(tmp_path: Path) -> None:
     first = Recorder(tmp_path / "data", header(), "png")
     with pytest.raises(ValueError, match="another process is recording into"):
@@ -219,6 +224,15 @@ def build(tmp_path: Path, frames: list[Frame]) -> tuple[EpisodeBuilder, dict[str
     for one in frames:
         builder.add(one)
     return builder, builder.finish("push", truncated=False).columns
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_episode_that_a_defect_keeps_from_the_dataset_is_told(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "data", header(), "png")
+    recorder.add(Frame(0.0, {}, {}))  # without what every frame has
+    recorder.keep("wave", truncated=False)
+    with pytest.raises(OSError, match="ended by an error of its own"):
+        recorder.close()
 
 
 def test_frames_come_to_lie_on_a_steady_grid(tmp_path: Path) -> None:

@@ -82,3 +82,31 @@ def test_the_command_reads_its_input_and_goes_on_when_that_has_ended(new) -> Non
     # Fresh from the box it is servo 1, whichever joint it is of.
     assert rebooted.startswith("expected" if new else "done: reboot 2")
     assert unknown.startswith("what can happen")
+
+
+def test_a_hand_holds_the_limp_arm_until_it_lets_go() -> None:
+    """Otherwise an arm that is calibrated would fall between one question and the next."""
+    servos = PROTOCOLS["feetech"](Plant("arm6"), range(1, 7))
+    plant = servos.plant
+    for number in servos.tables:
+        servos.power(number, False)
+    for joint in range(6):
+        happen(servos, f"move {joint} 0.3")
+    for cycle in range(300):
+        plant.catch_up(0.01 * cycle)
+    np.testing.assert_allclose(plant.position, 0.3, atol=0.02)
+    happen(servos, "drop")
+    for cycle in range(300, 500):
+        plant.catch_up(0.01 * cycle)
+    assert np.abs(plant.position - 0.3).max() > 0.1
+
+
+def test_a_servo_with_torque_drags_its_joint_back_from_the_hand() -> None:
+    servos = arm()
+    happen(servos, "relax 3")
+    happen(servos, "move 0 0.5")
+    for cycle in range(300):
+        servos.plant.catch_up(0.01 * cycle)
+    assert abs(servos.plant.position[0]) < 0.02 and servos.plant.held.tolist() == [
+        False, False, True, False, False, False,
+    ]  # fmt: skip

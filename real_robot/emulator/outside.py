@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from .dynamixel import DynamixelServos
 from .feetech import FeetechServos
 
@@ -71,9 +69,11 @@ def _trip(arm: Arm, given: Sequence[float]) -> None:
 
 
 def _move(arm: Arm, given: Sequence[float]) -> None:
-    position = arm.plant.position
-    position[_joint(arm, given[0])] = given[1]
-    arm.plant.pose(position, np.zeros(0))
+    arm.plant.move_by_hand(_joint(arm, given[0]), given[1])
+
+
+def _let_go(arm: Arm, given: Sequence[float]) -> None:
+    arm.plant.held[:] = False
 
 
 def _block(arm: Arm, given: Sequence[float]) -> None:
@@ -92,6 +92,7 @@ HAPPENINGS = {
     "fail": Happening((SERVO,), _fail),
     "trip": Happening((SERVO,), _trip),
     "move": Happening((JOINT, "PLACE"), _move),
+    "drop": Happening((), _let_go),
     "block": Happening((JOINT, "LOW", "HIGH"), _block),
     "clear": Happening((), _clear),
 }

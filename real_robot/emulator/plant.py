@@ -45,6 +45,7 @@ class Plant:
         model: MuJoCo's model.
         data: Its state.
         torque: Whether each joint is driven at all.
+        held: Whether somebody holds each joint where it was put; nobody does once it is driven.
         strength: Share of its full torque that each joint may push with; full is what the model's
             `forcerange` says, and without one nothing is limited.
     """
@@ -62,6 +63,7 @@ class Plant:
         self._scene = self.model.jnt_qposadr[others]
         self.stiffness: Vector = np.array(self.model.actuator_gainprm[:, 0])
         self.torque = np.ones(len(driven), bool)
+        self.held = np.zeros(len(driven), bool)
         self.strength: Vector = np.ones(len(driven))
         limited = self.model.actuator_forcelimited[:].astype(bool)
         self._full: Vector = np.where(limited, self.model.actuator_forcerange[:, 1], np.inf)
@@ -71,6 +73,7 @@ class Plant:
         self._place(self._positions, position)
         self._place(self._scene, scene)
         self.target: Vector = self.position
+        self._hand: Vector = self.position
         self._mujoco.mj_forward(self.model, self.data)
 
     def _load(self, path: Path) -> Any:
@@ -120,6 +123,14 @@ class Plant:
         self._place(self._scene, scene if len(scene) else None)
         self._mujoco.mj_forward(self.model, self.data)
 
+    def move_by_hand(self, joint: int, place: float) -> None:
+        """Put a joint somewhere [rad or m], and hold it and all limp ones there."""
+        position = np.where(self.held, self._hand, self.position)
+        position[joint] = place
+        self.pose(position, np.zeros(0))
+        self._hand, self.held = position, ~self.torque
+        self.data.qvel[self._velocities] = np.where(self.held, 0.0, self.velocity)
+
     def load(self, joint: int) -> float:
         """How hard a joint is pushed, as a share of its full torque; 0 if that has no end."""
         return float(self.data.actuator_force[joint] / self._full[joint])
@@ -135,18 +146,19 @@ class Plant:
         self.model.jnt_limited[:], self.model.jnt_range[:] = self._stops
 
     def catch_up(self, now: float) -> None:
-        """Simulate until `now` [s]; a joint without torque moves freely."""
+        """Simulate until `now` [s]; a joint without torque that nobody holds moves freely."""
         if self._time is None or now - self._time > LONGEST_GAP:
             self._time = now
         step = self.model.opt.timestep
         count = int((now - self._time) / step)
         if count <= 0:
             return
-        gain = np.where(self.torque, self.stiffness, 0.0)
+        self.held &= ~self.torque
+        gain = np.where(self.torque | self.held, self.stiffness, 0.0)
         self.model.actuator_gainprm[:, 0] = gain
         self.model.actuator_biasprm[:, 1] = -gain
         most = np.where(np.isfinite(self._full), self._full * self.strength, 0.0)
         self.model.actuator_forcerange[:, 0], self.model.actuator_forcerange[:, 1] = -most, most
-        self.data.ctrl[:] = self.target
+        self.data.ctrl[:] = np.where(self.held, self._hand, self.target)
         self._mujoco.mj_step(self.model, self.data, count)
         self._time += count * step

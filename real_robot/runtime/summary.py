@@ -78,7 +78,12 @@ def failures(summary: dict[str, Any], robot: RobotConfig) -> list[str]:
     share = lost / max(cycles + skipped, 1)
     overrun = share > robot.overrun_budget and lost * robot.control.dt > SHORTEST_OVERRUN
     age = summary["chunk_age"]
-    starved = summary["ended_by"] == "duration" and age is not None and age > SHORTEST_HOLD
+    # A robot that has stopped takes no chunks any more.
+    starved = (
+        summary["ended_by"] == "duration" and not summary["stop_reason"]
+        and age is not None and age > SHORTEST_HOLD
+    )  # fmt: skip
+    died = not summary["finished"] and str(summary["ended_by"]).endswith(" died")
     found = {
         "the control loop did not end by itself": not summary["clean_end"],
         f"the control loop failed: {summary['failure']}": summary["failure"],
@@ -86,9 +91,9 @@ def failures(summary: dict[str, Any], robot: RobotConfig) -> list[str]:
         "the robot was stopped": not summary["finished"] and summary["ended_by"] == "stop"
             and not summary["stop_reason"],
         f"{summary['ended_by']}: {summary['policy_failure']}".removesuffix(": "):
-            not summary["finished"] and str(summary["ended_by"]).endswith(" died"),
-        f"the policy failed: {summary['policy_failure']}": summary["policy_failure"]
-            and (summary["finished"] or not str(summary["ended_by"]).endswith(" died")),
+            died,
+        f"the policy failed at the end: {summary['policy_failure']}":
+            summary["policy_failure"] and not died,
         f"all {summary['rejected_chunks']} chunks were refused, see the events":
             summary["rejected_chunks"] and not summary["accepted_chunks"],
         f"no good chunk came in the last {age} s": starved,

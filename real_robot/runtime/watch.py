@@ -22,7 +22,7 @@ KEYS = {" ": Request.STOP, "r": Request.RESET, "a": Request.ARM}
 RELEASE_KEY, RELEASE_TIME = "L", 5.0  # [s] within which the key is pressed twice
 
 
-class Watch:
+class RunWatch:
     """Watches a run until it is to end, and knows why.
 
     Args:
@@ -166,21 +166,6 @@ class Watch:
                 self._ends_at = now + self.robot.control.stale_timeout + 0.5
                 self._ends_as, self.policy_death = "policy died", text
 
-    def note_end(self, name: str) -> None:
-        """Note a process that was asked to end and did not do it well: what it held is lost.
-
-        A policy that has nothing to finish ends by SIGTERM.
-        """
-        code = self.processes[name].returncode
-        if code in (0, -signal.SIGTERM) or name in self._reported:
-            return
-        how = f"exit code {code}" if code > 0 else signal.Signals(-code).name
-        text = f"the {name} process ended badly: {how}"
-        if name == "log":
-            self.log_death = text
-        elif name == "policy":
-            self.policy_death = text
-
     def pass_on(self) -> None:
         """Tell the operator what the loop and the policy say.
 
@@ -189,6 +174,7 @@ class Watch:
         """
         for record in self.channels.events.pop():
             moment, event = unpack_event(record)
+            event = event._replace(text=self.robot.name_joints(event.text))
             self.say(f"{moment:12.3f}  {event.kind.name}  {event.text}")
             self._note(event)
         for record in self.channels.messages.pop():

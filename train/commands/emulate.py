@@ -25,7 +25,8 @@ examples:
 The bus is a pseudo-terminal: LeRobot, the makers' SDKs and any other client can open it. Ctrl-C
 ends it. Lines on the input let something happen to the arm: reboot 3 (a servo loses its power),
 relax 3, fail 3, trip 3; block 0 -0.1 0.1 (a joint between two obstacles), clear; move 0 0.5 (by
-hand); plug 0 2 (the servos of these joints alone are connected)."""
+hand, which then holds all limp joints), drop (it lets go); plug 0 2 (the servos of these joints
+alone are connected)."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -45,7 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         "overrides", nargs="*", metavar="key=value", help="robot whose servos to emulate"
     )
     parser.add_argument("--protocol", choices=["dynamixel", "feetech"], help="default dynamixel")
-    parser.add_argument("--model", default="arm6", help="MuJoCo model: arm6, table or a file")
+    parser.add_argument("--model", default="arm6", help="MuJoCo model: arm6, table, pick or a file")
     parser.add_argument("--position", type=float, nargs="+", help="where the joints start [rad]")
     parser.add_argument("--scene", type=float, nargs="+", help="where the scene's joints start")
     parser.add_argument("--seed", type=int, default=0, help="of the scene and of the faults")
