@@ -123,6 +123,16 @@ class RobotConfig:
         """A joint in messages: its number, and its name if it has one."""
         return f"{index} ({self.joints[index]})" if self.joints else str(index)
 
+    def name_joints(self, text: str) -> str:
+        """A message of the control core, which knows joints by number only, with their names."""
+        known = range(len(self.joints))
+
+        def named(found: re.Match[str]) -> str:
+            index = int(found[1])
+            return f"joint {self.joint_name(index)}" if index in known else found[0]
+
+        return re.sub(r"\bjoint (\d+)\b(?! \()", named, text)
+
     def __post_init__(self) -> None:
         """Reject a budget that is none, latencies that are not, and joints without names."""
         self._check_joints()

@@ -13,6 +13,7 @@ from hotloop.real_robot.runtime.channels import Channels, Sizes
 from hotloop.real_robot.runtime.console import PolicyConsole
 from hotloop.real_robot.runtime.keyboard import Keyboard
 from hotloop.real_robot.runtime.supervisor import supervise
+from hotloop.train.cli import main
 from hotloop.train.commands import ExitCode
 from hotloop.train.commands.control import exit_code
 
@@ -107,3 +108,8 @@ def test_a_terminal_that_is_closed_presses_no_key(terminal) -> None:
     with Keyboard() as keyboard:
         os.close(terminal)
         assert keyboard.keys() == "" and not keyboard.active
+
+
+def test_an_operator_at_a_terminal_is_told_the_keys_first(terminal, capfd) -> None:
+    assert main(["control", "robot=mujoco-arm", "duration=0.2"]) in {0, 1}
+    assert capfd.readouterr().out.startswith("space stops, r resets, a arms again, q ends")

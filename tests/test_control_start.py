@@ -51,6 +51,20 @@ def test_a_robot_that_may_not_start_is_an_error_before_anything_moves() -> None:
     robot = replace(DRY, options={"position": [2.0] + [0.0] * 5})
     with pytest.raises(ConnectionError, match=r"arm: joint 0 is at 2\.0000, outside its limits"):
         run(robot, JOB)
+    named = replace(robot, joints=("pan", "lift", "elbow", "wrist", "roll", "jaw"))
+    with pytest.raises(ConnectionError, match=r"arm: joint 0 \(pan\) is at 2\.0000, outside"):
+        run(named, JOB)
+
+
+def test_joints_are_told_by_number_and_name() -> None:
+    robot = replace(DRY, joints=("pan", "lift", "elbow", "wrist", "roll", "jaw"))
+    for text, told in (
+        ("joint 1 is away, joint 5 too", "joint 1 (lift) is away, joint 5 (jaw) too"),
+        ("servo 4 is off: joint 3 (wrist)", "servo 4 is off: joint 3 (wrist)"),
+        ("joint 17 is none; joints 1", "joint 17 is none; joints 1"),
+    ):
+        assert robot.name_joints(text) == told
+        assert DRY.name_joints(text) == text
 
 
 FAILING = """

@@ -159,6 +159,11 @@ def test_an_arm_follows_a_leader_on_a_servo_bus(tmp_path: Path) -> None:
         ("dataset=DATA task=wave teleop.by=keyboard leader=mujoco-arm", "needs no leader arm"),
         ("dataset=DATA task=wave teleop.by=hand", "cannot be led by hand"),
         (
+            "dataset=DATA task=wave robot=emulated-arm robot.options.port=/dev/x "
+            "leader=emulated-arm leader.options.port=/dev/x",
+            "robot and leader are both at /dev/x; each arm has a bus of its own",
+        ),
+        (
             "dataset=DATA task=wave teleop.by=hand reset=[0,0,0,0,0,0]",
             "torque off and goes nowhere",
         ),

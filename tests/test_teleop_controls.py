@@ -114,6 +114,32 @@ def test_a_joint_that_is_held_up_is_not_pulled_on(pad) -> None:
         assert chunk.waypoints[0, 0] <= 0.1
 
 
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        (TeleopConfig("keyboard"), "the keyboard moves: pan 12, grip 34"),
+        (
+            TeleopConfig("keyboard", bindings={"pan": "ad", "grip": ""}),
+            "the keyboard moves: pan ad",
+        ),
+    ],
+)
+def test_whoever_moves_a_robot_by_keys_is_told_which(config, told) -> None:
+    said: list[str] = []
+
+    class Listening:
+        def keys(self) -> str:
+            return ""
+
+        def say(self, text: str) -> None:
+            said.append(text)
+
+        def finish(self, reason: str) -> None: ...
+
+    JogPolicy(TWO, config, PERIOD).attach(Listening())
+    assert said == [told]
+
+
 def test_the_tool_moves_along_its_axes_by_keys() -> None:
     pytest.importorskip("mink")
     from hotloop.real_robot.config import ControlConfig

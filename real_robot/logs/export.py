@@ -52,7 +52,8 @@ def summary_lines(log: ControlLog) -> Iterator[str]:
         f"{name} {share:.1%}" for name, share in zip(NAMES, peaks, strict=True)
     )
     for event in log.events:
-        yield f"{event['time']:12.3f}  {EventKind(event['kind']).name}  {event['text']}"
+        text = log.robot.name_joints(event["text"])
+        yield f"{event['time']:12.3f}  {EventKind(event['kind']).name}  {text}"
 
 
 def check_target(path: Path, start: bytes, others: Sequence[Path]) -> None:

@@ -78,13 +78,18 @@ def failures(summary: dict[str, Any], robot: RobotConfig) -> list[str]:
     share = lost / max(cycles + skipped, 1)
     overrun = share > robot.overrun_budget and lost * robot.control.dt > SHORTEST_OVERRUN
     age = summary["chunk_age"]
-    starved = summary["ended_by"] == "duration" and age is not None and age > SHORTEST_HOLD
-    died = str(summary["ended_by"]).endswith(" died")
+    # A robot that has stopped takes no chunks any more.
+    starved = (
+        summary["ended_by"] == "duration" and not summary["stop_reason"]
+        and age is not None and age > SHORTEST_HOLD
+    )  # fmt: skip
+    died = not summary["finished"] and str(summary["ended_by"]).endswith(" died")
     found = {
         "the control loop did not end by itself": not summary["clean_end"],
         f"the control loop failed: {summary['failure']}": summary["failure"],
         f"the robot stopped: {summary['stop_reason']}": summary["stop_reason"],
-        "the robot was stopped": summary["ended_by"] == "stop" and not summary["stop_reason"],
+        "the robot was stopped": not summary["finished"] and summary["ended_by"] == "stop"
+            and not summary["stop_reason"],
         f"{summary['ended_by']}: {summary['policy_failure']}".removesuffix(": "):
             died,
         f"the policy failed at the end: {summary['policy_failure']}":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..config import RobotConfig, plain_name
@@ -101,11 +103,14 @@ class JogPolicy:
             from ..policies.cartesian_jog import CartesianJog
 
             self._tool = CartesianJog(robot)
-        self._wishes = open_wishes(robot, config)
+        self._bindings = bindings_for(robot, config)
+        self._wishes = open_wishes(config, tuple(self._bindings.values()))
 
     def attach(self, console: Console) -> None:
-        """Hear the keys of the terminal."""
+        """Hear the keys of the terminal, and tell which move what."""
         self._console = console
+        bound = [f"{thing} {keys}" for thing, keys in self._bindings.items() if keys]
+        console.say(f"the {self._config.by} moves: {', '.join(bound)}")
 
     def reset(self, seed: int) -> None:
         """Begin where the robot is."""
@@ -137,8 +142,12 @@ class JogPolicy:
         self._wishes.close()
 
 
-def open_wishes(robot: RobotConfig, config: TeleopConfig) -> Wishes:
-    """Open the gamepad or keyboard, bound to what it moves."""
+def bindings_for(robot: RobotConfig, config: TeleopConfig) -> dict[str, str]:
+    """What of a gamepad or keyboard moves each joint, or the tool along each of its axes.
+
+    Raises:
+        ValueError: If something is bound that cannot be moved.
+    """
     things = list(TOOL)
     gamepad = config.by == "gamepad"
     defaults = dict(TOOL_STICKS if gamepad else TOOL_KEYS)
@@ -146,5 +155,9 @@ def open_wishes(robot: RobotConfig, config: TeleopConfig) -> Wishes:
         count = robot.control.limits.num_joints
         things = [plain_name(name) for name in robot.joints] or [str(n) for n in range(count)]
         defaults = dict(zip(things, STICKS if gamepad else KEY_PAIRS, strict=False))
-    bindings = bindings_of(things, defaults, config.bindings)
-    return (GamepadWishes if gamepad else KeyWishes)(bindings, config.device)
+    return dict(zip(things, bindings_of(things, defaults, config.bindings), strict=True))
+
+
+def open_wishes(config: TeleopConfig, bindings: Sequence[str]) -> Wishes:
+    """Open the gamepad or keyboard, bound to what it moves."""
+    return (GamepadWishes if config.by == "gamepad" else KeyWishes)(bindings, config.device)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ...real_robot.runtime.supervisor import RunConfig
 
 SUMMARY = "summary.json"
+KEYS = "space stops, r resets, a arms again, q ends, L twice lets all joints go limp"
 EPILOG = """\
 choices:
 {choices}
@@ -37,7 +38,12 @@ faults for inject=…: nan, empty, reversed, far-future, jump, step, silence, ki
 
 On a terminal: space stops at once and stays stopped, r resets, a arms again, q ends, L pressed
 twice lets all joints go limp. A run ends with a braked stop, after `duration` as well as after
-Ctrl-C or SIGTERM. Its exit code is 0 only if it went as it was meant to; summary.json says why not.
+Ctrl-C or SIGTERM, and holds the robot there; release=true lets it go limp. Its exit code is 0 only
+if it went as it was meant to; the last lines say why not.
+
+more settings: policy=, duration=10, latency= (raise it if plans are STARVED), sampling.…=, seed=0,
+given.…=, output_dir= (keeps log.mcap and summary.json; without it nothing is kept); with record=:
+task=, leader=, teleop.…=, episodes=, episode_time=, reset=[…], pictures=video
 
 A stop that needs no terminal, for example a button of a gamepad that has to be held:
   robot.stop_inputs.pad.driver=joystick robot.stop_inputs.pad.options.hold=4"""
@@ -102,6 +108,8 @@ def conduct(
 
     # Whatever the terminal does, and however often Ctrl-C is pressed, there is a summary.
     with Signals(), Printer() as tell, Keyboard() as keyboard:
+        if keyboard.active:
+            tell(KEYS)
         summary = supervise(robot, job, tell, keyboard)
         summary["score"] = None if kind is None else score(kind, job, tell)
         if output_dir:
@@ -129,7 +137,8 @@ def exit_code(summary: Mapping[str, Any]) -> ExitCode:
     """Success is a run that ended as it was meant to, every limit kept and all of it logged."""
     if summary["failures"]:
         return ExitCode.FAILED
-    interrupted = str(summary["ended_by"]).startswith("SIG")
+    # What a policy says when it is done is its own business.
+    interrupted = not summary["finished"] and str(summary["ended_by"]).startswith("SIG")
     return ExitCode.INTERRUPTED if interrupted else ExitCode.SUCCESS
 
 

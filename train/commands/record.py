@@ -28,8 +28,14 @@ examples:
 
 On a terminal: s starts an episode, k keeps it, d drops it, b drops it and records it again.
 Space stops the robot at once, r resets, a arms again, q ends. On a gamepad start, A, B and Y are
-s, k, d and b. An episode that was kept is in the dataset, whatever happens afterwards; the same
-dataset= goes on where it ended."""
+s, k, d and b; which keys or sticks move what is told at the start. An episode that was kept is in
+the dataset, whatever happens afterwards; the same dataset= goes on where it ended.
+
+The leader arm is calibrated like the robot, with the same zero pose and directions, into a file of
+its own: hotloop calibrate robot=feetech robot.options.port=… --output my_leader.yaml
+
+more settings: fps=30, pictures=video or png, episode_time= (keeps an episode by itself [s]),
+duration=, teleop.speed=0.25, output_dir= (keeps log.mcap and summary.json)"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
@@ -161,6 +162,7 @@ def recorded_job(robot: RobotConfig, options: RecordOptions, job: RunConfig) -> 
             f"episodes and episode_time must be 0 or more, got {options.episodes} and "
             f"{options.episode_time}"
         )
+    _check_ports(robot, options.teleop)
     limits = robot.control.limits
     if options.reset and options.teleop is not None and options.teleop.by == "hand":
         raise ValueError("reset: a robot that is led by hand has its torque off and goes nowhere")
@@ -175,3 +177,16 @@ def recorded_job(robot: RobotConfig, options: RecordOptions, job: RunConfig) -> 
     policy = f"{make_recording_policy.__module__}:{make_recording_policy.__name__}"
     inner = job.options or PolicyOptions()
     return replace(job, policy=policy, options=replace(inner, wrapping=asdict(options)))
+
+
+def _check_ports(robot: RobotConfig, teleop: TeleopConfig | None) -> None:
+    """Reject a leader arm that is the robot itself."""
+    leader = None if teleop is None else teleop.leader
+    port = robot.options.get("port")
+    if leader is None or port is None or "port" not in leader.options:
+        return
+    if os.path.realpath(str(port)) == os.path.realpath(str(leader.options["port"])):
+        raise ValueError(
+            f"robot and leader are both at {port}; each arm has a bus of its own, e.g. "
+            "leader.options.port=/dev/ttyACM1"
+        )

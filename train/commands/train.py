@@ -43,14 +43,12 @@ def run(args: argparse.Namespace) -> int:
     config = compose_training(args.overrides)
     folder = train(config)
     print(f"checkpoint: {folder}")
-    print(f"next: {next_command(folder, config.task.name == RECORDED, config.policy.kind)}")
+    print(f"next: {next_command(folder, config.task.name == RECORDED)}")
     return ExitCode.SUCCESS
 
 
-def next_command(folder: Path, recorded: bool, kind: str) -> str:
-    """What can be done with a new checkpoint; where no simulator belongs to it, time it."""
-    if not recorded:
-        return f"hotloop eval {folder}"
-    if kind == "vla":  # timed on frames of a simulator
+def next_command(folder: Path, recorded: bool) -> str:
+    """What can be done with a new checkpoint; where no simulator belongs to it, on the robot."""
+    if recorded:
         return f"hotloop control robot=MY_ROBOT.yaml checkpoint={folder}"
-    return f"hotloop bench {folder} engines=[eager] steps=100"
+    return f"hotloop eval {folder}"
