@@ -27,8 +27,7 @@ from .tally import Durations, Tally
 
 STATUS_PERIOD = 0.1  # [s]
 OUT_OF_REACH = 1.0  # [s] of cycles that failed one after the other: braking waits no longer
-# Share of a period by which a deadline may be missed and still counts, and below which no two
-# commands follow each other.
+# Share of a period that a deadline may be missed by, and that two commands are apart at least.
 TOLERANCE = 0.5
 
 
