@@ -108,7 +108,7 @@ def unpack_state(record: Record) -> RobotState:
     )
 
 
-def pack_chunk(chunk: Chunk, dtype: np.dtype[Any]) -> Record:
+def pack_chunk(chunk: object, dtype: np.dtype[Any]) -> Record:
     """Write a chunk as a record; NaN and disorder pass, the loop judges them.
 
     Raises:
