@@ -114,6 +114,11 @@ class RobotConfig:
             ("rad",) * self.control.limits.num_joints
         )
 
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        """What to call the joints, also where they have no names."""
+        return self.joints or tuple(f"joint {k}" for k in range(self.control.limits.num_joints))
+
     def joint_name(self, index: int) -> str:
         """A joint in messages: its number, and its name if it has one."""
         return f"{index} ({self.joints[index]})" if self.joints else str(index)

@@ -48,6 +48,7 @@ GOOD = {
             ExitCode.FAILED,
             "policy died: it is out of reach",
         ),
+        ({"policy_failure": "disk full"}, ExitCode.FAILED, "policy failed at the end: disk full"),
         ({"accepted_chunks": 0}, ExitCode.FAILED, "all 2 chunks were refused"),
         ({"chunk_age": 4.0}, ExitCode.FAILED, "no good chunk came in the last 4.0 s"),
         ({"chunk_age": 4.0, "stop_reason": "bus"}, ExitCode.FAILED, "the robot stopped: bus"),
@@ -149,6 +150,17 @@ def test_a_supervisor_that_is_not_heard_any_more_stops_the_robot() -> None:
     world.plan = plan
     world.loop.run()
     assert "RUN -> STOP: the supervisor was not heard for 2." in world.events()
+
+
+@pytest.mark.parametrize("dt", [0.1, 0.3])
+def test_long_periods_are_guarded_too(dt) -> None:
+    control = replace(ROBOT.control, dt=dt, state_timeout=0.5, stale_timeout=5.0)
+    world = World(replace(ROBOT, control=control))
+    record = np.zeros((), HEARTBEAT)
+    record["time"] = world.now
+    world.channels.heartbeat.write(record)
+    world.run(int(6 / dt))
+    assert "ARMED -> STOP: the supervisor was not heard for 2." in world.events()
 
 
 class Looked(World):

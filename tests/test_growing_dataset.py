@@ -221,6 +221,15 @@ def build(tmp_path: Path, frames: list[Frame]) -> tuple[EpisodeBuilder, dict[str
     return builder, builder.finish("push", truncated=False).columns
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_episode_that_a_defect_keeps_from_the_dataset_is_told(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "data", header(), "png")
+    recorder.add(Frame(0.0, {}, {}))  # without what every frame has
+    recorder.keep("wave", truncated=False)
+    with pytest.raises(OSError, match="ended by an error of its own"):
+        recorder.close()
+
+
 def test_frames_come_to_lie_on_a_steady_grid(tmp_path: Path) -> None:
     """Some come early, one comes twice, two are missing."""
     times = [0.0, 0.12, 0.18, 0.21, 0.5, 0.61]

@@ -73,6 +73,20 @@ def test_keys_are_held_until_they_are_let_go(pipe) -> None:
     keys.close()
 
 
+def test_a_press_that_was_lost_is_found_where_events_were_dropped(pipe, monkeypatch) -> None:
+    path, end = pipe
+    keys = Keys(path)
+    keys.open()
+
+    def held(file, request, bits) -> None:
+        bits[57 // 8] = 1 << 57 % 8
+
+    monkeypatch.setattr("fcntl.ioctl", held)
+    os.write(end, key(0, 3, 0))
+    assert keys.read() == ({"space"}, ("space",))
+    keys.close()
+
+
 @pytest.mark.parametrize("device", [Joystick, Keys])
 def test_a_device_that_is_unplugged_or_is_none_says_so(device, tmp_path) -> None:
     path = tmp_path / "device"

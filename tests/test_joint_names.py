@@ -188,6 +188,7 @@ def test_checkpoints_that_tell_nothing_of_it_pass(kind, tmp_path) -> None:
         (replace(SPEC, names=tuple("abcdef")), "the joints of robot emulated-arm are"),
         (replace(SPEC, dt=2.0), "acts every 2 s"),
         (replace(SPEC, low=(-90.0,) * 6, high=(90.0,) * 6), "hardly in the same unit"),
+        (replace(SPEC, low=(-0.01,) * 6, high=(0.01,) * 6), "they are changes, which are never"),
     ],
 )
 def test_the_command_refuses_in_one_line_and_never_opens_the_bus(

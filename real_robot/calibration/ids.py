@@ -7,12 +7,11 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from ..drivers.driver import BusError
-from ..drivers.servo_access import opened
+from ..drivers.servo_access import LAST_SCANNED, opened
 from ..drivers.servo_options import FAMILIES, ServoOptions
 from ..drivers.servo_registers import REGISTERS
 from .operator import YES, PatientOperator
 
-LAST_SCANNED = 20  # ID; servos come as 1, and few arms have more
 FACTORY_BAUDS = (57_600, 1_000_000)
 # A USB adapter in its default setting holds an answer back for 16 ms.
 SCAN_TIMEOUT = 0.02  # [s]

@@ -11,10 +11,9 @@ from .session import Calibration, Wishes
 def notes(found: Calibration, wishes: Wishes, joints: tuple[str, ...]) -> dict[str, str]:
     """How each number was measured, by the dotted key that it is written under."""
     low, high = found.reach
-    names = joints or tuple(f"joint {index}" for index in range(len(low)))
     seen = [
         f"{name}: {first:.3f} to {last:.3f} rad (counts {start:.0f} to {end:.0f})"
-        for name, first, last, start, end in zip(names, low, high, *found.seen, strict=True)
+        for name, first, last, start, end in zip(joints, low, high, *found.seen, strict=True)
     ]
     how = "the middle of each range" if wishes.middle else "the arm was put into that pose by hand"
     inside = f"Where each joint has been by hand; low and high stay {wishes.margin:g} rad inside."

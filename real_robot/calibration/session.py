@@ -105,7 +105,7 @@ def calibrate(
         EOFError: If nobody answers any more.
     """
     options, operator = _options(config), PatientOperator(operator)
-    joints = config.joints or tuple(f"joint {index}" for index in range(len(options.ids)))
+    joints = config.joint_names
     with opened(config.driver, options) as bus:
         missing = LimpArm(bus, config.driver, joints).missing()
     if missing or wishes.ids:

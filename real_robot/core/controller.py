@@ -13,7 +13,7 @@ from .limiter import Limiter
 from .limits import Floats, PlainMotion
 from .stitcher import Stitcher
 from .trajectory import Chunk, Reference, chunk_problem
-from .watch import Watch
+from .watch import RobotWatch
 
 # Share of the speed that a slow start begins with.
 SLOWEST = 0.05
@@ -42,7 +42,7 @@ class Controller:
         self._limiter = Limiter(config.limits, config.dt, config.workspace)
         self._check = CommandCheck(config.limits, config.dt, config.workspace)
         self._stitcher = Stitcher(config.stitch)
-        self._watch = Watch(config)
+        self._watch = RobotWatch(config)
         self._motion = PlainMotion.at_rest([0.0] * config.limits.num_joints)
         # The command before the newest one; where a stop has to go yet, and whether it has to.
         self._previous = self._motion

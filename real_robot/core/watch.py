@@ -15,7 +15,7 @@ from .limits import Floats
 LATE_CYCLES = 3
 
 
-class Watch:
+class RobotWatch:
     """Judges measurements: faults, age, and the distance from the command over time.
 
     Args:

@@ -129,12 +129,12 @@ def _bus(config: RobotConfig, driver: Driver) -> list[Finding]:
 def _pose(config: RobotConfig, position: Vector) -> Finding:
     bounds = config.control.limits.arrays
     outside = np.flatnonzero(~((bounds.low <= position) & (position <= bounds.high)))
-    names = config.joints or tuple(f"joint {k}" for k in range(len(position)))
     pose = ", ".join(f"{value:.3f}" for value in position)
     if not len(outside):
         return Finding(True, f"joints at [{pose}], within the limits")
     told = ", ".join(
-        f"{names[k]} is at {position[k]:.3f}, limits {bounds.low[k]:g} to {bounds.high[k]:g}"
+        f"{config.joint_names[k]} is at {position[k]:.3f}, limits {bounds.low[k]:g} to "
+        f"{bounds.high[k]:g}"
         for k in outside
     )
     return Finding(

@@ -9,11 +9,10 @@ import numpy as np
 
 from ..config import RobotConfig
 from ..drivers.sdk_bus import SdkBus
+from ..drivers.servo_access import LAST_SCANNED
 from ..drivers.servo_options import TICKS, ServoOptions
 from ..drivers.servo_registers import TRIPPED, Register, ServoRegisters
 from .findings import Finding
-
-HIGHEST_SCANNED = 20  # ID up to which servos are looked for that the file does not name
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,7 @@ class Survey:
         return [*found, *self._changes()]
 
     def _name(self, joint: int) -> str:
-        names = self.config.joints or tuple(f"joint {k}" for k in range(len(self.options.ids)))
-        return f"servo {self.options.ids[joint]} ({names[joint]})"
+        return f"servo {self.options.ids[joint]} ({self.config.joint_names[joint]})"
 
     def _get(self, number: int, register: Register) -> int:
         return self.bus.get(number, register.address, register.size)
@@ -60,7 +58,7 @@ class Survey:
         named = ", ".join(self._name(self.options.ids.index(number)) for number in missing)
         others = [
             number
-            for number in range(HIGHEST_SCANNED + 1)
+            for number in range(LAST_SCANNED + 1)
             if number not in self.options.ids and self.bus.answers(number, attempts=1)
         ]
         strangers = f"; servos {others} answer, which the file does not name" if others else ""

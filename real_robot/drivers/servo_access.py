@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from .servo_bus import PROTOCOLS, DynamixelBus, FeetechBus
 from .servo_options import ServoOptions
 
+LAST_SCANNED = 20  # ID; servos come as 1, and few arms have more
+
 Bus = DynamixelBus | FeetechBus
 
 

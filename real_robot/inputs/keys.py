@@ -51,7 +51,7 @@ class Keys:
 
     def __init__(self, path: str) -> None:
         self._device = EventDevice(path, EVENT)
-        self._held: set[int] = set()
+        self._file, self._held = -1, set[int]()
 
     def open(self) -> None:
         """Open it.
@@ -59,12 +59,17 @@ class Keys:
         Raises:
             ConnectionError: If there is no such device or it may not be read.
         """
-        file, bits = self._device.open(), array.array("B", bytes(NUM_BYTES))
+        self._file = self._device.open()
+        self._held = self._ask()
+
+    def _ask(self) -> set[int]:
+        """Which keys are held, by the device itself."""
+        bits = array.array("B", bytes(NUM_BYTES))
         # A device that is no keyboard of the system's cannot tell what is held: nothing is.
         with suppress(OSError):
-            fcntl.ioctl(file, HELD_KEYS, bits)
-        self._held = {8 * at + bit for at, byte in enumerate(bits) for bit in range(8)
-                      if byte >> bit & 1}  # fmt: skip
+            fcntl.ioctl(self._file, HELD_KEYS, bits)
+        return {8 * at + bit for at, byte in enumerate(bits) for bit in range(8)
+                if byte >> bit & 1}  # fmt: skip
 
     def read(self) -> Held:
         """Its state now; never waits.
@@ -75,8 +80,9 @@ class Keys:
         pressed: list[str] = []
         for _, _, kind, code, value in self._device.events():
             if kind == SYNCHRONIZE and code == DROPPED:
-                # Events were lost, a release perhaps: nothing is held until it is pressed again.
-                self._held.clear()
+                # Events were lost, the press of a stop or a release perhaps: ask for what is true.
+                before, self._held = self._held, self._ask()
+                pressed += map(key_name, self._held - before)
             elif kind == KEY and value == RELEASED:
                 self._held.discard(code)
             elif kind == KEY and value != REPEATED:

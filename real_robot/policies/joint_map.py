@@ -17,6 +17,8 @@ from .joint_names import order_of_joints
 
 # Targets that spread over so many times a joint's range are in another unit.
 IMPLAUSIBLE = 10
+# Actions that all stay within such a share of their joints' ranges are changes, or in another unit.
+MINUTE = 0.02
 ADVICE = "units.scale=[...] and units.offset=[...] turn it into rad or m"
 
 
@@ -132,7 +134,7 @@ def _check_units(spec: ActionSpec, robot: RobotConfig, joints: JointMap) -> None
 
 def _check_bounds(spec: ActionSpec, robot: RobotConfig, joints: JointMap) -> None:
     """Raise ValueError if actions can, by their bounds, hardly be positions of these joints."""
-    limits = robot.control.limits
+    limits, largest = robot.control.limits, 0.0
     for name, joint, (low, high) in zip(
         spec.names, joints.planned, joints.bounds(spec), strict=True
     ):
@@ -142,6 +144,7 @@ def _check_bounds(spec: ActionSpec, robot: RobotConfig, joints: JointMap) -> Non
             f"{robot.joint_name(joint)} of robot {robot.name} from {least:.4g} to {most:.4g}"
         )
         times = (high - low) / (most - least)
+        largest = max(largest, times)
         if times > IMPLAUSIBLE:
             raise ValueError(
                 f"{ways}: {times:.0f} times the range of the robot's joint, and hardly in the same "
@@ -154,3 +157,9 @@ def _check_bounds(spec: ActionSpec, robot: RobotConfig, joints: JointMap) -> Non
                 f"{ways}: nothing is common to both, and every plan would be refused; it is in "
                 f"another unit or from another zero; {ADVICE}"
             )
+    if largest < MINUTE:
+        raise ValueError(
+            f"the checkpoint's actions all stay within {largest:.1%} of the ranges of robot "
+            f"{robot.name}'s joints: they are changes, which are never sent as positions, or in "
+            f"another unit; {ADVICE}"
+        )

@@ -20,13 +20,21 @@ class Move:
         goal: The same at its end.
         begin: When it begins [s].
         velocity: How fast each joint may become, shape (D,).
+        shortest: Time that it takes at least [s].
     """
 
-    def __init__(self, start: Vector, goal: Vector, begin: float, velocity: Vector) -> None:
+    def __init__(
+        self,
+        start: Vector,
+        goal: Vector,
+        begin: float,
+        velocity: Vector,
+        shortest: float = SHORTEST,
+    ) -> None:
         self.start, self.goal, self.begin = start, goal, begin
         # A minimum-jerk curve is 15/8 times as fast in its middle as on average.
         longest = float(np.max(np.abs(goal - start) / velocity))
-        self.duration = max(15 / 8 * longest, SHORTEST)
+        self.duration = max(15 / 8 * longest, shortest)
 
     @property
     def end(self) -> float:

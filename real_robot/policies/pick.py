@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from ..config import RobotConfig
 from ..core.limits import Vector
 from ..core.trajectory import Chunk
+from .move import Move
 from .protocol import Snapshot
 
 # The model's geometry [m]: height of the shoulder, both links, from the wrist to between the jaws.
@@ -20,27 +19,7 @@ LIFTED = 0.035  # [m] that the cube is carried above the table
 # The jaw that stands still is this far beside the middle of the hand, so that it clears the cube.
 ASIDE = 0.005
 OPEN, CLOSED = 0.6, -0.08  # of the jaw [rad]
-
-
-class Leg(NamedTuple):
-    """One movement of the operator.
-
-    Attributes:
-        start: Pose that it begins at, shape (6,).
-        end: Pose that it ends at, shape (6,).
-        begin: When it begins [s].
-        duration: How long it takes [s].
-    """
-
-    start: Vector
-    end: Vector
-    begin: float
-    duration: float
-
-    def at(self, time: float) -> Vector:
-        """Pose on a minimum-jerk curve."""
-        s = min(max((time - self.begin) / self.duration, 0.0), 1.0)
-        return self.start + s**3 * (10 - 15 * s + 6 * s**2) * (self.end - self.start)
+SHORTEST, PAUSE = 0.35, 0.1  # of a movement at full speed, and after each [s]
 
 
 def reach_down(point: Vector, yaw: float, jaw: float) -> Vector:
@@ -81,7 +60,7 @@ class PickOperator:
     def reset(self, seed: int) -> None:
         """Vary speed, height and grasp by `seed`."""
         self._generator = np.random.default_rng(seed)
-        self._legs: list[Leg] = []
+        self._legs: list[Move] = []
 
     def plan(self, snapshot: Snapshot) -> Chunk:
         """The next half second of the script.
@@ -100,13 +79,13 @@ class PickOperator:
         if not self._legs:
             self._legs = self._script(snapshot)
         times = snapshot.time + 0.05 * np.arange(1.0, 13.0)
-        return snapshot.chunk(times, np.stack([self._at(time) for time in times]))
+        return snapshot.chunk(times, np.concatenate([self._at(time) for time in times]))
 
     def _at(self, time: float) -> Vector:
         started = [leg for leg in self._legs if leg.begin <= time]
-        return (started or self._legs[:1])[-1].at(time)
+        return (started or self._legs[:1])[-1].at(np.array([time]))
 
-    def _script(self, snapshot: Snapshot) -> list[Leg]:
+    def _script(self, snapshot: Snapshot) -> list[Move]:
         draw = self._generator
         cube, yaw = snapshot.sensors[:3], float(snapshot.sensors[3])
         # A quarter of a turn is none for a cube.
@@ -127,13 +106,10 @@ class PickOperator:
         ]  # fmt: skip
         return self._legs_through(snapshot, poses, float(draw.uniform(0.75, 1.0)))
 
-    def _legs_through(self, snapshot: Snapshot, poses: list[Vector], speed: float) -> list[Leg]:
-        legs: list[Leg] = []
+    def _legs_through(self, snapshot: Snapshot, poses: list[Vector], speed: float) -> list[Move]:
+        legs: list[Move] = []
         start, begin = np.array(snapshot.position), snapshot.time
         for pose in poses:
-            # A minimum-jerk curve is 15/8 times as fast in its middle as on average.
-            longest = 15 / 8 * float(np.max(np.abs(pose - start) / (speed * self._velocity)))
-            duration = max(longest, 0.35 / speed)
-            legs.append(Leg(start, pose, begin, duration))
-            start, begin = pose, begin + duration + 0.1
+            legs.append(Move(start, pose, begin, speed * self._velocity, SHORTEST / speed))
+            start, begin = pose, legs[-1].end + PAUSE
         return legs

@@ -99,10 +99,12 @@ class ControlLoop:
             failure = str(error)
             raise
         finally:
-            limp = self.config.torque_off or self._release
-            self.driver.disconnect(limp and self._connected)
-            self._inputs.close()
-            self._report(self._monotonic(), self._age, failure)
+            try:
+                limp = self.config.torque_off or self._release
+                self.driver.disconnect(limp and self._connected)
+                self._inputs.close()
+            finally:
+                self._report(self._monotonic(), self._age, failure)
 
     def _connect(self) -> None:
         """Look at the robot first; take hold of it if it may be armed as it is."""
@@ -159,16 +161,20 @@ class ControlLoop:
         self._record((now, wake, sent), mailbox, output)
         self._judge_bus()
         if sent >= self._next_status or output.mode is not self._told:
+            if sent >= self._next_guard:
+                # No cycle came between two reports: the period is long, or the mode changes often.
+                self._guard(sent, output.mode)
             self._next_status, self._told = sent + STATUS_PERIOD, output.mode
-            self._next_guard, self._age = sent + STATUS_PERIOD / 2, output.age
+            self._next_guard = min(self._next_guard, sent + STATUS_PERIOD / 2)
+            self._age = output.age
             self._report(sent, output.age)
         elif sent >= self._next_guard:
             # Not in the same cycle: what is done rarely finds the processor's caches cold.
-            self._next_guard = math.inf
             self._guard(sent, output.mode)
 
     def _guard(self, now: float, mode: Mode) -> None:
         """Look after the run as a whole; what is found stops the robot in the next cycle."""
+        self._next_guard = math.inf
         if mode is Mode.IDLE:
             self._overrun.restart()
         overrun = self._overrun.problem(now, self.tally.skipped + self.tally.unsent)

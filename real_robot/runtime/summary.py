@@ -83,13 +83,16 @@ def failures(summary: dict[str, Any], robot: RobotConfig) -> list[str]:
         summary["ended_by"] == "duration" and not summary["stop_reason"]
         and age is not None and age > SHORTEST_HOLD
     )  # fmt: skip
+    died = str(summary["ended_by"]).endswith(" died")
     found = {
         "the control loop did not end by itself": not summary["clean_end"],
         f"the control loop failed: {summary['failure']}": summary["failure"],
         f"the robot stopped: {summary['stop_reason']}": summary["stop_reason"],
         "the robot was stopped": summary["ended_by"] == "stop" and not summary["stop_reason"],
         f"{summary['ended_by']}: {summary['policy_failure']}".removesuffix(": "):
-            str(summary["ended_by"]).endswith(" died"),
+            died,
+        f"the policy failed at the end: {summary['policy_failure']}":
+            summary["policy_failure"] and not died,
         f"all {summary['rejected_chunks']} chunks were refused, see the events":
             summary["rejected_chunks"] and not summary["accepted_chunks"],
         f"no good chunk came in the last {age} s": starved,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -17,10 +18,11 @@ from .keyboard import Keyboard
 from .operator import Printer, Signals
 from .start import start
 from .summary import counts, failures
-from .watch import POLL, Watch
+from .watch import POLL, RunWatch
 
 START_TIMEOUT = 30.0  # [s]
-END_TIMEOUT = 15.0  # [s]
+# Time to end [s]: to brake, to encode and write the last episode, to write the last records.
+END_TIMEOUTS = {"control": 15.0, "policy": 60.0, "log": 15.0}
 
 
 def supervise(
@@ -69,8 +71,10 @@ class Run:
         self.robot, self.job, self.channels, self.say = robot, job, channels, say
         self.keyboard, self.signals = keyboard, signals or Signals()
         self._blocked = ""
+        # What processes that were asked to end did instead, by name.
+        self._bad_ends: dict[str, str] = {}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._watch = Watch(robot, channels, self.processes, say, keyboard, self.signals)
+        self._watch = RunWatch(robot, channels, self.processes, say, keyboard, self.signals)
 
     def execute(self) -> dict[str, Any]:
         """Start, arm, watch until the end, stop."""
@@ -157,17 +161,20 @@ class Run:
 
     def _end(self) -> None:
         """Stop the robot first, then the policy, then the log, which takes what is left."""
-        for name in ("control", "policy", "log"):
+        for name, timeout in END_TIMEOUTS.items():
             process = self.processes.get(name)
             if process is None:
                 continue
+            running = process.poll() is None
             process.terminate()
             try:
-                process.wait(END_TIMEOUT)
+                process.wait(timeout)
             except subprocess.TimeoutExpired:
                 self.say(f"the {name} process does not end: killed")
                 process.kill()
                 process.wait()
+            if running and process.returncode not in (0, -signal.SIGTERM):
+                self._bad_ends[name] = f"the {name} process did not end as it should"
         self._watch.pass_on()
         self._remove_empty_log()
 
@@ -191,8 +198,10 @@ class Run:
             "stop_reason": watch.stop_reason,
             "stops": watch.stops,
             **counts(status, self.channels),
-            "policy_failure": self.channels.failure("policy"),
-            "log_failure": self.channels.failure("log") or watch.log_death,
+            "policy_failure": self.channels.failure("policy") or self._bad_ends.get("policy", ""),
+            "log_failure": (
+                self.channels.failure("log") or watch.log_death or self._bad_ends.get("log", "")
+            ),
             "lost_cameras": watch.lost,
         }
         if self.job.log is None:  # nobody was there to take the records

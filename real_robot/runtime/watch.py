@@ -22,7 +22,7 @@ KEYS = {" ": Request.STOP, "r": Request.RESET, "a": Request.ARM}
 RELEASE_KEY, RELEASE_TIME = "L", 5.0  # [s] within which the key is pressed twice
 
 
-class Watch:
+class RunWatch:
     """Watches a run until it is to end, and knows why.
 
     Args:

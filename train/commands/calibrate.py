@@ -118,4 +118,4 @@ def robot_file(config: ControlConfig, target: OwnRobot, found: Calibration, wish
     if target.base:
         head += f" Velocity, acceleration and jerk are those of {target.base}."
     values = target.differing(config)
-    return render(head, values, notes(found, wishes, config.robot.joints))
+    return render(head, values, notes(found, wishes, config.robot.joint_names))

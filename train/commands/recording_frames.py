@@ -102,6 +102,5 @@ def recording_header(robot: RobotConfig, period: float, encoding: Encoding) -> H
 
 def joint_names(robot: RobotConfig) -> list[str]:
     """Name and unit of each joint."""
-    given = robot.joints or [f"joint {n}" for n in range(robot.control.limits.num_joints)]
-    bare = [re.sub(r"\s*\[.*\]$", "", name) for name in given]
+    bare = [re.sub(r"\s*\[.*\]$", "", name) for name in robot.joint_names]
     return [f"{name} [{unit}]" for name, unit in zip(bare, robot.units, strict=True)]

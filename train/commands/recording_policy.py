@@ -148,10 +148,13 @@ class RecordingPolicy:
             self._recorder.drop("it was not kept before the end")
         else:
             self._recorder.keep(self._options.task, truncated=True)
-        for one in (self._policy, self._teleoperator):
-            if (conclude := getattr(one, "conclude", None)) is not None:
-                conclude(stopped=stopped)
-        self._tell(self._recorder.close())
+        try:
+            for one in (self._policy, self._teleoperator):
+                if (conclude := getattr(one, "conclude", None)) is not None:
+                    conclude(stopped=stopped)
+        finally:
+            # Whatever fails beside it, what was kept gets written.
+            self._tell(self._recorder.close())
 
     def _tell(self, texts: list[str]) -> None:
         for text in texts:

@@ -54,7 +54,7 @@ class Recorder:
         self._messages: deque[str] = deque()
         self._failure: OSError | None = None
         self._builder: EpisodeBuilder | None = None
-        self.recording = self._closed = False
+        self.recording = self._finished = False
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
         self._thread.start()
 
@@ -71,7 +71,7 @@ class Recorder:
         """
         if self._failure is not None:
             raise self._failure
-        if self._closed is False and not self._thread.is_alive():
+        if not self._finished and not self._thread.is_alive():
             raise OSError("the recorder ended by an error of its own, see the messages above")
         return [self._messages.popleft() for _ in range(len(self._messages))]
 
@@ -106,7 +106,6 @@ class Recorder:
         Raises:
             OSError: If the dataset could not be written.
         """
-        self._closed = True
         if self._thread.is_alive():
             self._queue.put(None)
             self._thread.join()
@@ -123,6 +122,7 @@ class Recorder:
                 self._failure = error
         if self._builder is not None:
             self._builder.discard()
+        self._finished = True
 
     def _do(self, item: Frame | _Keep | _Drop) -> None:
         if isinstance(item, Frame):
