@@ -82,6 +82,7 @@ def test_after_the_policy_is_killed_the_robot_brakes_in_time(tmp_path) -> None:
     summary, lines = run(DRY, replace(JOB, inject="kill", duration=20, log=path))
     assert summary["ended_by"] == "policy died" and summary["clean_end"]
     assert any("policy process ended: SIGKILL" in line for line in lines)
+    assert summary["failures"] == ["policy died: the policy process ended: SIGKILL"]
     log = read_log(path)
     last_observation = log.chunks[-1]["observed_at"]
     speed = np.abs(log.column("command_velocity")).max(axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from virtual_loop import World, move
 
 from hotloop.real_robot.core.events import Event, EventKind, Mailbox, Mode, Output, Request
 from hotloop.real_robot.core.limits import Motion
+from hotloop.real_robot.core.trajectory import Chunk
 from hotloop.real_robot.runtime.channels import (
     MAX_WAYPOINTS,
     Channels,
@@ -157,6 +159,28 @@ def test_states_and_chunks_come_out_as_they_went_in() -> None:
 def test_a_chunk_that_does_not_fit_is_refused_where_it_is_made(waypoints) -> None:
     with pytest.raises(ValueError, match="a chunk has at most 128 waypoints of 2 joints"):
         pack_chunk(chunk(1, 0.0, waypoints), chunk_dtype(SIZES))
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        ({"action": [1, 2]}, "a policy plans a Chunk, or None to wait, got {'action'"),
+        (Chunk(0, 0.0, np.zeros(1), np.ones((1, 2)) + 1j), "has real numbers.*complex128"),
+        (Chunk(0, 0.0, np.zeros(1), np.array([["a", "b"]], object)), "has real numbers.*object"),
+        (Chunk(0, 0.0, np.float64(1.0), np.zeros(2)), "got times \\(\\) and waypoints"),
+        (Chunk(2**63, 0.0, np.zeros(1), np.zeros((1, 2))), "sequence.*64 bits, got 922"),
+        (Chunk(math.nan, 0.0, np.zeros(1), np.zeros((1, 2))), "sequence.*64 bits, got nan"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_no_chunk_is_refused_in_one_sentence(plan, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        pack_chunk(plan, chunk_dtype(SIZES))
+
+
+def test_lists_of_numbers_are_as_good_as_arrays() -> None:
+    listed = Chunk(4, 1.0, [1.0, 2.0], [[0, 1], [2, 3]])  # type: ignore[arg-type]
+    back = unpack_chunk(pack_chunk(listed, chunk_dtype(SIZES)))
+    assert back.times.tolist() == [1.0, 2.0] and back.waypoints.tolist() == [[0, 1], [2, 3]]
 
 
 def test_a_hostile_count_cannot_read_beyond_the_record() -> None:

@@ -64,6 +64,13 @@ def test_a_terminal_that_is_gone_is_no_error() -> None:
     assert calls == ["0"]
 
 
+def test_what_a_policy_says_does_not_command_the_terminal() -> None:
+    shown: list[str] = []
+    with Printer(shown.append) as say:
+        say("\x1b[2Jgrüße\rnobody")
+    assert shown == [" [2Jgrüße nobody"]
+
+
 def test_a_line_is_written_whole_into_a_pipe_that_does_not_wait(monkeypatch) -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)

@@ -13,6 +13,7 @@ from ..core.trajectory import Chunk
 from .shared import Histogram, Record, Ring, Slot
 
 MAX_WAYPOINTS = 128
+LARGEST_SEQUENCE = 2**63
 RING_SECONDS = 4.0
 TEXT = "S160"
 
@@ -110,19 +111,27 @@ def pack_chunk(chunk: Chunk, dtype: np.dtype[Any]) -> Record:
     """Write a chunk as a record; NaN and disorder pass, the loop judges them.
 
     Raises:
-        ValueError: If the shapes do not fit the record.
+        ValueError: If it is none, or its numbers or shapes do not fit the record.
     """
-    count = len(chunk.times)
-    expected = (count, dtype["waypoints"].shape[1])
-    if count > MAX_WAYPOINTS or chunk.waypoints.shape != expected:
+    if not isinstance(chunk, Chunk):
+        raise ValueError(f"a policy plans a Chunk, or None to wait, got {chunk!r:.100}")
+    times, waypoints = np.asarray(chunk.times), np.asarray(chunk.waypoints)
+    if {times.dtype.kind, waypoints.dtype.kind} - set("fiu"):
         raise ValueError(
-            f"a chunk has at most {MAX_WAYPOINTS} waypoints of {expected[1]} joints, got times "
-            f"{chunk.times.shape} and waypoints {chunk.waypoints.shape}"
+            f"a chunk has real numbers, got times {times.dtype} and waypoints {waypoints.dtype}"
         )
+    count, num_joints = times.size, dtype["waypoints"].shape[1]
+    if times.ndim != 1 or count > MAX_WAYPOINTS or waypoints.shape != (count, num_joints):
+        raise ValueError(
+            f"a chunk has at most {MAX_WAYPOINTS} waypoints of {num_joints} joints, got times "
+            f"{times.shape} and waypoints {waypoints.shape}"
+        )
+    if not abs(chunk.sequence) < LARGEST_SEQUENCE:
+        raise ValueError(f"sequence of a chunk must be a number of 64 bits, got {chunk.sequence}")
     record = np.zeros((), dtype)
     record["sequence"], record["observed_at"] = chunk.sequence, chunk.observed_at
     record["count"] = count
-    record["times"][:count], record["waypoints"][:count] = chunk.times, chunk.waypoints
+    record["times"][:count], record["waypoints"][:count] = times, waypoints
     return record
 
 

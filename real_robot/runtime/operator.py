@@ -43,6 +43,11 @@ def write_line(text: str) -> None:
             select.select([], [descriptor], [])
 
 
+def readable(text: str) -> str:
+    """A line without what would clear, colour or otherwise command the operator's terminal."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
 class Printer:
     """A context whose calls take lines for the operator and never wait.
 
@@ -94,7 +99,7 @@ class Printer:
         if self._deaf:
             return
         try:
-            self._write(text)
+            self._write(readable(text))
         except OSError:
             # The terminal or pipe is gone; the run is not.
             self._deaf = True

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from numbers import Real
 from threading import Event
 
 import numpy as np
@@ -46,8 +47,8 @@ def checked(policy: RobotPolicy, name: str) -> RobotPolicy:
         raise ValueError(
             f"{name} made {policy!r}, which is no robot policy: it has no {', '.join(missing)}"
         )
-    if not 0 < policy.period < float("inf"):
-        raise ValueError(f"period of the policy {name} must be a time in s, got {policy.period}")
+    if not isinstance(policy.period, Real) or not 0 < policy.period < float("inf"):
+        raise ValueError(f"period of the policy {name} must be a time in s, got {policy.period!r}")
     return policy
 
 

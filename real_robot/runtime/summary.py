@@ -83,12 +83,13 @@ def failures(summary: dict[str, Any], robot: RobotConfig) -> list[str]:
         summary["ended_by"] == "duration" and not summary["stop_reason"]
         and age is not None and age > SHORTEST_HOLD
     )  # fmt: skip
-    died = str(summary["ended_by"]).endswith(" died")
+    died = not summary["finished"] and str(summary["ended_by"]).endswith(" died")
     found = {
         "the control loop did not end by itself": not summary["clean_end"],
         f"the control loop failed: {summary['failure']}": summary["failure"],
         f"the robot stopped: {summary['stop_reason']}": summary["stop_reason"],
-        "the robot was stopped": summary["ended_by"] == "stop" and not summary["stop_reason"],
+        "the robot was stopped": not summary["finished"] and summary["ended_by"] == "stop"
+            and not summary["stop_reason"],
         f"{summary['ended_by']}: {summary['policy_failure']}".removesuffix(": "):
             died,
         f"the policy failed at the end: {summary['policy_failure']}":

@@ -198,7 +198,11 @@ class Run:
             "stop_reason": watch.stop_reason,
             "stops": watch.stops,
             **counts(status, self.channels),
-            "policy_failure": self.channels.failure("policy") or self._bad_ends.get("policy", ""),
+            "policy_failure": (
+                self.channels.failure("policy")
+                or watch.policy_death
+                or self._bad_ends.get("policy", "")
+            ),
             "log_failure": (
                 self.channels.failure("log") or watch.log_death or self._bad_ends.get("log", "")
             ),

@@ -41,6 +41,7 @@ class RunWatch:
         stop_reason: Why it stopped by itself for good, empty if it did not.
         lost: Which cameras give no pictures.
         log_death: How the log process died, empty if it did not.
+        policy_death: The same of the policy process.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class RunWatch:
         self.say, self.keyboard, self.signals = say, keyboard, signals
         self.ended_by, self.finished = "", False
         self.stops: list[str] = []
-        self.stop_reason = self.lost = self.log_death = ""
+        self.stop_reason = self.lost = self.log_death = self.policy_death = ""
         self._reported: set[str] = set()
         self._armed_at = self._ends_at = float("inf")
         self._ends_as, self._next_status = "duration", 0.0
@@ -163,7 +164,7 @@ class RunWatch:
             else:
                 # The loop notices by itself; it is given the time to brake.
                 self._ends_at = now + self.robot.control.stale_timeout + 0.5
-                self._ends_as = "policy died"
+                self._ends_as, self.policy_death = "policy died", text
 
     def pass_on(self) -> None:
         """Tell the operator what the loop and the policy say.

@@ -137,7 +137,8 @@ def exit_code(summary: Mapping[str, Any]) -> ExitCode:
     """Success is a run that ended as it was meant to, every limit kept and all of it logged."""
     if summary["failures"]:
         return ExitCode.FAILED
-    interrupted = str(summary["ended_by"]).startswith("SIG")
+    # What a policy says when it is done is its own business.
+    interrupted = not summary["finished"] and str(summary["ended_by"]).startswith("SIG")
     return ExitCode.INTERRUPTED if interrupted else ExitCode.SUCCESS
 
 
