@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -161,15 +162,20 @@ def test_a_chunk_that_does_not_fit_is_refused_where_it_is_made(waypoints) -> Non
         pack_chunk(chunk(1, 0.0, waypoints), chunk_dtype(SIZES))
 
 
+def made_of(times: Any, waypoints: Any, sequence: Any = 4) -> Chunk:
+    """What a careless policy may put into a chunk."""
+    return Chunk(sequence, 1.0, times, waypoints)
+
+
 @pytest.mark.parametrize(
     ("plan", "message"),
     [
         ({"action": [1, 2]}, "a policy plans a Chunk, or None to wait, got {'action'"),
-        (Chunk(0, 0.0, np.zeros(1), np.ones((1, 2)) + 1j), "has real numbers.*complex128"),
-        (Chunk(0, 0.0, np.zeros(1), np.array([["a", "b"]], object)), "has real numbers.*object"),
-        (Chunk(0, 0.0, np.float64(1.0), np.zeros(2)), "got times \\(\\) and waypoints"),
-        (Chunk(2**63, 0.0, np.zeros(1), np.zeros((1, 2))), "sequence.*64 bits, got 922"),
-        (Chunk(math.nan, 0.0, np.zeros(1), np.zeros((1, 2))), "sequence.*64 bits, got nan"),  # type: ignore[arg-type]
+        (made_of([0.0], [[1j, 0j]]), "has real numbers.*complex128"),
+        (made_of([0.0], np.array([["a", "b"]], object)), "has real numbers.*object"),
+        (made_of(1.0, [0.0, 0.0]), r"got times \(\) and waypoints"),
+        (made_of([0.0], [[0.0, 0.0]], 2**63), "sequence.*64 bits, got 922"),
+        (made_of([0.0], [[0.0, 0.0]], math.nan), "sequence.*64 bits, got nan"),
     ],
 )
 def test_what_is_no_chunk_is_refused_in_one_sentence(plan, message) -> None:
@@ -178,7 +184,7 @@ def test_what_is_no_chunk_is_refused_in_one_sentence(plan, message) -> None:
 
 
 def test_lists_of_numbers_are_as_good_as_arrays() -> None:
-    listed = Chunk(4, 1.0, [1.0, 2.0], [[0, 1], [2, 3]])  # type: ignore[arg-type]
+    listed = made_of([1.0, 2.0], [[0, 1], [2, 3]])
     back = unpack_chunk(pack_chunk(listed, chunk_dtype(SIZES)))
     assert back.times.tolist() == [1.0, 2.0] and back.waypoints.tolist() == [[0, 1], [2, 3]]
 

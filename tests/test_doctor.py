@@ -28,7 +28,11 @@ MEASURED = {
 
 
 def robot(protocol: str, port: str, *overrides: str) -> RobotConfig:
-    settings = [f"robot={protocol}", f"robot.options.port={port}", "robot.options.reply_timeout=1"]
+    settings = [
+        f"robot={protocol}",
+        f"robot.options.port={port}",
+        "robot.options.reply_timeout=0.5",
+    ]
     known = ["robot.options.zero=[2048,2048,2048,2048,2048,2048]",
              "robot.options.direction=[1,1,1,1,1,1]"]  # fmt: skip
     return compose("control", [*settings, *known, *overrides], ControlConfig).robot
@@ -90,7 +94,7 @@ def test_the_doctor_only_reads(protocol, torque, fault) -> None:
             servos.plant.pose(np.full(6, 1.45), np.zeros(0))
         before, goal = tables(bus, protocol), servos.plant.target.copy()
         stiff, place = servos.plant.torque.copy(), servos.plant.position
-        patience = 0.05 if fault == "missing" else 1
+        patience = 0.05 if fault == "missing" else 0.5
         config = robot(protocol, bus.port, f"robot.options.reply_timeout={patience}")
         bad = texts(config, good=False)
         assert tables(bus, protocol) == before and servos.eeprom_writes == [0] * 6

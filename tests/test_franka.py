@@ -76,6 +76,6 @@ def test_wrong_settings_and_an_absent_robot_are_explained() -> None:
         make_driver(replace(franka(), options={}))
     two = compose("control", ["robot=mujoco"], ControlConfig).robot.control
     with pytest.raises(ValueError, match="a Franka arm has 7 joints, the limits are for 2"):
-        make_driver(replace(franka(), control=two))
+        make_driver(replace(franka(), control=two, joints=()))
     with pytest.raises(ConnectionError, match=r"127\.0\.0\.9: "):
         make_driver(franka("127.0.0.9")).connect()

@@ -180,6 +180,11 @@ def test_what_is_no_dataset_is_left_alone(tmp_path: Path) -> None:
         GrowingDataset(tmp_path / "notes", header())
 
 
+def test_a_place_where_nothing_can_be_written_is_not_taken_for_one_in_use() -> None:
+    with pytest.raises(OSError, match="nothing can be written into /proc"):
+        Recorder(Path("/proc/data"), header(), "png")
+
+
 def test_two_recordings_into_one_dataset_are_refused(tmp_path: Path) -> None:
     first = Recorder(tmp_path / "data", header(), "png")
     with pytest.raises(ValueError, match="another process is recording into"):

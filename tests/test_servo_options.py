@@ -46,7 +46,7 @@ def robot(family: str, dt: float = 0.01, low: float = -1.5, high: float = 1.5, *
         ({"baud": 1_234_567}, "servos have .*1000000.*, got 1234567"),
         ({"baud": True}, "baud must be a whole number, got True"),
         ({"baud": "1000000"}, "baud must be a whole number, got '1000000'"),
-        ({"reply_timeout": 0}, "reply_timeout must be from 0.0001 to 0.5 s"),
+        ({"reply_timeout": 0}, "reply_timeout must be from 0.0001 to 1.0 s"),
         ({"reply_timeout": 5.0}, "for which the loop hears nobody .* got 5"),
         ({"torque_limit": [1, 1, 1e-9]}, "a share of a joint's torque, .* got 1e-09 for joint 2"),
         ({"tracker": 70_000, "tracker_size": 3}, "tracker is a UDP port"),

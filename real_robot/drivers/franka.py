@@ -79,7 +79,10 @@ class FrankaDriver:
 
     def read(self) -> RobotState:
         """The newest state that the Rust loop received."""
-        state = self._arm.state()
+        try:
+            state = self._arm.state()
+        except self._franka.FrankaError as error:
+            raise BusError(f"{self._address}: {error}") from error
         fault = ""
         if state.current_errors:
             fault = f"the robot reports {', '.join(state.current_errors)}"

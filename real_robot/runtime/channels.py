@@ -17,7 +17,8 @@ LARGEST_SEQUENCE = 2**63
 RING_SECONDS = 4.0
 TEXT = "S160"
 
-REQUEST = np.dtype([("request", "i8")])
+# The newest request, and how often a stop was among all so far: no later key hides a stop.
+REQUEST = np.dtype([("request", "i8"), ("stops", "i8")])
 # What became of building the policy; an empty failure means that it is ready. Then whether it has
 # planned from a measurement, which of its cameras give no pictures, and why it wants to end.
 POLICY = np.dtype([("failure", "S600"), ("planned", "i8"), ("lost", "S200"), ("finish", TEXT)])
@@ -107,7 +108,7 @@ def unpack_state(record: Record) -> RobotState:
     )
 
 
-def pack_chunk(chunk: Chunk, dtype: np.dtype[Any]) -> Record:
+def pack_chunk(chunk: object, dtype: np.dtype[Any]) -> Record:
     """Write a chunk as a record; NaN and disorder pass, the loop judges them.
 
     Raises:
@@ -161,7 +162,7 @@ class Channels:
     """
 
     def __init__(self, sizes: Sizes, descriptors: list[int] | None = None) -> None:
-        self.sizes = sizes
+        self.sizes, self._num_stops = sizes, 0
         rows = max(int(RING_SECONDS / sizes.dt), 256)
         given = iter(descriptors or [None] * 15)
         self.state = Slot(state_dtype(sizes), next(given))
@@ -201,7 +202,8 @@ class Channels:
     def ask(self, request: Request) -> None:
         """Send an operator's request to the loop."""
         record = np.zeros((), REQUEST)
-        record["request"] = request
+        self._num_stops += request is Request.STOP
+        record["request"], record["stops"] = request, self._num_stops
         self.request.write(record)
 
     def beat(self) -> None:

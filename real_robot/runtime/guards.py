@@ -58,9 +58,13 @@ class Heartbeat:
 
     def __init__(self, channels: Channels) -> None:
         self._channels = channels
+        self._heard = float("inf")
 
     def problem(self, now: float) -> str:
         """Why the loop may not go on, empty if it may."""
         content = self._channels.heartbeat.read_bytes()
-        silence = 0.0 if content is None else now - TIME.unpack(content)[0]
+        if content is not None:
+            self._heard = TIME.unpack(content)[0]
+        # A supervisor that was stopped in the middle of writing is silent too.
+        silence = now - self._heard
         return f"the supervisor was not heard for {silence:.1f} s" if silence > SILENCE else ""

@@ -22,12 +22,12 @@ from ..inputs import StopInputs
 from .channels import EVENT, STATUS, Channels, unpack_chunk
 from .guards import Heartbeat, OverrunGuard
 from .packing import CyclePacker, StatePacker, layout
+from .requests import Requests
 from .tally import Durations, Tally
 
 STATUS_PERIOD = 0.1  # [s]
 OUT_OF_REACH = 1.0  # [s] of cycles that failed one after the other: braking waits no longer
-# Share of a period by which a deadline may be missed and still counts, and below which no two
-# commands follow each other.
+# Share of a period that a deadline may be missed by, and that two commands are apart at least.
 TOLERANCE = 0.5
 
 
@@ -57,14 +57,12 @@ class ControlLoop:
         self.config, self.driver, self.channels = config, driver, channels
         self.controller = Controller(config.control)
         self.tally = Tally(wake=Durations(channels.wake), compute=Durations(channels.compute))
-        self.realtime = ""
+        self.realtime = self._blocked = ""
         self._monotonic, self._sleep = monotonic, sleep
-        self._ending = self._asked = self._release = self._connected = False
-        self._failures, self._failure = 0, ""
-        # Whether the newest command never left for the robot.
-        self._unsent = False
-        self._inputs = StopInputs(config)
-        self._blocked = ""
+        # The last: whether the newest command never left for the robot.
+        self._ending = self._asked = self._release = self._connected = self._unsent = False
+        self._failures, self._failure, self._last_chunk = 0, "", -1
+        self._inputs, self._requests = StopInputs(config), Requests(channels)
         self._overrun = OverrunGuard(config.overrun_budget, config.control.dt)
         self._heartbeat, self._problem = Heartbeat(channels), ""
         self._history = StateHistory(LONGEST_LATENCY)
@@ -75,7 +73,6 @@ class ControlLoop:
         self._age, self._texts = math.inf, (b"", b"", b"")
         self._next_status, self._next_guard = 0.0, math.inf
         self._told: Mode = Mode.IDLE
-        self._last_chunk = -1
 
     def end(self) -> None:
         """Ask for a braked stop and then the end; safe to call from a signal handler."""
@@ -163,9 +160,8 @@ class ControlLoop:
             if sent >= self._next_guard:
                 # No cycle came between two reports: the period is long, or the mode changes often.
                 self._guard(sent, output.mode)
-            self._next_status, self._told = sent + STATUS_PERIOD, output.mode
+            self._next_status, self._told, self._age = sent + STATUS_PERIOD, output.mode, output.age
             self._next_guard = min(self._next_guard, sent + STATUS_PERIOD / 2)
-            self._age = output.age
             self._report(sent, output.age)
         elif sent >= self._next_guard:
             # Not in the same cycle: what is done rarely finds the processor's caches cold.
@@ -226,10 +222,9 @@ class ControlLoop:
 
     def _collect(self, now: float) -> Mailbox:
         request, reason = self._request(now)
-        if self.controller.mode is Mode.IDLE and request is not Request.ARM:
-            # The newest chunk waits: planned before the robot is armed, it is the first to follow.
-            return Mailbox(None, request, self._unsent, reason)
-        record = self.channels.chunk.read_new()
+        # Planned before the robot is armed, the newest chunk waits and is the first to follow.
+        waits = self.controller.mode is Mode.IDLE and request is not Request.ARM
+        record = None if waits else self.channels.chunk.read_new()
         if record is None:
             return Mailbox(None, request, self._unsent, reason)
         record["received_at"] = now
@@ -238,8 +233,7 @@ class ControlLoop:
 
     def _request(self, now: float) -> tuple[Request, str]:
         """What the operator asks for, and why; what stops comes before everything else."""
-        mode, asked = self.controller.mode, self.channels.request.read_new()
-        request = Request.NONE if asked is None else Request(int(asked["request"]))
+        mode, request = self.controller.mode, self._requests.read()
         self._blocked, reset = self._inputs.read(now)
         if request is Request.RELEASE:
             self._release = self._ending = True

@@ -151,10 +151,12 @@ def serve(
     Deadline k is start + k * period; those that pass during a plan are skipped, not made up for.
     """
     dtype = chunk_dtype(channels.sizes)
-    sequence, deadline = 0, time.monotonic()
+    sequence, deadline, mode = 0, time.monotonic(), Mode.IDLE
     while not ended.is_set():
         status = channels.status.read()
-        mode = Mode.IDLE if status is None else Mode(int(status["mode"]))
+        if status is not None:
+            # None may also be met in the middle of being written: then the mode is as it was.
+            mode = Mode(int(status["mode"]))
         snapshot = look(watch, newest_state, sequence, mode)
         if snapshot is not None:
             chunk = policy.plan(snapshot)

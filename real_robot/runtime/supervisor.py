@@ -165,7 +165,6 @@ class Run:
             process = self.processes.get(name)
             if process is None:
                 continue
-            running = process.poll() is None
             process.terminate()
             try:
                 process.wait(timeout)
@@ -173,7 +172,8 @@ class Run:
                 self.say(f"the {name} process does not end: killed")
                 process.kill()
                 process.wait()
-            if running and process.returncode not in (0, -signal.SIGTERM):
+            # Also if it died in the last moment before this.
+            if process.returncode not in (0, -signal.SIGTERM):
                 self._bad_ends[name] = f"the {name} process did not end as it should"
         self._watch.pass_on()
         self._remove_empty_log()

@@ -157,6 +157,8 @@ def _lock(path: Path) -> Generator[None, None, None]:
     try:
         lock.acquire()
     except Timeout:
+        if not Path(lock.lock_file).exists():
+            raise OSError(f"nothing can be written into {path.parent}") from None
         raise ValueError(
             f"another process is recording into {path}; wait for it, or record into another folder"
         ) from None
