@@ -110,9 +110,8 @@ class ControlLoop:
             self._state = self._measure()
             if problem := self.controller.start_problem(self._monotonic(), self._state):
                 raise ConnectionError(
-                    f"arm: {self.config.name_joints(problem)}; nothing was switched and nothing "
-                    "moved. Move it by hand to where it may start; release=true lets it go limp "
-                    "first, and it may fall"
+                    f"arm: {self.config.name_joints(problem)}; nothing was switched or moved. Move "
+                    "it by hand to where it may start; release=true lets it go limp, it may fall"
                 )
         self._connected = True
         self.driver.connect()
