@@ -99,6 +99,19 @@ def test_directions_and_zeros_turn_encoder_counts_into_joint_angles(protocol) ->
 
 
 @BOTH
+def test_a_servo_that_stays_stiff_is_told_after_all_others_are_limp(protocol) -> None:
+    with serving(protocol) as bus:
+        driver = driver_for(bus, protocol, reply_timeout=0.05)
+        driver.connect()
+        lost = bus.servos.tables.pop(4)
+        with pytest.raises(BusError, match=r"not every servo confirmed that its torque is off.*4"):
+            driver.disconnect(torque_off=True)
+        bus.servos.tables[4] = lost
+        assert bus.servos.plant.torque.tolist() == [joint == 3 for joint in range(6)]
+        driver.disconnect(torque_off=True)  # closed already
+
+
+@BOTH
 def test_two_controllers_on_one_bus_are_refused(protocol) -> None:
     with connected(protocol) as (bus, _), pytest.raises(ConnectionError, match="in use by another"):
         driver_for(bus, protocol).connect()

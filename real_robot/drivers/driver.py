@@ -55,7 +55,11 @@ class Driver(Protocol):
         ...
 
     def disconnect(self, torque_off: bool) -> None:
-        """Leave the robot at rest, limp or holding, and close; callable at any time, twice too."""
+        """Leave the robot at rest, limp or holding, and close; callable at any time, twice too.
+
+        Raises:
+            BusError: After closing, if the joints may not be limp that should be.
+        """
         ...
 
 

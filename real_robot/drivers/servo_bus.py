@@ -123,15 +123,22 @@ class ServoBusDriver:
         self._bus.write([int(value) for value in ticks])
 
     def disconnect(self, torque_off: bool) -> None:
-        """Take back the watchdog, switch the torque off if asked to, close the port."""
+        """Take back the watchdog, switch the torque off if asked to, close the port.
+
+        Raises:
+            BusError: After all of that, if a servo did not confirm that its torque is off.
+        """
         self._tracker.close()
         if not self._bus.is_open:
             return
+        stiff = ""
         try:
             # Each servo and each step by itself: one that fails keeps nothing from the others.
             if torque_off:
-                with suppress(BusError):
+                try:
                     self._bus.torque(False)
+                except BusError as error:
+                    stiff = f"not every servo confirmed that its torque is off: {error}"
             if self._engaged:
                 # If the bus is gone, the servos' own watchdog has to do.
                 with suppress(BusError):
@@ -139,3 +146,5 @@ class ServoBusDriver:
         finally:
             self._engaged, self._measured = False, None
             self._bus.close()
+        if stiff:
+            raise BusError(stiff)

@@ -1,4 +1,4 @@
-"""What ends a run that nobody can answer for: too many lost cycles, and nobody there."""
+"""What ends a run that nobody can answer for: lost cycles, a dead bus, and nobody there."""
 
 from __future__ import annotations
 
@@ -47,6 +47,28 @@ class OverrunGuard:
     def restart(self) -> None:
         """Forget what was."""
         self._counts.clear()
+
+
+class BusGuard:
+    """Cycles in a row in which the bus failed: too many of them are a fault of the robot.
+
+    Args:
+        budget: So many are.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self._budget, self._reason = budget, ""
+        self.num_failed = 0
+
+    def fail(self, reason: str) -> None:
+        """The present cycle's communication failed."""
+        self._reason = reason
+
+    def fault(self) -> str:
+        """At the end of each cycle: what is wrong with the robot, empty if nothing."""
+        reason, self._reason = self._reason, ""
+        self.num_failed = self.num_failed + 1 if reason else 0
+        return f"bus: {reason}" if self.num_failed >= self._budget else ""
 
 
 class Heartbeat:

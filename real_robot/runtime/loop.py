@@ -20,7 +20,7 @@ from ..core.rehearsal import rehearse
 from ..drivers.driver import BusError, Driver, Inspectable
 from ..inputs import StopInputs
 from .channels import EVENT, STATUS, Channels, unpack_chunk
-from .guards import Heartbeat, OverrunGuard
+from .guards import BusGuard, Heartbeat, OverrunGuard
 from .packing import CyclePacker, StatePacker, layout
 from .requests import Requests
 from .tally import Durations, Tally
@@ -57,14 +57,13 @@ class ControlLoop:
         self.config, self.driver, self.channels = config, driver, channels
         self.controller = Controller(config.control)
         self.tally = Tally(wake=Durations(channels.wake), compute=Durations(channels.compute))
-        self.realtime = self._blocked = ""
-        self._monotonic, self._sleep = monotonic, sleep
+        self._monotonic, self._sleep, self.realtime = monotonic, sleep, ""
         # The last: whether the newest command never left for the robot.
         self._ending = self._asked = self._release = self._connected = self._unsent = False
-        self._failures, self._failure, self._last_chunk = 0, "", -1
+        self._bus, self._last_chunk = BusGuard(config.bus_budget), -1
         self._inputs, self._requests = StopInputs(config), Requests(channels)
         self._overrun = OverrunGuard(config.overrun_budget, config.control.dt)
-        self._heartbeat, self._problem = Heartbeat(channels), ""
+        self._heartbeat, self._problem, self._blocked = Heartbeat(channels), "", ""
         self._history = StateHistory(LONGEST_LATENCY)
         self._lag = config.sensor_latency - config.observation_latency
         self._pack_state = StatePacker(channels.sizes).pack
@@ -97,9 +96,13 @@ class ControlLoop:
             raise
         finally:
             try:
-                limp = self.config.torque_off or self._release
-                self.driver.disconnect(limp and self._connected)
+                self.driver.disconnect(
+                    self._connected and (self.config.torque_off or self._release)
+                )
                 self._inputs.close()
+            except OSError as error:
+                failure = failure or str(error)
+                raise
             finally:
                 self._report(self._monotonic(), self._age, failure)
 
@@ -143,7 +146,7 @@ class ControlLoop:
 
     def _at_rest(self) -> bool:
         """Whether a stop is over: the robot was braked, or nothing reaches it any more."""
-        out_of_reach = self._failures * self.config.control.dt >= OUT_OF_REACH
+        out_of_reach = self._bus.num_failed * self.config.control.dt >= OUT_OF_REACH
         return self.controller.mode is Mode.STOP and (self.controller.resting or out_of_reach)
 
     def _cycle(self, now: float, wake: float) -> None:
@@ -155,7 +158,8 @@ class ControlLoop:
         sent = self._monotonic()
         self._count(wake - now, sent - wake, output)
         self._record((now, wake, sent), mailbox, output)
-        self._judge_bus()
+        if (fault := self._bus.fault()) and not self._state.fault:
+            self._state = replace(self._state, fault=fault)
         if sent >= self._next_status or output.mode is not self._told:
             if sent >= self._next_guard:
                 # No cycle came between two reports: the period is long, or the mode changes often.
@@ -211,14 +215,7 @@ class ControlLoop:
 
     def _fail(self, error: BusError) -> None:
         self.tally.bus_failures += 1
-        self._failure = str(error)
-
-    def _judge_bus(self) -> None:
-        """After each cycle: too many in a row that failed are a fault of the robot."""
-        self._failures = self._failures + 1 if self._failure else 0
-        if self._failures >= self.config.bus_budget and not self._state.fault:
-            self._state = replace(self._state, fault=f"bus: {self._failure}")
-        self._failure = ""
+        self._bus.fail(str(error))
 
     def _collect(self, now: float) -> Mailbox:
         request, reason = self._request(now)

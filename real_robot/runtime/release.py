@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ..config import RobotConfig
 from ..drivers import make_driver
-from ..drivers.driver import Inspectable, PortError
+from ..drivers.driver import BusError, Inspectable, PortError
 
 GRACE = 3  # [s] to take hold of the arm
 
@@ -48,7 +48,10 @@ def release(
         sleep(GRACE)
         limp = True
     finally:
-        driver.disconnect(torque_off=limp)
+        try:
+            driver.disconnect(torque_off=limp)
+        except BusError as error:
+            problem = problem or str(error)
     if problem:
         raise ConnectionError(
             f"{robot.name}: {problem}; the torque was switched off wherever a servo listens, so "
