@@ -116,10 +116,13 @@ class ControlLoop:
                     f"arm: {self.config.name_joints(problem)}; nothing was switched or moved. Move "
                     "it by hand to where it may start; release=true lets it go limp, it may fall"
                 )
+            # Before the robot depends on punctual cycles.
+            rehearse(self.config.control, self._state.position)
         self._connected = True
         self.driver.connect()
         self._state = self._measure()
-        rehearse(self.config.control, self._state.position)
+        if not isinstance(self.driver, Inspectable):
+            rehearse(self.config.control, self._state.position)
 
     def _loop(self) -> None:
         deadline = wake = self._monotonic()
