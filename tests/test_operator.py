@@ -87,8 +87,9 @@ def test_a_line_is_written_whole_into_a_pipe_that_does_not_wait(monkeypatch) -> 
     assert got.decode() == text + "\n"
 
 
-def test_signals_are_noted_the_first_one_counts_and_ignored_ones_stay_ignored() -> None:
+def test_signals_are_noted_the_first_one_counts_and_nohup_is_respected() -> None:
     previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does with "&"
     try:
         with Signals() as signals:
             os.kill(os.getpid(), signal.SIGHUP)
@@ -96,9 +97,13 @@ def test_signals_are_noted_the_first_one_counts_and_ignored_ones_stay_ignored() 
             os.kill(os.getpid(), signal.SIGTSTP)
             os.kill(os.getpid(), signal.SIGINT)
             assert signals.asked == "SIGTSTP"
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        with Signals() as signals:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert signals.asked == "SIGINT"
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, previous)
+        signal.signal(signal.SIGINT, interrupt)
 
 
 def summary_of(folder: Path) -> dict:

@@ -117,8 +117,9 @@ class Signals:
         """From now on nothing ends this process but itself."""
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
-                # `nohup` and its kind ignore some on purpose.
-                if signal.getsignal(number) is not signal.SIG_IGN:
+                # `nohup` has a closed terminal ignored on purpose. A shell that starts a run in the
+                # background has Ctrl-C ignored too, but whoever sends it to a run means it.
+                if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                     self._previous[number] = signal.signal(number, self._note)
         return self
 
