@@ -67,7 +67,8 @@ def test_an_adapter_that_is_pulled_out_is_called_lost_in_every_cycle(protocol) -
                 driver.read()
             with pytest.raises(BusError, match="was lost"):
                 driver.write(Motion.at_rest(place))
-        driver.disconnect(torque_off=True)
+        with pytest.raises(BusError, match="not every servo confirmed that its torque is off"):
+            driver.disconnect(torque_off=True)
 
 
 def test_a_port_that_cannot_be_opened_is_not_called_released(tmp_path) -> None:
