@@ -12,6 +12,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 os.environ.setdefault("MUJOCO_GL", "egl")
 
+import hypothesis
+import pytest
+
 # A shell that runs the tests in the background has them, and what they start, ignore Ctrl-C, and
 # nohup the end of the terminal.
 for _number, _handler in (
@@ -20,9 +23,6 @@ for _number, _handler in (
 ):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _handler)
-
-import hypothesis
-import pytest
 
 pytest.register_assert_rewrite("hotloop.decoding.conformance")
 
