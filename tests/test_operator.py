@@ -110,6 +110,13 @@ def test_signals_are_noted_the_first_one_counts_and_nohup_is_respected() -> None
     subprocess.run([sys.executable, "-c", SIGNALLED], check=True)
 
 
+def wait_until_it_runs(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "ARMED -> RUN" in line:
+            return
+
+
 def summary_of(folder: Path) -> dict:
     return json.loads((folder / "summary.json").read_text())
 
@@ -133,10 +140,7 @@ def test_a_full_pipe_neither_keeps_the_run_from_ending_nor_the_summary_from_bein
 def test_a_second_interrupt_while_it_brakes_still_gives_a_summary(tmp_path) -> None:
     command = [*COMMAND, "duration=60", f"output_dir={tmp_path}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "ARMED -> RUN" in line:
-                break
+        wait_until_it_runs(process)
         time.sleep(0.5)
         for _ in range(5):
             process.send_signal(signal.SIGINT)
@@ -208,10 +212,7 @@ def test_a_terminal_that_stops_reading_or_is_closed_changes_nothing(way, tmp_pat
 def test_a_supervisor_that_is_stopped_stops_the_robot(tmp_path) -> None:
     command = [*COMMAND, "duration=60", f"output_dir={tmp_path}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "ARMED -> RUN" in line:
-                break
+        wait_until_it_runs(process)
         process.send_signal(signal.SIGSTOP)
         time.sleep(3.0)
         process.send_signal(signal.SIGCONT)

@@ -10,6 +10,18 @@ from ..core.limits import Motion
 from .driver import Clock, Driver, Inspectable, check_options
 
 
+def go_limp(driver: Driver) -> None:
+    """Switch the torque of a robot off that may be looked at, and go on reading it.
+
+    Raises:
+        OSError: If it does not answer, or a servo stays stiff.
+    """
+    assert isinstance(driver, Inspectable), "checked where the driver was made"
+    driver.inspect()
+    driver.disconnect(torque_off=True)
+    driver.inspect()
+
+
 class PassiveDriver:
     """Reads a robot through another driver and never moves it.
 
@@ -42,9 +54,7 @@ class PassiveDriver:
 
     def connect(self) -> None:
         """Switch the torque off; an arm that was held falls."""
-        self.inspect()
-        self._driver.disconnect(torque_off=True)
-        self.inspect()
+        go_limp(self._driver)
 
     def read(self) -> RobotState:
         """Measure."""

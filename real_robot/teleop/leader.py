@@ -13,6 +13,7 @@ from ..core.limits import Vector
 from ..core.trajectory import Chunk
 from ..drivers import make_driver
 from ..drivers.driver import BusError, Driver, Inspectable
+from ..drivers.passive import go_limp
 from ..policies.protocol import Snapshot
 from ..readiness import SIMULATED
 
@@ -110,9 +111,7 @@ def let_go(driver: Driver, arm: RobotConfig) -> None:
         OSError: If it does not answer.
     """
     if isinstance(driver, Inspectable):
-        driver.inspect()
-        driver.disconnect(torque_off=True)
-        driver.inspect()
+        go_limp(driver)
     elif arm.driver in SIMULATED:
         driver.connect()
     else:
