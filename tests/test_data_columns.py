@@ -10,8 +10,8 @@ import pytest
 from hotloop.train.data.columns import Column, ConcatenatedArray
 from hotloop.train.data.decode import Decoding
 from hotloop.train.data.formats.d4rl import FORMAT as D4RL
-from hotloop.train.data.selection import Selection
-from hotloop.train.data.source import Cuts, DatasetFile, Wanted
+from hotloop.train.data.selection import Selection, Wanted
+from hotloop.train.data.source import Cuts, DatasetFile
 
 
 @dataclass

@@ -59,6 +59,11 @@ class Decoding:
         return {target.column.name for target in self._targets.values()}
 
     @property
+    def pictures(self) -> list[str]:
+        """Keys that become pictures."""
+        return [key for key, target in self._targets.items() if target.is_picture]
+
+    @property
     def rounded(self) -> list[str]:
         """Columns whose numbers have more digits than the result keeps."""
         return [
@@ -191,6 +196,11 @@ class _Target:
         elif column.is_picture and self._features is None:
             step = column.shape
         self.shape = (column.num_steps, *step)
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether the result is pictures."""
+        return self._axes is not None
 
     def convert(self, block: np.ndarray) -> np.ndarray:
         """Rows as the file has them to rows of the result.

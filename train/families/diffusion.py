@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ...decoding.interface import is_picture
 from ...decoding.rolling import LevelMixture
 from ...policies.checkpoint import Checkpoint, load_checkpoint
 from ...policies.diffusion.model import DiffusionModel, ModelConfig
@@ -36,9 +37,17 @@ class DiffusionFamily(Family):
     """Diffusion Policy and Streaming Diffusion Policy."""
 
     distill = JumpDistillConfig
+    pictures = True
 
     def __init__(self, config: type[DenoisingConfig]) -> None:
         self.config = config
+
+    def cameras(self, config: TrainConfig) -> tuple[str, ...] | None:
+        """A student's are its teacher's."""
+        if not config.distill.teacher:
+            return super().cameras(config)
+        shapes = diffusion_teacher(config.distill.teacher).observation_shapes
+        return tuple(key for key, shape in shapes.items() if is_picture(shape))
 
     def prepare(self, config: TrainConfig, episodes: Episodes) -> Training:
         """Denoising of demonstrations, or jumps that a teacher makes in many steps."""
@@ -65,7 +74,7 @@ class DiffusionFamily(Family):
     def unread(self, config: TrainConfig) -> Iterable[tuple[str, str]]:
         """A student takes over its teacher's network; without a teacher there is no student."""
         if config.distill.teacher:
-            names = ("model", "action_normalization", "observation_normalization")
+            names = ("model", "cameras", "action_normalization", "observation_normalization")
             reason = "the student takes over its teacher's network and normalisation"
             return [(f"policy.{name}", reason) for name in names]
         names = [field.name for field in fields(JumpDistillConfig) if field.name != "teacher"]
