@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,23 @@ from .source import Cuts, DatasetFile
 from .timing import rate_faults
 
 Allocate = Callable[[str, tuple[int, ...], np.dtype[Any]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step of a key becomes.
+
+    Attributes:
+        column: Where it comes from.
+        shape: Of one step.
+        dtype: Of its numbers.
+        is_picture: Whether it is read as a picture.
+    """
+
+    column: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    is_picture: bool
 
 
 class Decoding:
@@ -59,9 +77,12 @@ class Decoding:
         return {target.column.name for target in self._targets.values()}
 
     @property
-    def pictures(self) -> list[str]:
-        """Keys that become pictures."""
-        return [key for key, target in self._targets.items() if target.is_picture]
+    def steps(self) -> dict[str, Step]:
+        """What is read, by key."""
+        return {
+            key: Step(target.column.name, target.shape[1:], target.dtype, target.is_picture)
+            for key, target in self._targets.items()
+        }
 
     @property
     def rounded(self) -> list[str]:

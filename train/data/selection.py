@@ -15,6 +15,9 @@ _FORM = "column selector must look like 'state', 'state[0:2]' or 'state[0:2,5]'"
 _PART = re.compile(r"(?P<start>\d*)(?P<range>:)?(?P<stop>\d*)")
 
 
+OpenColumn = Callable[[str], Column]
+
+
 @dataclass(frozen=True)
 class Selection:
     """A column, or some of its features, under the name that hotloop gives it.
@@ -45,7 +48,7 @@ class Wanted:
     instruction: bool = False
     everything: bool = False
 
-    def takes(self, key: str, selection: Selection, column: Column) -> bool:
+    def takes(self, key: str, selection: Selection, open_column: OpenColumn) -> bool:
         """Whether a selection is read that nobody has named."""
         if self.everything:
             return True
@@ -53,15 +56,16 @@ class Wanted:
             return False
         if key == INSTRUCTION_KEY:
             return self.instruction
+        column = open_column(selection.column)
         if is_picture_of(key, selection, column):
             return self.pictures if isinstance(self.pictures, bool) else key in self.pictures
         return not column.is_picture
 
-    def keeps(self, key: str, selection: Selection, column: Column) -> bool:
+    def keeps(self, key: str, selection: Selection, open_column: OpenColumn) -> bool:
         """Whether a selection is read that was named: all but pictures that were not chosen."""
-        if isinstance(self.pictures, bool) or not is_picture_of(key, selection, column):
+        if isinstance(self.pictures, bool) or key in self.pictures:
             return True
-        return key in self.pictures
+        return not is_picture_of(key, selection, open_column(selection.column))
 
 
 def is_picture_of(key: str, selection: Selection, column: Column) -> bool:
@@ -70,7 +74,7 @@ def is_picture_of(key: str, selection: Selection, column: Column) -> bool:
     return is_whole and column.picture_axes is not None
 
 
-def parse_selector(selector: str, path: Path, open_column: Callable[[str], Column]) -> Selection:
+def parse_selector(selector: str, path: Path, open_column: OpenColumn) -> Selection:
     """Read a selector: ``"state"`` is a column, ``"state[:2,5]"`` some of its features.
 
     Args:

@@ -93,6 +93,11 @@ class DatasetFile(ABC):
         del name, cuts
         return None
 
+    def declared_picture(self, name: str) -> tuple[int, ...] | None:
+        """Height, width and channels that the file declares of a column, beside the data."""
+        del name
+        return None
+
     def texts(self) -> dict[str, list[str]]:
         """A text for each episode by name, see `Episodes.texts`."""
         return {}
@@ -169,7 +174,7 @@ class DatasetFile(ABC):
         named = self._parse(keys) if keys else self.default_keys()
         wanted = wanted or Wanted()
         is_read = wanted.keeps if keys else wanted.takes
-        chosen = {k: s for k, s in named.items() if is_read(k, s, self.column(s.column))}
+        chosen = {k: s for k, s in named.items() if is_read(k, s, self.column)}
         has_texts = INSTRUCTION_KEY in chosen or not known_texts(self.tasks())
         if wanted.instruction and not has_texts:
             chosen[INSTRUCTION_KEY] = Selection(TASK_COLUMN)

@@ -127,7 +127,9 @@ def _read(
             with tqdm(total=decoding.num_steps, desc=f"decode {path.name}", unit="step") as bar:
                 return decode(allocate, bar.update)
 
-        if decoding.num_bytes > min(max_memory, MAX_PICTURES if decoding.pictures else max_memory):
+        if any(step.is_picture for step in decoding.steps.values()):
+            max_memory = min(max_memory, MAX_PICTURES)
+        if decoding.num_bytes > max_memory:
             return cache.build(decode_and_show)
         return decode(lambda key, shape, dtype: np.empty(shape, dtype))
 
@@ -141,16 +143,6 @@ def _left_out_message(path: Path, file: DatasetFile, names: list[str], wanted: W
     if not isinstance(wanted.pictures, bool):
         hint = "a policy reads pictures of its task, or those of policy.cameras"
     return f"{path}: {' and '.join(parts)} are left out; {hint}"
-
-
-def picture_keys(
-    name: Path | str,
-    keys: Mapping[str, str] | None = None,
-    options: Mapping[str, Any] | None = None,
-) -> list[str]:
-    """Keys under which a dataset has pictures; arguments and errors as in `read_episodes`."""
-    with open_dataset(name, options) as file:
-        return file.picture_keys(keys)
 
 
 @contextmanager
