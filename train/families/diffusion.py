@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from ..data.windows import Windows
 from ..measure.latency import ControlStepTimer, Frames
 from ..objectives.denoising import DenoisingObjective
 from ..objectives.segment import JumpObjective
+from .encoder_weights import load_encoder_weights
 from .family import BenchRow, Costs, Family, Training, observation_scale
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ class DiffusionFamily(Family):
         teacher = diffusion_teacher(distill.teacher) if distill.teacher else None
         if teacher is None:
             model = initial_model(policy, episodes, config.seed)
+            if policy.encoder_weights and model.vision is not None:
+                load_encoder_weights(model.vision, Path(policy.encoder_weights))
         else:
             model = student_of(teacher, config.seed)
         windows = make_windows(model.config, episodes)
