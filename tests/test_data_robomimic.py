@@ -87,7 +87,9 @@ def test_a_key_of_hotloop_stands_for_what_the_format_has_under_it(tmp_path):
         episodes.observations["observation.object"], expected.observations["observation.object"]
     )
     np.testing.assert_array_equal(episodes.actions, expected.actions)
-    with pytest.raises(ValueError, match="no column 'observation.cube'; the file has .*obs/object"):
+    with pytest.raises(
+        ValueError, match=r"no column .observation\.cube.; the file has .*obs/object"
+    ):
         read_episodes(path, {**keys, "observation.cube": "observation.cube"})
 
 
