@@ -21,7 +21,9 @@ HORIZON = 400
 IMAGE_SIZE = 84  # [px]
 CAMERAS = ("agentview", "robot0_eye_in_hand")
 _ROBOT_SHAPES = {"robot0_eef_pos": (3,), "robot0_eef_quat": (4,), "robot0_gripper_qpos": (2,)}
-_REACH = 1.0  # [m], beyond what the arm reaches from its base
+# As robomimic's files have it; robosuite's own default, the base, is not turned against the world.
+FRAME = "world"
+_LOWEST, _HIGHEST = (-1.5, -1.0, 0.0), (0.5, 1.0, 2.2)  # [m], beyond what the arm reaches
 _FINGERS = "fingers [open -1, close 1]"
 _QUALITY = '<visual><quality shadowsize="0" offsamples="0"/></visual>'
 
@@ -58,8 +60,8 @@ class RobosuiteArm(EndsWhenSolved):
     def goal(self) -> np.ndarray:
         """Where the newest action asked the hand to be, shape (6,).
 
-        Position [m] and rotation vector [rad] in the frame of the robot's base: what the same
-        controller takes as an absolute action, see robomimic's ``actions_abs``.
+        Position [m] and rotation vector [rad] in the world: what the same controller takes as an
+        absolute action, see robomimic's ``actions_abs``.
         """
         from scipy.spatial.transform import Rotation
 
@@ -116,8 +118,8 @@ class RobosuiteArm(EndsWhenSolved):
 
         Args:
             action: Shares of 0.05 m and 0.5 rad to move the hand by, or position [m] and rotation
-                vector [rad] to move it to in the frame of the robot's base; then -1 to open the
-                fingers, 1 to close them; shape (7,).
+                vector [rad] to move it to in the world; then -1 to open the fingers, 1 to close
+                them; shape (7,).
         """
         observation, reward, _, _ = self._env.step(np.asarray(action, np.float64))
         self._num_steps += 1
@@ -177,9 +179,10 @@ def make_arguments(images: bool, absolute: bool = False) -> dict[str, Any]:
     from robosuite.controllers import load_composite_controller_config
 
     controllers: Any = load_composite_controller_config(controller="BASIC", robot="Panda")
+    arm = controllers["body_parts"]["right"]
+    arm["input_ref_frame"] = FRAME
     if absolute:
-        # Relative to the base, which is what both robosuite and robomimic write as ``actions_abs``.
-        controllers["body_parts"]["right"]["input_type"] = "absolute"
+        arm["input_type"] = "absolute"
     return {
         "robots": ["Panda"],
         "controller_configs": controllers,
@@ -229,8 +232,8 @@ def _absolute_spec() -> ActionSpec:
         *(f"hand rotation vector {axis} [rad]" for axis in "xyz"),
         _FINGERS,
     )
-    high = (_REACH,) * 3 + (np.pi,) * 3 + (1.0,)
-    return ActionSpec(names, tuple(-limit for limit in high), high, dt=1 / CONTROL_HZ)
+    low, high = (*_LOWEST, *(-np.pi,) * 3, -1.0), (*_HIGHEST, *(np.pi,) * 3, 1.0)
+    return ActionSpec(names, low, high, dt=1 / CONTROL_HZ)
 
 
 def _tasks(name: str, env_name: str, object_size: int) -> Iterator[Task]:
