@@ -49,6 +49,19 @@ class RobosuiteArm(EndsWhenSolved):
         return {"states": self._env.sim.get_state().flatten()}
 
     @property
+    def goal(self) -> np.ndarray:
+        """Where the newest action asked the hand to be, shape (6,).
+
+        Position [m] and rotation vector [rad] in the frame of the robot's base: what the same
+        controller takes as an absolute action, see robomimic's ``actions_abs``.
+        """
+        from scipy.spatial.transform import Rotation
+
+        controller = self._env.robots[0].part_controllers["right"]
+        turn = Rotation.from_matrix(controller.goal_ori).as_rotvec()
+        return np.concatenate([controller.goal_pos, turn])
+
+    @property
     def model_xml(self) -> str:
         """The model of this episode, which robomimic's files hold beside the states."""
         mujoco: Any = importlib.import_module("mujoco")  # its stubs leave this function out
@@ -64,7 +77,9 @@ class RobosuiteArm(EndsWhenSolved):
         before = np.random.get_state()  # noqa: NPY002
         np.random.seed(seed)  # noqa: NPY002
         try:
-            return self._frame(self._env.reset())
+            self._env.reset()
+            # What it returns has zeros for the object's place relative to the hand.
+            return self._frame(self._env._get_observations(force_update=True))
         finally:
             np.random.set_state(before)  # noqa: NPY002
 
@@ -145,28 +160,32 @@ class RobosuiteArm(EndsWhenSolved):
         return frame
 
 
+def make_arguments(images: bool) -> dict[str, Any]:
+    """Return what ``robosuite.make`` gets, which robomimic's files keep as ``env_kwargs``."""
+    from robosuite.controllers import load_composite_controller_config
+
+    return {
+        "robots": ["Panda"],
+        "controller_configs": load_composite_controller_config(controller="BASIC", robot="Panda"),
+        "has_renderer": False,
+        "has_offscreen_renderer": images,
+        "use_camera_obs": images,
+        "camera_names": list(CAMERAS),
+        "camera_heights": IMAGE_SIZE,
+        "camera_widths": IMAGE_SIZE,
+        "control_freq": CONTROL_HZ,
+        "ignore_done": True,
+    }
+
+
 def _make(env_name: str, images: bool) -> Any:
     choose_backend()
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)  # robosuite warns on import of everything that is optional
     try:
         import robosuite
-        from robosuite.controllers import load_composite_controller_config
 
-        config = load_composite_controller_config(controller="BASIC", robot="Panda")
-        env = robosuite.make(
-            env_name,
-            robots="Panda",
-            controller_configs=config,
-            has_renderer=False,
-            has_offscreen_renderer=images,
-            use_camera_obs=images,
-            camera_names=list(CAMERAS),
-            camera_heights=IMAGE_SIZE,
-            camera_widths=IMAGE_SIZE,
-            control_freq=CONTROL_HZ,
-            ignore_done=True,
-        )
+        env = robosuite.make(env_name, **make_arguments(images))
     except ImportError as error:
         raise ImportError(
             "the robosuite tasks need robosuite: pip install 'hotloop[robosuite]'"

@@ -1,0 +1,132 @@
+"""Scripted experts of robosuite's tasks, who differ from episode to episode as people do."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from .task import Environment
+from .teleoperation import CLOSED, OPEN, Aim, Manner, Teleoperator
+
+_MISTAKE = 0.08  # share of first grasps that close above the object
+_EMPTY = 0.004  # [m], position of a finger that holds nothing
+
+
+class RobosuiteExpert(ABC):
+    """Acts as its script says, which is one generator of aims per episode."""
+
+    def reset(self, frame: Mapping[str, np.ndarray], seed: int) -> None:
+        """Begin an episode as the person that `seed` determines."""
+        self.rng = np.random.default_rng([seed, 13])
+        self._operator = Teleoperator(Manner.draw(self.rng), self.rng)
+        self._look(frame)
+        self._script = self.script()
+
+    def act(self, frame: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the action for a frame, shape (7,)."""
+        self._look(frame)
+        return self._operator.act(self.hand, self._quaternion, next(self._script))
+
+    @abstractmethod
+    def script(self) -> Iterator[Aim]:
+        """Yield an aim for every step; `hand`, `object` and `object_yaw` are the newest."""
+
+    @abstractmethod
+    def locate(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Take the object's position and quaternion x, y, z, w out of ``observation.object``."""
+
+    def go(
+        self, aim: Callable[[], Aim], tolerance: float, patience: int = 60, turn: float = 0.15
+    ) -> Iterator[Aim]:
+        """Yield what `aim` says now until the hand is there [m], [rad], or for so many steps."""
+        for _ in range(patience):
+            now = aim()
+            yield now
+            near = np.linalg.norm(now.position - self.hand) < tolerance
+            if near and np.linalg.norm(self._operator.turn(self._quaternion, now.yaw)) < turn:
+                return
+
+    def hold(self, aim: Aim, steps: int) -> Iterator[Aim]:
+        """Yield the same aim for some steps."""
+        for _ in range(steps):
+            yield aim
+
+    @property
+    def holds_nothing(self) -> bool:
+        """Whether the fingers have met."""
+        return bool(self._fingers < _EMPTY)
+
+    @property
+    def hand_yaw(self) -> float:
+        """Angle of the fingers' axis from the world's y [rad]."""
+        x, y, z, w = self._quaternion
+        return float(np.arctan2(2 * (x * y + z * w), 1 - 2 * (y * y + z * z)))
+
+    def symmetric_yaw(self, yaw: float, period: float, *, second: float) -> float:
+        """Of the equivalent angles choose the nearest to the hand's, or sometimes the next one.
+
+        Args:
+            yaw: One of the angles [rad].
+            period: What they differ by.
+            second: Probability of the second nearest.
+        """
+        steps = np.arange(-6, 7) * period
+        candidates = yaw + steps
+        candidates = candidates[np.abs(candidates) < 1.75]  # what the wrist can turn
+        order = np.argsort(np.abs(candidates - self.hand_yaw))
+        index = int(len(order) > 1 and self.rng.random() < second)
+        return float(candidates[order[index]])
+
+    def _look(self, frame: Mapping[str, np.ndarray]) -> None:
+        self.hand = frame["observation.robot0_eef_pos"].astype(np.float64)
+        self._quaternion = frame["observation.robot0_eef_quat"].astype(np.float64)
+        self._fingers = float(frame["observation.robot0_gripper_qpos"][0])
+        self.object, quaternion = self.locate(frame["observation.object"].astype(np.float64))
+        x, y, z, w = quaternion
+        self.object_yaw = float(np.arctan2(2 * (x * y + z * w), 1 - 2 * (y * y + z * z)))
+
+
+class LiftExpert(RobosuiteExpert):
+    """Grasps the cube by one of its two pairs of sides and lifts it."""
+
+    def locate(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `RobosuiteExpert`; Lift's state begins with the cube."""
+        return state[:3], state[3:7]
+
+    def script(self) -> Iterator[Aim]:
+        """Approach from some side, grasp, lift, and again if the cube was missed."""
+        yield from self._attempt(mistake=self.rng.random() < _MISTAKE)
+        while True:
+            yield from self._attempt(mistake=False)
+
+    def _attempt(self, mistake: bool) -> Iterator[Aim]:
+        rng, yaw = self.rng, self.symmetric_yaw(self.object_yaw, np.pi / 2, second=0.3)
+        side = rng.choice([-1, 1]) * rng.uniform(0.02, 0.07)
+        via = np.array([rng.uniform(-0.04, 0.04), side, rng.uniform(0.07, 0.13)])
+        yield from self.go(lambda: Aim(self.object + via, yaw, OPEN), 0.03, turn=0.5)
+        offset = across(yaw, rng.uniform(-0.006, 0.006), rng.uniform(-0.006, 0.006))
+        offset[2] = rng.uniform(0.032, 0.045) if mistake else rng.uniform(-0.008, 0.006)
+        above = offset + across(0.0, 0.0, up=rng.uniform(0.04, 0.08))
+        yield from self.go(lambda: Aim(self.object + above, yaw, OPEN), 0.012)
+        yield from self.go(lambda: Aim(self.object + offset, yaw, OPEN, 0.7), 0.008)
+        place = self.hand.copy()
+        yield from self.hold(Aim(place, yaw, CLOSED), rng.integers(5, 10))
+        goal = place + rng.uniform([-0.03, -0.03, 0.1], [0.03, 0.03, 0.14])
+        for step in range(60):
+            yield Aim(goal, yaw, CLOSED)
+            if step > 5 and self.holds_nothing:
+                return
+
+
+def across(yaw: float, sideways: float, along: float = 0.0, up: float = 0.0) -> np.ndarray:
+    """Return an offset along the fingers' axis at `yaw`, at right angles to it, and up [m]."""
+    sine, cosine = np.sin(yaw), np.cos(yaw)
+    return np.array([cosine * along - sine * sideways, sine * along + cosine * sideways, up])
+
+
+def make_lift_expert(env: Environment) -> LiftExpert:
+    """Build the expert of ``lift``."""
+    del env
+    return LiftExpert()
