@@ -11,16 +11,21 @@ from .task import Environment
 from .teleoperation import CLOSED, OPEN, Aim, Manner, Teleoperator
 
 _MISTAKE = 0.08  # share of first grasps that close above the object
+# Where the can is let go above its own bin [m]: the half that the arm reaches with ease.
+_CAN_PLACES = np.array([[0.13, 0.33, 0.99], [0.18, 0.40, 1.04]])
+_PAUSE = 0.15  # share of the moments to rest at which somebody rests
 _EMPTY = 0.004  # [m], position of a finger that holds nothing
 
 
 class RobosuiteExpert(ABC):
     """Acts as its script says, which is one generator of aims per episode."""
 
+    paces = (0.55, 1.0)  # slowest and fastest person, see `Manner`
+
     def reset(self, frame: Mapping[str, np.ndarray], seed: int) -> None:
         """Begin an episode as the person that `seed` determines."""
         self.rng = np.random.default_rng([seed, 13])
-        self._operator = Teleoperator(Manner.draw(self.rng), self.rng)
+        self._operator = Teleoperator(Manner.draw(self.rng, self.paces), self.rng)
         self._look(frame)
         self._script = self.script()
 
@@ -52,6 +57,19 @@ class RobosuiteExpert(ABC):
         """Yield the same aim for some steps."""
         for _ in range(steps):
             yield aim
+
+    def hesitate(self, fingers: float) -> Iterator[Aim]:
+        """Yield nothing, or sometimes a short rest."""
+        if self.rng.random() < _PAUSE:
+            rest = Aim(self.hand.copy(), self.hand_yaw, fingers)
+            yield from self.hold(rest, self.rng.integers(3, 8))
+
+    def while_holding(self, aims: Iterator[Aim]) -> Iterator[Aim]:
+        """Yield aims until the fingers have met."""
+        for step, aim in enumerate(aims):
+            yield aim
+            if step > 3 and self.holds_nothing:
+                return
 
     @property
     def holds_nothing(self) -> bool:
@@ -91,6 +109,8 @@ class RobosuiteExpert(ABC):
 class LiftExpert(RobosuiteExpert):
     """Grasps the cube by one of its two pairs of sides and lifts it."""
 
+    paces = (0.35, 0.8)  # it is near
+
     def locate(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `RobosuiteExpert`; Lift's state begins with the cube."""
         return state[:3], state[3:7]
@@ -114,10 +134,56 @@ class LiftExpert(RobosuiteExpert):
         place = self.hand.copy()
         yield from self.hold(Aim(place, yaw, CLOSED), rng.integers(5, 10))
         goal = place + rng.uniform([-0.03, -0.03, 0.1], [0.03, 0.03, 0.14])
-        for step in range(60):
-            yield Aim(goal, yaw, CLOSED)
-            if step > 5 and self.holds_nothing:
-                return
+        yield from self.while_holding(self.hold(Aim(goal, yaw, CLOSED), 60))
+
+
+class CanExpert(RobosuiteExpert):
+    """Grasps the can, carries it over the wall between the bins and puts it into its own."""
+
+    def locate(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `RobosuiteExpert`; the state begins with the pose relative to the hand."""
+        return state[7:10], state[10:14]
+
+    def script(self) -> Iterator[Aim]:
+        """Grasp and carry, and again if the can was missed or lost."""
+        mistake = self.rng.random() < _MISTAKE
+        while True:
+            yield from self._grasp(mistake)
+            yield from self._carry()
+            mistake = False
+
+    def _grasp(self, mistake: bool) -> Iterator[Aim]:
+        rng = self.rng
+        # A round can may be grasped from any side: people turn the wrist a little, or not.
+        yaw = float(np.clip(self.hand_yaw + rng.normal(0.0, 0.35), -1.2, 1.2))
+        via = rng.uniform([-0.05, -0.08, 0.1], [0.05, 0.08, 0.17])
+        yield from self.go(lambda: Aim(self.object + via, yaw, OPEN), 0.04, turn=0.5)
+        yield from self.hesitate(OPEN)
+        offset = across(yaw, rng.uniform(-0.006, 0.006), rng.uniform(-0.008, 0.008))
+        offset[2] = rng.uniform(0.075, 0.085) if mistake else rng.uniform(-0.01, 0.03)
+        above = offset + across(0.0, 0.0, up=rng.uniform(0.05, 0.09))
+        yield from self.go(lambda: Aim(self.object + above, yaw, OPEN), 0.015)
+        yield from self.go(lambda: Aim(self.object + offset, yaw, OPEN, 0.7), 0.01)
+        yield from self.hold(Aim(self.hand.copy(), yaw, CLOSED), rng.integers(6, 11))
+
+    def _carry(self) -> Iterator[Aim]:
+        rng, yaw, start = self.rng, self.hand_yaw, self.hand.copy()
+        lifted = start + rng.uniform([-0.03, -0.03, 0.0], [0.03, 0.03, 0.0])
+        lifted[2] = rng.uniform(1.0, 1.05)  # above the wall of 0.9, with the can below the hand
+        yield from self.while_holding(self.go(lambda: Aim(lifted, yaw, CLOSED), 0.04))
+        yield from self.while_holding(self.hesitate(CLOSED))
+        target = rng.uniform(*_CAN_PLACES)
+        turned = float(np.clip(yaw + rng.normal(0.0, 0.3), -1.0, 1.0))
+        # Over the wall on the robot's side, straight, or in a bow on the far side.
+        middle = (lifted + target) / 2
+        middle[0] += rng.choice([-0.1, 0.0, 0.06])
+        yield from self.while_holding(self.go(lambda: Aim(middle, turned, CLOSED), 0.06, turn=1))
+        yield from self.while_holding(self.go(lambda: Aim(target, turned, CLOSED), 0.04, turn=1))
+        if self.holds_nothing:
+            return
+        low = target - across(0.0, 0.0, up=rng.uniform(0.04, 0.1))
+        yield from self.go(lambda: Aim(low, turned, CLOSED), 0.03, patience=20, turn=1)
+        yield from self.hold(Aim(low, turned, OPEN), 12)
 
 
 def across(yaw: float, sideways: float, along: float = 0.0, up: float = 0.0) -> np.ndarray:
@@ -130,3 +196,9 @@ def make_lift_expert(env: Environment) -> LiftExpert:
     """Build the expert of ``lift``."""
     del env
     return LiftExpert()
+
+
+def make_can_expert(env: Environment) -> CanExpert:
+    """Build the expert of ``can``."""
+    del env
+    return CanExpert()

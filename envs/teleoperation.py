@@ -49,10 +49,10 @@ class Manner:
     tilt: np.ndarray
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> Manner:
-        """Draw somebody."""
+    def draw(cls, rng: np.random.Generator, paces: tuple[float, float]) -> Manner:
+        """Draw somebody whose pace lies between two."""
         return cls(
-            pace=rng.uniform(0.35, 0.8),
+            pace=rng.uniform(*paces),
             stiffness=rng.uniform(0.5, 0.9),
             swiftness=rng.uniform(0.12, 0.3),
             tremor=rng.uniform(0.01, 0.05),
