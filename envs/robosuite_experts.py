@@ -13,6 +13,8 @@ from .teleoperation import CLOSED, OPEN, Aim, Manner, Teleoperator
 _MISTAKE = 0.08  # share of first grasps that close above the object
 # Where the can is let go above its own bin [m]: the half that the arm reaches with ease.
 _CAN_PLACES = np.array([[0.13, 0.33, 0.99], [0.18, 0.40, 1.04]])
+_PEG = np.array([0.23, 0.1, 0.95])  # [m], top of the square one
+_WRIST = 1.75  # [rad], what the wrist can turn either way
 _PAUSE = 0.15  # share of the moments to rest at which somebody rests
 _EMPTY = 0.004  # [m], position of a finger that holds nothing
 
@@ -92,7 +94,7 @@ class RobosuiteExpert(ABC):
         """
         steps = np.arange(-6, 7) * period
         candidates = yaw + steps
-        candidates = candidates[np.abs(candidates) < 1.75]  # what the wrist can turn
+        candidates = candidates[np.abs(candidates) < _WRIST]
         order = np.argsort(np.abs(candidates - self.hand_yaw))
         index = int(len(order) > 1 and self.rng.random() < second)
         return float(candidates[order[index]])
@@ -186,6 +188,86 @@ class CanExpert(RobosuiteExpert):
         yield from self.hold(Aim(low, turned, OPEN), 12)
 
 
+class SquareExpert(RobosuiteExpert):
+    """Grasps the square nut by its handle, turns it to fit and lets it down over the peg."""
+
+    def locate(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `RobosuiteExpert`; the state begins with the pose relative to the hand."""
+        return state[7:10], state[10:14]
+
+    def script(self) -> Iterator[Aim]:
+        """Grasp, align and insert, and again whatever went wrong."""
+        high, beside = self.rng.random(2) < _MISTAKE
+        while True:
+            yield from self._grasp(high)
+            high = False
+            yield from self._lift()
+            while not self.holds_nothing:
+                yield from self._insert(beside)
+                beside = False
+
+    def _grasp(self, mistake: bool) -> Iterator[Aim]:
+        rng, yaw = self.rng, self.symmetric_yaw(self.object_yaw, np.pi, second=0.15)
+        via = rng.uniform([-0.04, -0.07, 0.09], [0.04, 0.07, 0.15])
+        along = rng.uniform(0.05, 0.066)
+        up = rng.uniform(0.03, 0.04) if mistake else rng.uniform(-0.004, 0.004)
+
+        def handle(height: float) -> np.ndarray:
+            return self.object + across(self.object_yaw, 0.0, along, up + height)
+
+        yield from self.go(lambda: Aim(handle(0.0) + via, yaw, OPEN), 0.04, turn=0.5)
+        yield from self.hesitate(OPEN)
+        yield from self.go(lambda: Aim(handle(0.05), yaw, OPEN, 0.8), 0.012)
+        yield from self.go(lambda: Aim(handle(0.0), yaw, OPEN, 0.6), 0.007)
+        yield from self.hold(Aim(self.hand.copy(), yaw, CLOSED), rng.integers(7, 12))
+
+    def _lift(self) -> Iterator[Aim]:
+        rng, yaw = self.rng, self.hand_yaw
+        lifted = self.hand + rng.uniform([-0.03, -0.03, 0.0], [0.03, 0.03, 0.0])
+        lifted[2] = rng.uniform(1.0, 1.06)
+        yield from self.while_holding(self.go(lambda: Aim(lifted, yaw, CLOSED), 0.04))
+        yield from self.while_holding(self.hesitate(CLOSED))
+        self._nut_yaw, self._place_yaw = self._way_round(yaw)
+        # Turn on the way: on the robot's side, straight, or on the far side.
+        middle = (lifted + _PEG) / 2 + [rng.choice([-0.06, 0.0, 0.06]), rng.uniform(-0.03, 0.03), 0]
+        middle[2] = lifted[2]
+        yield from self.while_holding(
+            self.go(lambda: Aim(middle, self._place_yaw, CLOSED), 0.05, turn=1.0)
+        )
+
+    def _way_round(self, yaw: float) -> tuple[float, float]:
+        """Choose the nut's yaw on the peg, and the hand's: the handle points not away from it."""
+        ways = []
+        for nut_yaw in (np.pi / 2, np.pi, -np.pi / 2):
+            place_yaw = (nut_yaw - self.object_yaw + yaw + np.pi) % (2 * np.pi) - np.pi
+            if abs(place_yaw) < _WRIST and abs(place_yaw - yaw) < 2.8:
+                ways.append((abs(place_yaw - yaw), nut_yaw, place_yaw))
+        ways.sort()
+        _, nut_yaw, place_yaw = ways[int(len(ways) > 1 and self.rng.random() < 0.25)]
+        return nut_yaw, place_yaw
+
+    def _insert(self, mistake: bool) -> Iterator[Aim]:
+        rng = self.rng
+        beside = np.zeros(3)
+        if mistake:
+            beside[:2] = rng.choice([-1, 1], 2) * rng.uniform(0.012, 0.018, 2)
+
+        def nut_at(height: float, haste: float) -> Aim:
+            error = (self._nut_yaw - self.object_yaw + np.pi) % (2 * np.pi) - np.pi
+            place = np.array([*_PEG[:2], height]) + beside
+            way = place - self.object
+            if height < _PEG[2]:  # no lower before it fits
+                way[2] *= float(np.linalg.norm(way[:2]) < 0.012)
+            return Aim(self.hand + way, self.hand_yaw + error, CLOSED, haste)
+
+        above = rng.uniform(0.985, 1.01)
+        yield from self.while_holding(self.go(lambda: nut_at(above, 0.8), 0.006, turn=0.08))
+        low = rng.uniform(0.86, 0.92)
+        yield from self.while_holding(self.go(lambda: nut_at(low, 0.5), 0.012, patience=25))
+        if self.object[2] < 0.94:
+            yield from self.hold(Aim(self.hand.copy(), self.hand_yaw, OPEN), 12)
+
+
 def across(yaw: float, sideways: float, along: float = 0.0, up: float = 0.0) -> np.ndarray:
     """Return an offset along the fingers' axis at `yaw`, at right angles to it, and up [m]."""
     sine, cosine = np.sin(yaw), np.cos(yaw)
@@ -202,3 +284,9 @@ def make_can_expert(env: Environment) -> CanExpert:
     """Build the expert of ``can``."""
     del env
     return CanExpert()
+
+
+def make_square_expert(env: Environment) -> SquareExpert:
+    """Build the expert of ``square``."""
+    del env
+    return SquareExpert()
