@@ -16,6 +16,7 @@ from ...policies.checkpoint import Checkpoint, load_checkpoint
 from ...policies.diffusion.model import DiffusionModel, ModelConfig
 from ...policies.diffusion.real_time_chunking import RealTimeChunkingPolicy
 from ...policies.diffusion.reverse import bare_forward
+from ...policies.diffusion.rotations import check_angles
 from ...policies.normalizer import Normalizer
 from ...policies.programs.engines.engine import make_engine
 from ..config.distill import JumpDistillConfig
@@ -144,15 +145,17 @@ def initial_model(config: DenoisingConfig, episodes: Episodes, seed: int) -> Dif
     """Build a model with random weights and the data's normalisation."""
     shapes = {key: value.shape[1:] for key, value in episodes.observations.items()}
     model = _seeded(config.model, shapes, episodes.actions.shape[1], seed)
-    observations = [episodes.observations[key] for key in model.vector_keys]
-    for normalizer, arrays, mode in (
-        (model.observation_normalizer, observations, config.observation_normalization),
-        (model.action_normalizer, [episodes.actions], config.action_normalization),
-    ):
-        # Key by key: side by side, memory-mapped arrays would be read into memory.
-        fits = [Normalizer.fit(array.reshape(len(array), -1), mode) for array in arrays]
-        states = [fit.state_dict() for fit in fits] or [normalizer.state_dict()]
-        normalizer.load_state_dict({key: torch.cat([s[key] for s in states]) for key in states[0]})
+    # Key by key: side by side, memory-mapped arrays would be read into memory.
+    arrays = [episodes.observations[key] for key in model.vector_keys]
+    mode = config.observation_normalization
+    fits = [Normalizer.fit(array.reshape(len(array), -1), mode).state_dict() for array in arrays]
+    if fits:
+        joined = {key: torch.cat([fit[key] for fit in fits]) for key in fits[0]}
+        model.observation_normalizer.load_state_dict(joined)
+    check_angles(episodes.actions, config.model.rotations)
+    model.action_normalizer.scale_like(
+        Normalizer.fit(episodes.actions, config.action_normalization)
+    )
     return model
 
 
