@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ...decoding.interface import is_picture
 from ...decoding.rolling import LevelMixture
 from ...policies.checkpoint import Checkpoint, load_checkpoint
 from ...policies.diffusion.model import DiffusionModel, ModelConfig
@@ -39,9 +40,17 @@ class DiffusionFamily(Family):
     """Diffusion Policy and Streaming Diffusion Policy."""
 
     distill = JumpDistillConfig
+    pictures = True
 
     def __init__(self, config: type[DenoisingConfig]) -> None:
         self.config = config
+
+    def cameras(self, config: TrainConfig) -> tuple[str, ...] | None:
+        """A student's are its teacher's."""
+        if not config.distill.teacher:
+            return super().cameras(config)
+        shapes = diffusion_teacher(config.distill.teacher).observation_shapes
+        return tuple(key for key, shape in shapes.items() if is_picture(shape))
 
     def prepare(self, config: TrainConfig, episodes: Episodes) -> Training:
         """Denoising of demonstrations, or jumps that a teacher makes in many steps."""
@@ -74,6 +83,7 @@ class DiffusionFamily(Family):
         if config.distill.teacher:
             names = (
                 "model",
+                "cameras",
                 "num_draws",
                 "encoder_weights",
                 "action_normalization",
