@@ -35,12 +35,10 @@ def _fault(shape: Shape, expected: Shape) -> str:
         return "give height, width and 3 channels"
     if shape[2] == 4:
         return "it has four channels; leave out the last, alpha or depth"
+    if shape[2] != 3 and shape[0] in (3, 4):
+        return "its channels come first; move them to the end"
     if shape[2] != 3:
-        return (
-            "its channels come first; move them to the end"
-            if shape[0] in (3, 4)
-            else ("give red, green and blue, channels last")
-        )
+        return "give red, green and blue, channels last"
     if shape == (width, height, 3) != expected:
         return "its sides are swapped; height comes before width"
     return "" if shape == expected else f"resize it to {height} x {width}"
