@@ -42,7 +42,7 @@ from .plumbing.lazy import lazily
 
 if TYPE_CHECKING:
     from .executor import Executor, NotReady
-    from .interface import ActionSpec, Observation, ObservationSpec, Policy
+    from .interface import ActionSpec, Observation, ObservationSpec, Observing, Policy
     from .trajectory import ActionTrajectory
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "NotReady",
     "Observation",
     "ObservationSpec",
+    "Observing",
     "Policy",
 ]
 
@@ -66,6 +67,7 @@ __getattr__ = lazily(
             "ActionSpec",
             "Observation",
             "ObservationSpec",
+            "Observing",
             "Policy",
         ),
         "trajectory": ("ActionTrajectory",),

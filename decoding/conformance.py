@@ -37,7 +37,8 @@ def check_policy(
 
     Args:
         policy: What to check; it is reset again and again.
-        observation_range: Frames are drawn uniformly from it, the same for every key.
+        observation_range: Numbers are drawn uniformly from it, the same for every key; pictures are
+            drawn from all bytes.
         tolerance: Admissible difference between batch sizes, as a share of the action's range.
         num_plans: Consecutive plans that are looked at.
 
@@ -60,7 +61,8 @@ class PolicyConformance:
     """Every policy passes these tests; see the module's docstring for how to apply them.
 
     Attributes:
-        observation_range: Frames are drawn uniformly from it, the same for every key.
+        observation_range: Numbers are drawn uniformly from it, the same for every key; pictures are
+            drawn from all bytes.
         tolerance: Admissible difference between batch sizes, as a share of the action's range.
         num_plans: Consecutive plans that are looked at.
     """
@@ -71,12 +73,14 @@ class PolicyConformance:
 
     def frame(self, policy: Policy, scenes: np.ndarray, steps: np.ndarray) -> dict[str, np.ndarray]:
         """Frames (R, *shape) of the given scenes; scene and step alone determine a frame."""
-        drawn: dict[str, list[np.ndarray]] = {key: [] for key in policy.observation_spec.shapes}
+        spec = policy.observation_spec
+        drawn: dict[str, list[np.ndarray]] = {key: [] for key in spec.shapes}
         for scene, step in zip(scenes, steps, strict=True):
             rng = np.random.default_rng([scene, step])
-            for key, shape in policy.observation_spec.shapes.items():
-                drawn[key].append(rng.uniform(*self.observation_range, shape))
-        return {key: np.stack(values).astype(np.float32) for key, values in drawn.items()}
+            for key, shape in spec.shapes.items():
+                low, high = (0, 256) if key in spec.pictures else self.observation_range
+                drawn[key].append(rng.uniform(low, high, shape))
+        return {key: np.stack(values).astype(spec.dtype(key)) for key, values in drawn.items()}
 
     def observation(
         self, policy: Policy, scenes: np.ndarray, step: np.ndarray, rows: np.ndarray

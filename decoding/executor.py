@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .interface import Observation, Policy
+from .interface import Observation, Observing, Policy
 from .trajectory import ActionTrajectory
 
 
@@ -56,6 +56,7 @@ class Executor:
             raise ValueError(f"latency must be 0 or more control steps, got {latency}")
         self.num_plans = 0
         self._action_spec, self._observation_spec = policy.action_spec, policy.observation_spec
+        self._observing = policy if isinstance(policy, Observing) else None
         self._rows: list[Row] = []
         self._all = np.arange(0)
         self._history: dict[str, np.ndarray] = {}
@@ -68,7 +69,7 @@ class Executor:
             self._rows = [Row() for _ in range(num_rows)]
             self._all = np.arange(num_rows)
             self._history = {
-                key: np.zeros((num_rows, spec.num_steps, *shape), np.float32)
+                key: np.zeros((num_rows, spec.num_steps, *shape), spec.dtype(key))
                 for key, shape in spec.shapes.items()
             }
         else:
@@ -99,6 +100,8 @@ class Executor:
                 self._replan(indices, acting, complete=rows is None)
             else:
                 self._replan(indices[due], [acting[i] for i in due], complete=False)
+        if self._observing is not None:
+            self._show(self._observing, indices, acting)
         actions = np.empty((len(acting), self._action_spec.size))
         for index, row in enumerate(acting):
             actions[index] = row.queue.popleft()
@@ -162,14 +165,29 @@ class Executor:
             for row in first:
                 history[row] = history[row, -1]
 
-    def _replan(self, rows: np.ndarray, acting: list[Row], complete: bool) -> None:
+    def _seen(self, rows: np.ndarray, acting: list[Row], complete: bool) -> Observation:
+        """The newest frames of some rows."""
         frames = {
             key: np.array(history) if complete else history[rows]
             for key, history in self._history.items()
         }
+        return Observation(frames, np.array([row.step for row in acting]), rows)
+
+    def _show(self, policy: Observing, rows: np.ndarray, acting: list[Row]) -> None:
+        """Show the newest frames of rows that do not plan now, if their next plans look back."""
+        ahead = self.latency + self._observation_spec.num_steps
+        soon = [
+            index
+            for index, row in enumerate(acting)
+            if len(row.queue) < ahead and row.observed != row.step
+        ]
+        if soon:
+            policy.observe(self._seen(rows[soon], [acting[i] for i in soon], complete=False))
+
+    def _replan(self, rows: np.ndarray, acting: list[Row], complete: bool) -> None:
+        observation = self._seen(rows, acting, complete)
         first = [row.step + len(row.queue) for row in acting]
-        observed = np.array([row.step for row in acting])
-        plan = self.policy.plan(Observation(frames, observed, rows), np.array(first))
+        plan = self.policy.plan(observation, np.array(first))
         self.num_plans += 1
         for index, (row, begin, num_ready) in enumerate(
             zip(acting, plan.first_step.tolist(), plan.num_ready.tolist(), strict=True)

@@ -82,6 +82,14 @@ def _largest_below(bound: np.ndarray) -> np.ndarray:
     return np.where(rounded > bound, np.nextafter(rounded, np.float32(-np.inf)), rounded)
 
 
+def is_picture(shape: tuple[int, ...]) -> bool:
+    """Whether observations of this shape are pictures: height, width and red, green, blue.
+
+    Pictures are bytes (uint8), upright, from the camera to the encoder.
+    """
+    return len(shape) == 3 and shape[2] == 3
+
+
 @dataclass(frozen=True)
 class ObservationSpec:
     """Which observation keys a policy reads, their shapes, and how many newest frames.
@@ -94,8 +102,20 @@ class ObservationSpec:
     shapes: Mapping[str, tuple[int, ...]]
     num_steps: int
 
+    @cached_property
+    def pictures(self) -> tuple[str, ...]:
+        """Keys that hold pictures, see `is_picture`."""
+        return tuple(key for key, shape in self.shapes.items() if is_picture(shape))
+
+    def dtype(self, key: str) -> type[np.uint8] | type[np.float32]:
+        """Type of the numbers of a key."""
+        return np.uint8 if key in self.pictures else np.float32
+
     def check_frame(self, frame: Mapping[str, np.ndarray]) -> None:
-        """Raise ValueError unless `frame` has every key, finite, of shape (R, *shape)."""
+        """Raise ValueError unless `frame` has every key, finite, of shape (R, *shape).
+
+        Pictures must be bytes.
+        """
         for key, shape in self.shapes.items():
             if key not in frame:
                 raise ValueError(
@@ -108,6 +128,13 @@ class ObservationSpec:
                     f"observation {key!r} must have shape (rows, {', '.join(map(str, shape))}), "
                     f"got {values.shape}"
                 )
+            if key in self.pictures:
+                if values.dtype != np.uint8:
+                    raise ValueError(
+                        f"observation {key!r} must be a picture of bytes (uint8, 0 to 255), got "
+                        f"{values.dtype}; do not scale it"
+                    )
+                continue
             if not all_finite(values):
                 raise ValueError(f"observation {key!r} holds NaN or infinite values: {values}")
 
@@ -136,11 +163,24 @@ class Observation:
 
 
 @runtime_checkable
+class Observing(Protocol):
+    """A policy that uses the time between its plans, e.g. to encode pictures.
+
+    Plans are the same whether it was given that time or not.
+    """
+
+    def observe(self, observation: Observation) -> None:
+        """See frames, without a plan, that will be among the older ones of the next plan."""
+        ...
+
+
+@runtime_checkable
 class Policy(Protocol):
     """Anything that plans actions: diffusion, planner, token decoder, script.
 
     `reset` and `plan` act on the named rows only. A policy keeps per-row state (a rolling
-    buffer, a random generator, a warm start) between calls, never the observation history.
+    buffer, a random generator, a warm start) between calls, never the observation history. One
+    that can use the time between plans is `Observing` as well.
     """
 
     @property

@@ -166,12 +166,14 @@ def _milliseconds(call: Callable[[], object]) -> float:
 
 def _random_frames(policy: Policy, scale: float) -> Frames:
     generator = np.random.default_rng(0)
-    shapes = policy.observation_spec.shapes
+    spec = policy.observation_spec
+
+    def draw(key: str, shape: tuple[int, ...]) -> np.ndarray:
+        if key in spec.pictures:
+            return generator.integers(0, 256, shape, np.uint8)
+        return (scale * generator.standard_normal(shape)).astype(np.float32)
+
     return [
-        {key: _draw(generator, (1, *shape), scale) for key, shape in shapes.items()}
+        {key: draw(key, (1, *shape)) for key, shape in spec.shapes.items()}
         for _ in range(_NUM_FRAMES)
     ]
-
-
-def _draw(generator: np.random.Generator, shape: tuple[int, ...], scale: float) -> np.ndarray:
-    return (scale * generator.standard_normal(shape)).astype(np.float32)
