@@ -3,12 +3,12 @@
     python tests/benchmarks/benchmark_robomimic.py DATA RUNS OUTPUT.json [--seeds 42 43]
     python tests/benchmarks/robomimic_table.py OUTPUT.json
 
-DATA holds ``lift.hdf5`` and so on, from ``hotloop data generate``. Missing runs are trained with the
-command that a user would type, into RUNS/TASK-KIND-SEED. Episodes start from seeds 100000 on, take
-up to 400 steps and are solved or not; the last checkpoint counts. Every row is written as soon as it
-is measured, with the comparisons episode by episode of what there is; rows that OUTPUT.json has are
-kept, so an interrupted or extended benchmark is started once more. The second command prints the
-tables of the results page.
+DATA holds ``lift.hdf5`` and so on, from ``hotloop data generate``. Missing runs are trained with
+the command that a user would type, into RUNS/TASK-KIND-SEED. Episodes start from seeds 100000 on,
+take up to 400 steps and are solved or not; the last checkpoint counts. Every row is written as soon
+as it is measured, with the comparisons episode by episode of what there is; rows that OUTPUT.json
+has are kept, so an interrupted or extended benchmark is started once more. The second command
+prints the tables of the results page.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def measure(results: Results, args: argparse.Namespace) -> None:
 
 def main() -> None:
     """Measure what is missing, compare, print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("runs_dir", type=Path)
     parser.add_argument("output", type=Path)
