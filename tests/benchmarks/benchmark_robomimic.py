@@ -37,12 +37,13 @@ TASKS = ("lift", "can", "square", "can-abs", "square-abs")
 # How each kind is sampled; null calls are all N / h.
 SETTINGS: dict[str, tuple[dict[str, Any], ...]] = {
     "dp": ({"calls_per_step": 10},),
-    "sdp": tuple({"calls_per_step": calls} for calls in (None, 2, 1)),
     "student": ({"calls_per_step": 1},),
+    "sdp": tuple({"calls_per_step": calls} for calls in (None, 2, 1)),
 }
 NUM_EXECUTE = 8
-# Of DP and SDP, as many as the task needs; students take half. The rest is `hotloop train`'s.
-STEPS = {"lift": 2000, "can": 5000, "square": 5000}
+# Of DP and SDP, as many as the task needs; students take half, and the teacher's network.
+STEPS = {"lift": 2000, "can": 6000, "square": 8000}
+NETWORK = "policy.model.network.width=256"
 
 
 def training_steps(task: str, kind: str, args: argparse.Namespace) -> int:
@@ -57,9 +58,9 @@ def training_command(task: str, kind: str, seed: int, args: argparse.Namespace) 
     if task.endswith("-image"):
         dataset = dataset.with_stem(f"{dataset.stem}-image")
     policy = "dp" if kind == "dp" else "sdp"
+    teacher = f"distill.teacher={args.runs_dir / f'{task}-sdp-{seed}'}"
     command = ["hotloop", "train", f"policy={policy}", f"task={task}", f"task.dataset={dataset}"]
-    if kind == "student":
-        command.append(f"distill.teacher={args.runs_dir / f'{task}-sdp-{seed}'}")
+    command.append(teacher if kind == "student" else NETWORK)
     steps = training_steps(task, kind, args)
     command += [f"seed={seed}", f"steps={steps}", f"save_every={max(1, steps // 4)}"]
     return [*command, f"output_dir={args.runs_dir / f'{task}-{kind}-{seed}'}"]
