@@ -62,7 +62,7 @@ def training_command(task: str, kind: str, seed: int, args: argparse.Namespace) 
     command = ["hotloop", "train", f"policy={policy}", f"task={task}", f"task.dataset={dataset}"]
     command.append(teacher if kind == "student" else NETWORK)
     steps = training_steps(task, kind, args)
-    command += [f"seed={seed}", f"steps={steps}", f"save_every={max(1, steps // 4)}"]
+    command += [f"seed={seed}", f"steps={steps}", "save_every=1000"]
     return [*command, f"output_dir={args.runs_dir / f'{task}-{kind}-{seed}'}"]
 
 
