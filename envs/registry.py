@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 # One line per simulator: where its tasks are, and their names, which need no import to be listed.
 _INCLUDED = {
-    "pusht:PUSHT": ("pusht",),
+    "pusht:PUSHT_TASKS": ("pusht", "pusht-image"),
     "pillars:PILLARS_TASK": ("pillars",),
     "pointmaze:POINTMAZE_TASKS": ("pointmaze-umaze", "pointmaze-medium", "pointmaze-large"),
     "maze2d:MAZE2D_TASKS": ("maze2d-umaze", "maze2d-medium", "maze2d-large"),

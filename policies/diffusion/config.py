@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ...decoding.prefix_guidance import GUIDANCES
 from ...decoding.rolling import Ladder
 from ...decoding.samplers import PREDICTIONS, UPDATES
-from ..networks.config import NetworkConfig
+from ..networks.config import EncoderConfig, NetworkConfig
 
 START_BUFFERS = ("zero", "constant", "denoise")
 
@@ -29,6 +29,7 @@ class ModelConfig:
         max_latency: Control steps that the first chunk of a buffer may begin after the newest
             observation; the actions in between are given to the network. The window must have room
             for them beside the chunks.
+        encoder: What turns pictures into features, where there are any among the observations.
     """
 
     horizon: int = 17
@@ -39,6 +40,7 @@ class ModelConfig:
     jump: bool = False
     network: NetworkConfig = field(default_factory=NetworkConfig)
     max_latency: int = 0
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
 
     def __post_init__(self) -> None:
         """Reject sizes and choices of no model."""

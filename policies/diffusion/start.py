@@ -55,10 +55,11 @@ class SampledStart:
     def sample(self, observation: Observation, buffers: Buffers) -> np.ndarray:
         """Clean normalised windows, shape (R, H, D), overwritten by the next call."""
         rows, memory = observation.rows, self._engine.memory(len(observation.rows))
-        self._head.join_frames(observation, memory.inputs["observation"])
+        self._head.observed.write(observation, memory)
         buffers.noise.fill(rows, memory.inputs["x"])
         write_noise(buffers.noise, rows, memory, self._noise_names)
         memory.run()
+        self._head.observed.keep(observation, memory)
         return memory.outputs["window"]
 
 

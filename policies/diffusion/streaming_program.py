@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ...decoding.rolling import Ladder, advance
 from ..programs.program import Call, Port, Program
+from .encoding import feature_ports
 from .model import DiffusionModel
 from .policy import ActionHead
 from .reverse import Physical, reverse_program
@@ -82,4 +83,5 @@ def stream_program(
         inputs["past"] = Port((num_past, size))
     outputs = {"buffer": program.outputs["window"], "actions": head.actions}
     call = Call(emit, arguments, tuple(outputs))
+    outputs |= feature_ports(model)
     return replace(program, inputs=inputs, outputs=outputs, calls=[*program.calls, call])

@@ -51,7 +51,9 @@ class DiffusionFamily(Family):
             model = student_of(teacher, config.seed)
         windows = make_windows(model.config, episodes)
         mixture = level_mixture(policy, model)
-        objective = DenoisingObjective(model, mixture, policy.observation_noise)
+        objective = DenoisingObjective(
+            model, mixture, policy.observation_noise, 1 if teacher else policy.num_draws
+        )
         if teacher is None:
             return Training(objective, windows)
         if config.save_every % distill.refresh_every:
@@ -65,7 +67,13 @@ class DiffusionFamily(Family):
     def unread(self, config: TrainConfig) -> Iterable[tuple[str, str]]:
         """A student takes over its teacher's network; without a teacher there is no student."""
         if config.distill.teacher:
-            names = ("model", "action_normalization", "observation_normalization")
+            names = (
+                "model",
+                "num_draws",
+                "encoder_weights",
+                "action_normalization",
+                "observation_normalization",
+            )
             reason = "the student takes over its teacher's network and normalisation"
             return [(f"policy.{name}", reason) for name in names]
         names = [field.name for field in fields(JumpDistillConfig) if field.name != "teacher"]
@@ -132,14 +140,14 @@ def initial_model(config: DenoisingConfig, episodes: Episodes, seed: int) -> Dif
     """Build a model with random weights and the data's normalisation."""
     shapes = {key: value.shape[1:] for key, value in episodes.observations.items()}
     model = _seeded(config.model, shapes, episodes.actions.shape[1], seed)
-    observations = list(episodes.observations.values())
+    observations = [episodes.observations[key] for key in model.vector_keys]
     for normalizer, arrays, mode in (
         (model.observation_normalizer, observations, config.observation_normalization),
         (model.action_normalizer, [episodes.actions], config.action_normalization),
     ):
         # Key by key: side by side, memory-mapped arrays would be read into memory.
         fits = [Normalizer.fit(array.reshape(len(array), -1), mode) for array in arrays]
-        states = [fit.state_dict() for fit in fits]
+        states = [fit.state_dict() for fit in fits] or [normalizer.state_dict()]
         normalizer.load_state_dict({key: torch.cat([s[key] for s in states]) for key in states[0]})
     return model
 
