@@ -12,7 +12,7 @@ from benchmarks.robomimic_table import difference, format_tables, summaries
 def scored(task: str, kind: str, seed: int, calls: int | None, solved: list[int]) -> dict[str, Any]:
     rate = 100 * sum(solved) / len(solved)
     key = {"part": "scores", "task": task, "kind": kind, "seed": seed, "calls_per_step": calls}
-    return {**key, "pc_success": rate, "solved": solved}
+    return {**key, "pc_success": rate, "scores": solved}
 
 
 def test_episodes_are_paired_within_a_training_seed() -> None:

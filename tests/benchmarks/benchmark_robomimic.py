@@ -30,6 +30,7 @@ from hotloop.decoding.plumbing.files import write_text
 from hotloop.envs.registry import make_task
 from hotloop.envs.rollout import evaluate
 from hotloop.envs.statistics import summary
+from hotloop.envs.workers import environments
 from hotloop.policies.checkpoint import load_checkpoint
 
 FIRST_SEED = 100_000
@@ -91,11 +92,14 @@ def _children_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def score(run: Path, task: str, setting: dict[str, Any], num_episodes: int) -> dict[str, Any]:
+def score(
+    run: Path, name: str, setting: dict[str, Any], args: argparse.Namespace
+) -> dict[str, Any]:
     """Which episodes one training solves, sampled in one way."""
-    policy = load_checkpoint(run).policy(setting)
-    seeds = range(FIRST_SEED, FIRST_SEED + num_episodes)
-    evaluation = evaluate(policy, make_task(task), seeds, num_envs=min(25, num_episodes))
+    policy, task = load_checkpoint(run).policy(setting), make_task(name)
+    seeds = range(FIRST_SEED, FIRST_SEED + args.num_episodes)
+    with environments(task, min(25, len(seeds)), args.workers) as envs:
+        evaluation = evaluate(policy, task, seeds, envs)
     result, episodes = summary(evaluation), evaluation.episodes
     notes = run / "benchmark.json"
     return {
@@ -105,7 +109,7 @@ def score(run: Path, task: str, setting: dict[str, Any], num_episodes: int) -> d
         "mean_length": sum(episode.num_steps for episode in episodes) / len(episodes),
         "eval_s": round(result["eval_s"]),
         "training": json.loads(notes.read_text()) if notes.exists() else None,
-        "solved": [int(episode.success) for episode in episodes],
+        "scores": [int(episode.success) for episode in episodes],
     }
 
 
@@ -123,7 +127,7 @@ def measure(results: Results, args: argparse.Namespace) -> None:
             continue
         run = ensure_run(key["task"], key["kind"], key["seed"], args)
         setting = {"calls_per_step": key["calls_per_step"], "num_execute": NUM_EXECUTE}
-        values = score(run, key["task"], setting, args.num_episodes)
+        values = score(run, key["task"], setting, args)
         results.add(key, {**setting, **values})
         scores = [row for row in results.rows if row["part"] == "scores"]
         results.rows[:] = [*scores, *summaries(scores)]
@@ -139,10 +143,11 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[42])
     parser.add_argument("--num-episodes", type=int, default=50)
+    parser.add_argument("--workers", type=int, default=0, help="processes that simulate")
     parser.add_argument("--steps", type=int, help="of every training, to try the benchmark out")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    results = Results(args.output, silent=("solved", "training"))
+    results = Results(args.output, silent=("scores", "training"))
     measure(results, args)
     print(format_tables(results.rows))
 

@@ -33,7 +33,7 @@ def summaries(scores: Sequence[Row]) -> Iterator[Row]:
             rows = _chosen(scores, task, kind, calls)
             if not rows:
                 continue
-            solved = np.concatenate([row["solved"] for row in rows])
+            solved = np.concatenate([row["scores"] for row in rows])
             low, high = wilson_interval(int(solved.sum()), len(solved))
             summary: Row = {"part": "summary", "task": task, "kind": kind, "calls_per_step": calls}
             summary["pc_success"] = 100 * float(solved.mean())
@@ -50,11 +50,11 @@ def summaries(scores: Sequence[Row]) -> Iterator[Row]:
 
 def difference(first: Iterable[Row], second: Iterable[Row]) -> Row | None:
     """Second minus first in points over the same training seeds and episodes; None without any."""
-    before = {row["seed"]: np.array(row["solved"]) for row in first}
+    before = {row["seed"]: np.array(row["scores"]) for row in first}
     pairs = [
-        (before[row["seed"]], np.array(row["solved"]))
+        (before[row["seed"]], np.array(row["scores"]))
         for row in second
-        if row["seed"] in before and len(before[row["seed"]]) == len(row["solved"])
+        if row["seed"] in before and len(before[row["seed"]]) == len(row["scores"])
     ]
     if not pairs:
         return None
