@@ -66,7 +66,9 @@ class Trainer:
         self.config, self.windows = config, windows
         self.run_dir = Path(config.output_dir)
         self._make_checkpoint = make_checkpoint
-        self.accelerator = Accelerator()
+        self.accelerator = Accelerator(
+            mixed_precision="no" if config.precision == "float32" else config.precision
+        )
         if config.batch_size % self.accelerator.num_processes:
             raise ValueError(
                 f"batch_size {config.batch_size} must be a multiple of the "

@@ -23,8 +23,12 @@ class DenoisingConfig:
         independent: Share of samples with independent levels.
         cameras: Observation keys of the pictures that are read; null for all that dataset and task
             have, none for a policy that does not see.
-        observation_noise: Standard deviation of the noise on normalised observations, against
-            over-fitting to the exact states of few demonstrations.
+        observation_noise: Standard deviation of the noise on normalised observations, pictures
+            aside, against over-fitting to the exact states of few demonstrations.
+        num_draws: Draws of level and noise for each window of a batch. Where pictures are encoded,
+            which takes most of the time, further draws cost little.
+        encoder_weights: File (.safetensors) of weights that the encoders start from, as far as it
+            has them, such as torchvision's of a ResNet-18; empty starts from random ones.
         action_normalization: min_max, z_score or identity.
         observation_normalization: min_max, z_score or identity.
     """
@@ -34,6 +38,8 @@ class DenoisingConfig:
     chunkwise: float = 0.0
     independent: float = 0.0
     observation_noise: float = 0.0
+    num_draws: int = 1
+    encoder_weights: str = ""
     action_normalization: Literal["min_max", "z_score", "identity"] = "min_max"
     observation_normalization: Literal["min_max", "z_score", "identity"] = "min_max"
 
@@ -41,6 +47,7 @@ class DenoisingConfig:
         """Reject shares and noise that are none."""
         shares(policy__chunkwise=self.chunkwise, policy__independent=self.independent)
         at_least(0, policy__observation_noise=self.observation_noise)
+        at_least(1, policy__num_draws=self.num_draws)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from ...decoding.instruction import INSTRUCTION_KEY
 from .columns import Column
 from .episodes import Episodes, blocks, check_lengths
 from .pictures import as_pixels
+from .robosuite_control import ABSOLUTE_COLUMN
 from .selection import Selection
 from .source import Cuts, DatasetFile
 from .timing import rate_faults
@@ -153,6 +154,8 @@ class Decoding:
             facts["action_features"] = list(features)
         if names:
             facts["feature_names"] = names
+        if self._selections["action"].column == ABSOLUTE_COLUMN:
+            facts["absolute_actions"] = True
         return {
             **facts,
             "source": self.file.path.name,

@@ -213,6 +213,8 @@ class DatasetFile(ABC):
         for key, selector in keys.items():
             if key == INSTRUCTION_KEY and selector == self.task_column and self.tasks():
                 selections[key] = Selection(TASK_COLUMN)
+            elif selector not in self.names and selector in (own := self.default_keys()):
+                selections[key] = own[selector]
             else:
                 selections[key] = parse_selector(selector, self.path, self.column)
         return selections

@@ -76,8 +76,9 @@ def read_episodes(
             ``D4RL/door/human-v2``) whose files are there.
         keys: From ``action``, ``reward``, ``observation.*`` and ``info.*`` to columns of the file
             or some of their features, e.g. ``{"observation.goal": "infos/goal", "action":
-            "actions[0:3,5]", "observation.state": "observations[:2]"}``. Default: as the format
-            has it, without pictures, instructions and infos.
+            "actions[0:3,5]", "observation.state": "observations[:2]"}``; or to one of these names,
+            for what the format has under it by default. Default: as the format has it, without
+            pictures, instructions and infos.
         options: What the file does not say itself, see `Format.options`.
         pictures: Without `keys`, read pictures too. Keys of pictures read these alone, also of
             those that `keys` names.
