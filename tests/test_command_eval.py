@@ -45,7 +45,7 @@ def test_a_wrong_key_names_the_nearest_one(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_several_processes_score_as_one_does() -> None:
-    options = EvalOptions(n_episodes=2, seed=100003, batch_size=2)
+    options = EvalOptions(n_episodes=2, seed=100003)
     found = [
         evaluate("pusht-sdp", EvalConfig(sampling={"calls_per_step": 1}, eval=episodes)).episodes
         for episodes in (options, replace(options, num_workers=2))
