@@ -13,7 +13,8 @@ from ...envs.task import Task
 from .columns import Column
 from .environment import is_same_environment, recorded_environment
 from .robosuite_control import ABSOLUTE_COLUMN, control_problems
-from .source import DatasetFile, Wanted, stated_rate
+from .selection import Wanted
+from .source import DatasetFile, stated_rate
 
 _TOLERANCE = 1e-4  # of the range of an action, that rounding may leave it by
 _RATE_TOLERANCE = 0.01
