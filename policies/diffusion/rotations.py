@@ -52,21 +52,26 @@ def check_angles(actions: np.ndarray, rotations: Sequence[int]) -> None:
 def find_leaps(actions: np.ndarray, episode_ends: np.ndarray) -> dict[int, int]:
     """Where recorded actions (T, D) leap as axis-angle vectors do: first index -> how many times.
 
-    A vector that has turned to its opposite, although the rotation has hardly changed, is no
-    accident of three other numbers.
+    Three numbers that turn to their opposite, although the rotation that they would be has hardly
+    changed, do not do so by accident.
     """
     within = np.ones(max(len(actions) - 1, 0), bool)
     within[np.asarray(episode_ends)[:-1] - 1] = False
-    leaps = {}
+    found: list[tuple[int, float, int]] = []
     for first in range(actions.shape[1] - ANGLES + 1):
         vector = actions[:, first : first + ANGLES]
-        angle = np.linalg.norm(vector[:-1], axis=1, keepdims=True)
-        opposite = vector[:-1] * (1 - 2 * math.pi / np.maximum(angle, _TINY))
-        leapt = np.linalg.norm(vector[1:] - opposite, axis=1) < _NEAR
-        turned = angle[:, 0] > math.pi - _NEAR
-        if num := int((leapt & turned & within).sum()):
-            leaps[first] = num
-    return leaps
+        angle = np.linalg.norm(vector[:-1], axis=1)
+        same = vector[:-1] * (1 - 2 * math.pi / np.maximum(angle, _TINY))[:, None]
+        change = np.linalg.norm(vector[1:] - same, axis=1)  # [rad]
+        leaps = within & (angle > math.pi - _NEAR) & (change < _NEAR)
+        if leaps.any():
+            found.append((-int(leaps.sum()), float(change[leaps].mean()), first))
+    chosen: dict[int, int] = {}
+    # A neighbour may pass for one of the three while it is small; the true one changes least.
+    for num, _, first in sorted(found):
+        if all(abs(first - other) >= ANGLES for other in chosen):
+            chosen[first] = -num
+    return chosen
 
 
 def encode_rotations(actions: Tensor, rotations: Sequence[int]) -> Tensor:
