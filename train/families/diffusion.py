@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from ...decoding.interface import is_picture
 from ...decoding.rolling import LevelMixture
 from ...policies.checkpoint import Checkpoint, load_checkpoint
+from ...policies.diffusion.encoding import frame_program
 from ...policies.diffusion.model import DiffusionModel, ModelConfig
 from ...policies.diffusion.real_time_chunking import RealTimeChunkingPolicy
 from ...policies.diffusion.reverse import bare_forward
@@ -25,6 +28,7 @@ from ..data.windows import Windows
 from ..measure.latency import ControlStepTimer, Frames
 from ..objectives.denoising import DenoisingObjective
 from ..objectives.segment import JumpObjective
+from .encoder_weights import load_encoder_weights
 from .family import BenchRow, Costs, Family, Training, observation_scale
 
 if TYPE_CHECKING:
@@ -37,9 +41,17 @@ class DiffusionFamily(Family):
     """Diffusion Policy and Streaming Diffusion Policy."""
 
     distill = JumpDistillConfig
+    pictures = True
 
     def __init__(self, config: type[DenoisingConfig]) -> None:
         self.config = config
+
+    def cameras(self, config: TrainConfig) -> tuple[str, ...] | None:
+        """A student's are its teacher's."""
+        if not config.distill.teacher:
+            return super().cameras(config)
+        shapes = diffusion_teacher(config.distill.teacher).observation_shapes
+        return tuple(key for key, shape in shapes.items() if is_picture(shape))
 
     def prepare(self, config: TrainConfig, episodes: Episodes) -> Training:
         """Denoising of demonstrations, or jumps that a teacher makes in many steps."""
@@ -48,6 +60,8 @@ class DiffusionFamily(Family):
         teacher = diffusion_teacher(distill.teacher) if distill.teacher else None
         if teacher is None:
             model = initial_model(policy, episodes, config.seed)
+            if policy.encoder_weights and model.vision is not None:
+                load_encoder_weights(model.vision, Path(policy.encoder_weights))
         else:
             model = student_of(teacher, config.seed)
         windows = make_windows(model.config, episodes)
@@ -70,6 +84,7 @@ class DiffusionFamily(Family):
         if config.distill.teacher:
             names = (
                 "model",
+                "cameras",
                 "num_draws",
                 "encoder_weights",
                 "action_normalization",
@@ -96,15 +111,16 @@ class DiffusionFamily(Family):
         return [row for row in rows if (row.sampling["calls_per_step"] or 0) <= num_levels]
 
     def timer(self, policy: Any, engine: str, episodes: Sequence[Frames]) -> ControlStepTimer:
-        """Plans, and calls of the network alone."""
+        """Plans, calls of the network alone, and the encoder of pictures alone."""
         del episodes
         if isinstance(policy, RealTimeChunkingPolicy):
             raise ValueError(
                 "plans are compared with forwards of the network, and real-time chunking needs its "
                 "gradient too; leave sampling.prefix_guidance out"
             )
-        scale = observation_scale(policy.model)
-        return ControlStepTimer(policy, forward_call(policy, engine), scale)
+        scale = observation_scale(policy.model) if policy.model.vector_keys else 1.0
+        forward, encode = forward_call(policy, engine), encode_call(policy, engine)
+        return ControlStepTimer(policy, forward, scale, encode=encode)
 
     def costs(self, policy: Any, timer: ControlStepTimer) -> Costs:
         """As many calls in every plan."""
@@ -132,9 +148,16 @@ def diffusion_teacher(name_or_path: str) -> DiffusionModel:
 
 
 def forward_call(policy: Any, engine: str) -> Callable[[], object]:
-    """One call of the network alone, by the same engine, on fixed input."""
+    """One call of the network, by the same engine, on a fixed observation."""
     level = np.full(policy.model.config.horizon, policy.model.config.num_levels)
     return make_engine(engine, bare_forward(policy.model, level)).memory(1).run
+
+
+def encode_call(policy: Any, engine: str) -> Callable[[], object] | None:
+    """The pictures of one frame to features, by the same engine; None without pictures."""
+    if policy.model.vision is None:
+        return None
+    return make_engine(engine, frame_program(policy.model)).memory(1).run
 
 
 def initial_model(config: DenoisingConfig, episodes: Episodes, seed: int) -> DiffusionModel:
