@@ -19,6 +19,7 @@ class EvalOptions:
         batch_size: Environments side by side.
         latency: Injected control steps between an observation and its first action.
         videos: Episodes recorded to ``video.mp4``.
+        num_workers: Processes that simulate and draw, with the same outcome; 0 for this one.
     """
 
     n_episodes: int = 50
@@ -26,11 +27,13 @@ class EvalOptions:
     batch_size: int = 50
     latency: int = 0
     videos: int = 0
+    num_workers: int = 0
 
     def __post_init__(self) -> None:
         """Reject numbers that are none."""
         at_least(1, eval__n_episodes=self.n_episodes, eval__batch_size=self.batch_size)
         at_least(0, eval__seed=self.seed, eval__latency=self.latency, eval__videos=self.videos)
+        at_least(0, eval__num_workers=self.num_workers)
 
 
 @dataclass(frozen=True)

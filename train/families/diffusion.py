@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,9 +14,11 @@ import torch
 from ...decoding.interface import is_picture
 from ...decoding.rolling import LevelMixture
 from ...policies.checkpoint import Checkpoint, load_checkpoint
+from ...policies.diffusion.encoding import frame_program
 from ...policies.diffusion.model import DiffusionModel, ModelConfig
 from ...policies.diffusion.real_time_chunking import RealTimeChunkingPolicy
 from ...policies.diffusion.reverse import bare_forward
+from ...policies.diffusion.rotations import check_angles
 from ...policies.normalizer import Normalizer
 from ...policies.programs.engines.engine import make_engine
 from ..config.distill import DistillConfig, JumpDistillConfig
@@ -26,6 +29,7 @@ from ..data.windows import Windows
 from ..measure.latency import ControlStepTimer, Frames
 from ..objectives.denoising import DenoisingObjective
 from ..objectives.segment import JumpObjective, check_student
+from .encoder_weights import load_encoder_weights
 from .family import BenchRow, Costs, Family, Training, observation_scale
 
 if TYPE_CHECKING:
@@ -38,9 +42,17 @@ class DiffusionFamily(Family):
     """Diffusion Policy and Streaming Diffusion Policy."""
 
     distill = JumpDistillConfig
+    pictures = True
 
     def __init__(self, config: type[DenoisingConfig]) -> None:
         self.config = config
+
+    def cameras(self, config: TrainConfig) -> tuple[str, ...] | None:
+        """A student's are its teacher's."""
+        if not config.distill.teacher:
+            return super().cameras(config)
+        shapes = diffusion_teacher(config.distill.teacher).observation_shapes
+        return tuple(key for key, shape in shapes.items() if is_picture(shape))
 
     def prepare(self, config: TrainConfig, episodes: Episodes) -> Training:
         """Denoising of demonstrations, or jumps that a teacher makes in many steps."""
@@ -49,6 +61,8 @@ class DiffusionFamily(Family):
         teacher = diffusion_teacher(distill.teacher) if distill.teacher else None
         if teacher is None:
             model = initial_model(policy, episodes, config.seed)
+            if policy.encoder_weights and model.vision is not None:
+                load_encoder_weights(model.vision, Path(policy.encoder_weights))
             windows = make_windows(model.config, episodes)
             mixture = level_mixture(policy, model)
             noise = policy.observation_noise
@@ -76,6 +90,7 @@ class DiffusionFamily(Family):
         if config.distill.teacher:
             names = (
                 "model",
+                "cameras",
                 "num_draws",
                 "encoder_weights",
                 "action_normalization",
@@ -105,15 +120,16 @@ class DiffusionFamily(Family):
         return [row for row in rows if (row.sampling["calls_per_step"] or 0) <= num_levels]
 
     def timer(self, policy: Any, engine: str, episodes: Sequence[Frames]) -> ControlStepTimer:
-        """Plans, and calls of the network alone."""
+        """Plans, calls of the network alone, and the encoder of pictures alone."""
         del episodes
         if isinstance(policy, RealTimeChunkingPolicy):
             raise ValueError(
                 "plans are compared with forwards of the network, and real-time chunking needs its "
                 "gradient too; leave sampling.prefix_guidance out"
             )
-        scale = observation_scale(policy.model)
-        return ControlStepTimer(policy, forward_call(policy, engine), scale)
+        scale = observation_scale(policy.model) if policy.model.vector_keys else 1.0
+        forward, encode = forward_call(policy, engine), encode_call(policy, engine)
+        return ControlStepTimer(policy, forward, scale, encode=encode)
 
     def costs(self, policy: Any, timer: ControlStepTimer) -> Costs:
         """As many calls in every plan."""
@@ -156,24 +172,33 @@ def _unread_of_pictures(distill: DistillConfig) -> Iterable[tuple[str, str]]:
 
 
 def forward_call(policy: Any, engine: str) -> Callable[[], object]:
-    """One call of the network alone, by the same engine, on fixed input."""
+    """One call of the network, by the same engine, on a fixed observation."""
     level = np.full(policy.model.config.horizon, policy.model.config.num_levels)
     return make_engine(engine, bare_forward(policy.model, level)).memory(1).run
+
+
+def encode_call(policy: Any, engine: str) -> Callable[[], object] | None:
+    """The pictures of one frame to features, by the same engine; None without pictures."""
+    if policy.model.vision is None:
+        return None
+    return make_engine(engine, frame_program(policy.model)).memory(1).run
 
 
 def initial_model(config: DenoisingConfig, episodes: Episodes, seed: int) -> DiffusionModel:
     """Build a model with random weights and the data's normalisation."""
     shapes = {key: value.shape[1:] for key, value in episodes.observations.items()}
     model = _seeded(config.model, shapes, episodes.actions.shape[1], seed)
-    observations = [episodes.observations[key] for key in model.vector_keys]
-    for normalizer, arrays, mode in (
-        (model.observation_normalizer, observations, config.observation_normalization),
-        (model.action_normalizer, [episodes.actions], config.action_normalization),
-    ):
-        # Key by key: side by side, memory-mapped arrays would be read into memory.
-        fits = [Normalizer.fit(array.reshape(len(array), -1), mode) for array in arrays]
-        states = [fit.state_dict() for fit in fits] or [normalizer.state_dict()]
-        normalizer.load_state_dict({key: torch.cat([s[key] for s in states]) for key in states[0]})
+    # Key by key: side by side, memory-mapped arrays would be read into memory.
+    arrays = [episodes.observations[key] for key in model.vector_keys]
+    mode = config.observation_normalization
+    fits = [Normalizer.fit(array.reshape(len(array), -1), mode).state_dict() for array in arrays]
+    if fits:
+        joined = {key: torch.cat([fit[key] for fit in fits]) for key in fits[0]}
+        model.observation_normalizer.load_state_dict(joined)
+    check_angles(episodes.actions, config.model.rotations)
+    model.action_normalizer.scale_like(
+        Normalizer.fit(episodes.actions, config.action_normalization)
+    )
     return model
 
 
