@@ -15,6 +15,7 @@ from ...decoding.interface import is_picture
 from ...envs.recording import RecordedEpisode
 from ...envs.registry import make_task
 from ...envs.robosuite_arm import RobosuiteArm, make_arguments
+from ...envs.task import Environment
 from ...envs.workers import Environments, environments
 from ..data.episodes import Episodes
 
@@ -67,8 +68,9 @@ class SolvedEpisodes:
         """Start the simulator."""
         return RecordedArm(self._env_name)
 
-    def keeps(self, env: RecordedArm, episode: RecordedEpisode) -> bool:
+    def keeps(self, env: Environment, episode: RecordedEpisode) -> bool:
         """Whether the episode that `env` just ended solved the task; what else it told is added."""
+        assert isinstance(env, RecordedArm), "it is what `make` made"
         if not episode.success:
             self.num_failed += 1
             return False
