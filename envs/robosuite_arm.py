@@ -22,10 +22,23 @@ HORIZON = 400
 IMAGE_SIZE = 84  # [px]
 CAMERAS = ("agentview", "robot0_eye_in_hand")
 _ROBOT_SHAPES = {"robot0_eef_pos": (3,), "robot0_eef_quat": (4,), "robot0_gripper_qpos": (2,)}
+# What actions mean, of robosuite's settings of the arm's controller.
+CONTROLLER: dict[str, Any] = {
+    "type": "OSC_POSE",
+    "input_max": 1,
+    "input_min": -1,
+    "output_max": (0.05, 0.05, 0.05, 0.5, 0.5, 0.5),
+    "output_min": (-0.05, -0.05, -0.05, -0.5, -0.5, -0.5),
+    "kp": 150,
+    "damping_ratio": 1,
+    "impedance_mode": "fixed",
+    "uncouple_pos_ori": True,
+}
 # As robomimic's files have it; robosuite's own default, the base, is not turned against the world.
 FRAME = "world"
 _LOWEST, _HIGHEST = (-1.5, -1.0, 0.0), (0.5, 1.0, 2.2)  # [m], beyond what the arm reaches
 _FINGERS = "fingers [open -1, close 1]"
+_SEEING_AT_A_TIME = 10  # about 0.4 GB each
 _QUALITY = '<visual><quality shadowsize="0" offsamples="0"/></visual>'
 
 
@@ -181,9 +194,10 @@ def make_arguments(images: bool, absolute: bool = False) -> dict[str, Any]:
 
     controllers: Any = load_composite_controller_config(controller="BASIC", robot="Panda")
     arm = controllers["body_parts"]["right"]
-    arm["input_ref_frame"] = FRAME
-    if absolute:
-        arm["input_type"] = "absolute"
+    arm |= CONTROLLER | {
+        "input_ref_frame": FRAME,
+        "input_type": "absolute" if absolute else "delta",
+    }
     return {
         "robots": ["Panda"],
         "controller_configs": controllers,
@@ -243,6 +257,11 @@ def _absolute_spec() -> ActionSpec:
     return ActionSpec(names, low, high, dt=1 / CONTROL_HZ)
 
 
+def takes_poses(task: Task) -> bool:
+    """Whether the actions of a task say where the hand shall be, see `RobosuiteArm`."""
+    return task.action_spec == _absolute_spec()
+
+
 def _tasks(name: str, env_name: str, object_size: int) -> Iterator[Task]:
     """A task's four forms: from the object's state or from pictures, by deltas or to poses."""
     hand: dict[str, tuple[int, ...]] = {f"observation.{k}": v for k, v in _ROBOT_SHAPES.items()}
@@ -260,7 +279,8 @@ def _tasks(name: str, env_name: str, object_size: int) -> Iterator[Task]:
                 max_steps=HORIZON,
                 metric="task solved",
                 make=partial(RobosuiteArm, env_name, bool(suffix), absolute),
-                simulator=f"robosuite {env_name}, Panda, OSC_POSE{' absolute' * absolute}",
+                simulator=f"robosuite {env_name}, Panda, OSC_POSE",
+                side_by_side=_SEEING_AT_A_TIME if suffix else Task.side_by_side,
             )
 
 

@@ -20,7 +20,7 @@ from .control_steps import MAX_ACTIONS, ControlSteps
 from .joint_map import JointMap
 from .joints import (
     Reader,
-    camera_name,
+    cameras_of,
     check_rate,
     check_read,
     make_reader,
@@ -243,7 +243,7 @@ def on_tool(policy: Policy, robot: RobotConfig, options: PolicyOptions) -> Carte
     shapes = {key: tuple(shape) for key, shape in policy.observation_spec.shapes.items()}
     check_read(shapes, options)
     readers = _readers(shapes, meaning, robot, options)
-    cameras = tuple(camera_name(key) for key, shape in shapes.items() if len(shape) == 3)
+    cameras = cameras_of(policy.observation_spec)
     solver = Solver(arm, limits.velocity * robot.control.speed, limits.acceleration)
     lost = np.asarray(robot.control.tracking_error) if robot.control.tracking_error else LOST
     latency = 1 if options.latency is None else options.latency
