@@ -9,11 +9,12 @@ from typing import Protocol
 
 import numpy as np
 
-from .arm_experts import make_lift_expert, make_reach_expert
+from .arm_experts import make_reach_expert
 from .maze2d import make_wandering_expert
 from .metaworld_experts import make_tabletop_expert
 from .pillars import make_pillars_expert
 from .registry import make_task
+from .robosuite_experts import make_can_expert, make_lift_expert, make_square_expert
 from .task import Environment
 from .trained_agent import load_agent
 from .waypoint_controller import make_waypoint_expert
@@ -73,7 +74,9 @@ SCRIPTED_EXPERTS: dict[str, ScriptedExpert] = {
     "maze2d-large": _WANDERING,
     "metaworld-tabletop": _TABLETOP,
     "metaworld-tabletop-wrist": _TABLETOP,
-    "lift": ScriptedExpert(make_lift_expert, "scripted lift", record_intended=False),
+    "lift": ScriptedExpert(make_lift_expert, "people who lift", record_intended=False),
+    "can": ScriptedExpert(make_can_expert, "people who tidy up", record_intended=False),
+    "square": ScriptedExpert(make_square_expert, "people who assemble", record_intended=False),
     "pybullet-reach": ScriptedExpert(make_reach_expert, "scripted reach", record_intended=False),
 }
 

@@ -28,6 +28,8 @@ _INCLUDED = {
     "robosuite_arm:ROBOSUITE_TASKS": (
         *("lift", "can", "square"),
         *("lift-image", "can-image", "square-image"),
+        *("lift-abs", "can-abs", "square-abs"),
+        *("lift-abs-image", "can-abs-image", "square-abs-image"),
     ),
     "pybullet_arm:PYBULLET_TASKS": ("pybullet-reach", "pybullet-push"),
 }

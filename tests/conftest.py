@@ -3,8 +3,11 @@
 import os
 import re
 import signal
-from collections.abc import Generator
+from collections import Counter
+from collections.abc import Callable, Generator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 # Before torch, OpenMP, SDL and MuJoCo read them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -24,6 +27,10 @@ for _number, _handler in (
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _handler)
 
+# Descriptors that the tests of one file may leave open: engines, codecs and fonts keep some for
+# good.
+MOST_LEFT_OPEN = 20
+
 pytest.register_assert_rewrite("hotloop.decoding.conformance")
 
 # How long an example takes says more about the machine's load than about the code.
@@ -39,6 +46,45 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"the data folder {path} does not exist; set HOTLOOP_DATA")
     return path
+
+
+Closable = TypeVar("Closable", bound="SupportsClose")
+
+
+class SupportsClose(Protocol):
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def close_later() -> Generator[Callable[[Closable], Closable], None, None]:
+    """Takes what is to be closed at the end of the test, and returns it."""
+    with ExitStack() as stack:
+
+        def later(thing: Closable) -> Closable:
+            stack.callback(thing.close)
+            return thing
+
+        yield later
+
+
+def _open_descriptors() -> Counter[str]:
+    """What is open, and how often."""
+    folder = Path("/proc/self/fd")
+    links = folder.iterdir() if folder.is_dir() else ()
+    return Counter(re.sub(r"\d+", "N", str(one.readlink())) for one in links if one.is_symlink())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_stays_open(request: pytest.FixtureRequest) -> Generator[None, None, None]:
+    """A file of tests that leaves many descriptors open fails: they add up over the suite.
+
+    C libraries that call select() write beyond their set with a descriptor above 1023.
+    """
+    before = _open_descriptors()
+    yield
+    left = _open_descriptors() - before
+    if left.total() > MOST_LEFT_OPEN:
+        pytest.fail(f"{request.path.name} leaves descriptors open: {left.most_common(5)}")
 
 
 def _skip_what_this_python_cannot_have() -> Generator[None, object, object]:

@@ -71,9 +71,9 @@ def test_keys_reach_the_policy_and_its_lines_the_operator(tmp_path, monkeypatch)
     assert exit_code(summary) is ExitCode.SUCCESS
 
 
-def test_a_console_that_nobody_reads_holds_nobody_up() -> None:
+def test_a_console_that_nobody_reads_holds_nobody_up(close_later) -> None:
     asked: list[str] = []
-    channels = Channels(Sizes(1, 0, 0.01))
+    channels = close_later(Channels(Sizes(1, 0, 0.01)))
     console = PolicyConsole(channels, asked.append)
     for number in range(1000):
         console.say(f"line {number} " + "é" * 600)
@@ -113,3 +113,4 @@ def test_a_terminal_that_is_closed_presses_no_key(terminal) -> None:
 def test_an_operator_at_a_terminal_is_told_the_keys_first(terminal, capfd) -> None:
     assert main(["control", "robot=mujoco-arm", "duration=0.2"]) in {0, 1}
     assert capfd.readouterr().out.startswith("space stops, r resets, a arms again, q ends")
+    os.close(terminal)

@@ -73,8 +73,8 @@ def test_the_exit_code_and_the_reasons_tell_how_a_run_ended(change, expected, re
     assert exit_code({**summary, "failures": found}) == expected
 
 
-def test_a_loop_that_leaves_out_too_many_of_its_cycles_stops() -> None:
-    world = World(replace(ROBOT, overrun_budget=0.05))
+def test_a_loop_that_leaves_out_too_many_of_its_cycles_stops(close_later) -> None:
+    world = close_later(World(replace(ROBOT, overrun_budget=0.05)))
     # Every second cycle takes three periods: 2 of 4 are left out.
     world.slow = {cycle: 0.03 for cycle in range(50, 2000, 2)}
     world.run(400, move)
@@ -84,17 +84,17 @@ def test_a_loop_that_leaves_out_too_many_of_its_cycles_stops() -> None:
     assert not speed[-200:].any(), "it did not go on like this"
 
 
-def test_a_bus_that_loses_too_many_commands_stops_the_robot() -> None:
+def test_a_bus_that_loses_too_many_commands_stops_the_robot(close_later) -> None:
     """Never many in a row, so that no single failure is one of the robot."""
-    world = World(replace(ROBOT, overrun_budget=0.05))
+    world = close_later(World(replace(ROBOT, overrun_budget=0.05)))
     world.broken = range(20, 2000, 4)
     world.run(600, move)
     assert "RUN -> STOP: cycles of 0.5" in world.events()
     assert world.status()["unsent"] == world.loop.tally.unsent > 50
 
 
-def test_a_stop_does_not_wait_for_a_robot_that_nothing_reaches() -> None:
-    world = World()
+def test_a_stop_does_not_wait_for_a_robot_that_nothing_reaches(close_later) -> None:
+    world = close_later(World())
     world.broken = range(60, 100_000)
     world.run(80, move)
     assert "RUN -> STOP: bus" in world.events()
@@ -102,8 +102,8 @@ def test_a_stop_does_not_wait_for_a_robot_that_nothing_reaches() -> None:
     assert world.cycle - 60 < 2 / ROBOT.control.dt
 
 
-def test_a_rare_hiccup_stops_nothing() -> None:
-    world = World()
+def test_a_rare_hiccup_stops_nothing(close_later) -> None:
+    world = close_later(World())
     world.slow = {cycle: 0.08 for cycle in range(100, 2000, 200)}
     world.run(1500, move)
     assert world.loop.tally.skipped > 40
@@ -113,8 +113,10 @@ def test_a_rare_hiccup_stops_nothing() -> None:
             replace(ROBOT, overrun_budget=budget)
 
 
-def test_commands_are_never_closer_than_half_a_period_however_late_the_loop_wakes() -> None:
-    world, generator = World(), np.random.default_rng(0)
+def test_commands_are_never_closer_than_half_a_period_however_late_the_loop_wakes(
+    close_later,
+) -> None:
+    world, generator = close_later(World()), np.random.default_rng(0)
 
     def late(seconds: float) -> None:
         world.now += seconds + generator.choice([1e-4, 3e-3, 6e-3, 9e-3, 14e-3])
@@ -132,8 +134,8 @@ def test_commands_are_never_closer_than_half_a_period_however_late_the_loop_wake
     assert left_out <= world.loop.tally.skipped <= left_out + 1
 
 
-def test_a_supervisor_that_is_not_heard_any_more_stops_the_robot() -> None:
-    world = World()
+def test_a_supervisor_that_is_not_heard_any_more_stops_the_robot(close_later) -> None:
+    world = close_later(World())
 
     def beat() -> None:
         record = np.zeros((), HEARTBEAT)
@@ -173,8 +175,8 @@ class Looked(World):
         self.calls.append("connect")
 
 
-def test_a_robot_that_may_not_start_is_looked_at_and_not_touched() -> None:
-    world = Looked((5.0, 0.0))
+def test_a_robot_that_may_not_start_is_looked_at_and_not_touched(close_later) -> None:
+    world = close_later(Looked((5.0, 0.0)))
     with pytest.raises(ConnectionError, match=r"arm: joint 0 .*nothing was switched.*release=true"):
         world.loop.run()
     assert world.calls == ["inspect", "read"]
@@ -182,15 +184,15 @@ def test_a_robot_that_may_not_start_is_looked_at_and_not_touched() -> None:
     assert world.writes == []
 
 
-def test_a_robot_that_may_start_is_looked_at_before_it_is_taken_hold_of() -> None:
-    world = Looked((0.1, 0.0))
+def test_a_robot_that_may_start_is_looked_at_before_it_is_taken_hold_of(close_later) -> None:
+    world = close_later(Looked((0.1, 0.0)))
     world.run(20, move)
     assert world.calls[:4] == ["inspect", "read", "connect", "read"]
     assert world.disconnected == [True]
 
 
-def test_a_release_brakes_and_leaves_the_joints_limp() -> None:
-    world = World()
+def test_a_release_brakes_and_leaves_the_joints_limp(close_later) -> None:
+    world = close_later(World())
     plan = {2: Request.ARM, 60: Request.RELEASE}
 
     def each(cycle: int) -> None:
@@ -223,8 +225,10 @@ def test_chunks_that_are_all_refused_end_the_run_as_a_failure(tmp_path, monkeypa
     assert "chunks were refused" in summary["failures"][0]
 
 
-def test_letting_go_warns_first_and_an_interrupt_leaves_the_arm_as_it_is(monkeypatch) -> None:
-    world, said = Looked((5.0, 0.0)), []
+def test_letting_go_warns_first_and_an_interrupt_leaves_the_arm_as_it_is(
+    monkeypatch, close_later
+) -> None:
+    world, said = close_later(Looked((5.0, 0.0))), []
     monkeypatch.setattr("hotloop.real_robot.runtime.release.make_driver", lambda robot: world)
     release(ROBOT, said.append, lambda seconds: said.append(f"waited {seconds}"))
     assert "may fall: hold it" in said[0] and said[1] == "waited 3"
@@ -239,8 +243,8 @@ def test_letting_go_warns_first_and_an_interrupt_leaves_the_arm_as_it_is(monkeyp
     assert world.disconnected == [True, False]
 
 
-def test_one_ill_servo_does_not_keep_the_others_stiff(monkeypatch) -> None:
-    world = Looked((0.0, 0.0))
+def test_one_ill_servo_does_not_keep_the_others_stiff(monkeypatch, close_later) -> None:
+    world = close_later(Looked((0.0, 0.0)))
     monkeypatch.setattr("hotloop.real_robot.runtime.release.make_driver", lambda robot: world)
 
     def ill() -> None:

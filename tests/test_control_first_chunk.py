@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_control_runtime import ROBOT, World, move
+from virtual_loop import ROBOT, World, move
 
 from hotloop.real_robot.core.events import Mode, Request
 
@@ -25,9 +25,9 @@ def ready(world: World, planned: int, armed: int, cycles: int = 40) -> None:
 
 
 @pytest.mark.parametrize("planned", [1, 5, 10])
-def test_the_chunk_that_was_planned_before_arming_is_followed(planned) -> None:
+def test_the_chunk_that_was_planned_before_arming_is_followed(planned, close_later) -> None:
     """It was taken and thrown away; the next one went on from where it would have led."""
-    world = World()
+    world = close_later(World())
     ready(world, planned, armed=10)
     rows = world.channels.log_cycles.pop()
     run = rows[rows["mode"] == Mode.RUN]
@@ -36,8 +36,8 @@ def test_the_chunk_that_was_planned_before_arming_is_followed(planned) -> None:
     assert len(world.channels.log_chunks.pop()) == 1
 
 
-def test_a_chunk_that_grew_old_before_arming_is_refused() -> None:
-    world = World()
+def test_a_chunk_that_grew_old_before_arming_is_refused(close_later) -> None:
+    world = close_later(World())
     late = 10 + round(ROBOT.control.rules.max_age / ROBOT.control.dt)
     ready(world, 3, armed=late, cycles=late + 20)
     assert "chunk 7: age" in world.events()

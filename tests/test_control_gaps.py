@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from robots import CONFIG, DT, LIMITS, Bench, assert_within_limits, chunk, moving, state
-from test_control_runtime import ROBOT, World, move
+from virtual_loop import ROBOT, World, move, run_with_stalls
 
 from hotloop.real_robot.core.events import EventKind, Mailbox, Mode, Request
 
@@ -207,12 +208,12 @@ def test_a_first_command_that_was_not_sent_leaves_the_robot_where_it_is() -> Non
     assert bench.mode is Mode.RUN and EventKind.LIMIT_VIOLATION not in bench.kinds()
 
 
-def test_a_command_that_is_held_up_is_not_sent_late() -> None:
+def test_a_command_that_is_held_up_is_not_sent_late(close_later) -> None:
     """A process that is stopped between its computation and its write woke up with an old command.
 
     The robot had held the goal before it, and got a step of full speed from standstill.
     """
-    world, step = World(), None
+    world, step = close_later(World()), None
 
     def stalled(now, *rest):
         output = step(now, *rest)
@@ -229,8 +230,8 @@ def test_a_command_that_is_held_up_is_not_sent_late() -> None:
     assert "nothing was sent for 0.50" in world.events()
 
 
-def test_a_command_that_the_bus_did_not_take_is_not_built_upon() -> None:
-    world, taken = World(replace(ROBOT, bus_budget=9)), {}
+def test_a_command_that_the_bus_did_not_take_is_not_built_upon(close_later) -> None:
+    world, taken = close_later(World(replace(ROBOT, bus_budget=9))), {}
     world.broken, write = range(40, 45), world.write
 
     def remember(motion) -> None:
@@ -255,29 +256,10 @@ def test_a_command_that_the_bus_did_not_take_is_not_built_upon() -> None:
 )
 def test_a_process_that_is_stopped_anywhere_sends_nothing_beyond_the_limits(stalls) -> None:
     """Differentiated on the grid of the loop's clock, from rest after each gap."""
-    world = World(replace(ROBOT, bus_budget=9))
-
-    def stall(where: str, call):
-        def stalled(*arguments):
-            result = call(*arguments)
-            if stalls.get(world.cycle, ("", 0.0))[0] == where:
-                world.now += stalls[world.cycle][1] * dt
-            return result
-
-        return stalled
-
-    loop, dt, limits = world.loop, world.loop.config.control.dt, world.loop.config.control.limits
-    came: list[tuple[float, np.ndarray]] = []
-
-    def write(motion, send=world.write) -> None:
-        came.append((world.now, motion.position))
-        send(motion)
-
-    loop._sleep = stall("sleep", loop._sleep)
-    loop.controller.step = stall("step", loop.controller.step)
-    world.read, world.write = stall("read", world.read), stall("write", write)
-    world.run(120, move)
-    rows = world.channels.log_cycles.pop()
+    with closing(World(replace(ROBOT, bus_budget=9))) as world:
+        came = run_with_stalls(world, stalls)
+        rows = world.channels.log_cycles.pop()
+    dt, limits = ROBOT.control.dt, ROBOT.control.limits
     sent = rows[rows["has_command"] == 1]
     assert (np.diff(sent["now"]) > 0.99 * dt).all(), "no burst"
     starts = np.flatnonzero(np.diff(sent["now"]) > 1.5 * dt) + 1

@@ -15,9 +15,9 @@ from hotloop.real_robot.runtime.guards import Heartbeat
 
 
 @pytest.mark.parametrize("dt", [0.1, 0.3])
-def test_long_periods_are_guarded_too(dt) -> None:
+def test_long_periods_are_guarded_too(dt, close_later) -> None:
     control = replace(ROBOT.control, dt=dt, state_timeout=0.5, stale_timeout=5.0)
-    world = World(replace(ROBOT, control=control))
+    world = close_later(World(replace(ROBOT, control=control)))
     record = np.zeros((), HEARTBEAT)
     record["time"] = world.now
     world.channels.heartbeat.write(record)
@@ -25,8 +25,8 @@ def test_long_periods_are_guarded_too(dt) -> None:
     assert "ARMED -> STOP: the supervisor was not heard for 2." in world.events()
 
 
-def test_no_later_key_hides_a_stop() -> None:
-    world = World()
+def test_no_later_key_hides_a_stop(close_later) -> None:
+    world = close_later(World())
 
     def send(world: World, cycle: int) -> None:
         move(world, cycle)
@@ -39,8 +39,8 @@ def test_no_later_key_hides_a_stop() -> None:
     assert world.status()["mode"] == Mode.STOP and not world.status()["asked"]
 
 
-def test_a_supervisor_that_was_stopped_while_it_wrote_is_silent() -> None:
-    channels = World().channels
+def test_a_supervisor_that_was_stopped_while_it_wrote_is_silent(close_later) -> None:
+    channels = close_later(World()).channels
     channels.beat()
     heartbeat, now = Heartbeat(channels), time.monotonic()
     assert not heartbeat.problem(now)

@@ -192,7 +192,7 @@ def test_a_killed_supervisor_takes_the_loop_along_in_a_braked_stop(tmp_path) -> 
     assert not np.any(log.cycles[-1]["command_velocity"])
 
 
-def test_after_the_controller_is_killed_the_servos_stop_by_themselves() -> None:
+def test_after_the_controller_is_killed_the_servos_stop_by_themselves(close_later) -> None:
     plant = Plant("arm6")
     servos = DynamixelServos(plant, range(1, 7))
     going = threading.Event()
@@ -210,7 +210,7 @@ def test_after_the_controller_is_killed_the_servos_stop_by_themselves() -> None:
                 os.kill(run.processes["control"].pid, signal.SIGKILL)
                 killed.append(line)
 
-        channels = Channels(Sizes(6, 0, 0.02))
+        channels = close_later(Channels(Sizes(6, 0, 0.02)))
         run = supervisor.Run(
             robot, RunConfig(REACH, duration=20), channels, kill_when_moving, Keyboard()
         )

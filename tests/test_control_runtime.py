@@ -24,8 +24,8 @@ from hotloop.real_robot.runtime.channels import (
 from hotloop.real_robot.runtime.summary import counts, status_line
 
 
-def test_deadlines_are_absolute_so_lateness_does_not_add_up() -> None:
-    world = World()
+def test_deadlines_are_absolute_so_lateness_does_not_add_up(close_later) -> None:
+    world = close_later(World())
     world.run(200, move)
     wakes = np.array(world.wakes[:190])
     drift = wakes - wakes[0] - DT * np.arange(len(wakes))
@@ -33,8 +33,8 @@ def test_deadlines_are_absolute_so_lateness_does_not_add_up() -> None:
     assert (world.loop.tally.skipped, world.loop.tally.late) == (0, 0)
 
 
-def test_cycles_that_were_missed_are_skipped_and_never_made_up_for() -> None:
-    world = World()
+def test_cycles_that_were_missed_are_skipped_and_never_made_up_for(close_later) -> None:
+    world = close_later(World())
     world.slow = {50: 0.055}
     world.run(100, move)
     gaps = np.diff(world.wakes)
@@ -44,8 +44,8 @@ def test_cycles_that_were_missed_are_skipped_and_never_made_up_for() -> None:
     assert (np.abs(steps) / DT <= np.asarray(LIMITS.velocity) + 1e-9).all()
 
 
-def test_a_run_ends_in_a_braked_stop_and_leaves_the_torque_as_configured() -> None:
-    world = World()
+def test_a_run_ends_in_a_braked_stop_and_leaves_the_torque_as_configured(close_later) -> None:
+    world = close_later(World())
     world.run(60, move)
     moved = np.abs(np.diff(np.stack(world.writes), axis=0)).max(axis=1)
     assert moved.max() > 0.005 and moved[-1] < 1e-3
@@ -56,39 +56,39 @@ def test_a_run_ends_in_a_braked_stop_and_leaves_the_torque_as_configured() -> No
     assert "violations 0" in status_line(status, DT)
 
 
-def test_a_run_that_was_never_armed_ends_at_once() -> None:
-    world = World()
+def test_a_run_that_was_never_armed_ends_at_once(close_later) -> None:
+    world = close_later(World())
     world.plan = lambda cycle: world.loop.end() if cycle == 5 else None
     world.loop.run()
     assert world.writes == [] and world.loop.tally.cycles < 10
 
 
-def test_single_bus_errors_are_survived() -> None:
-    world = World()
+def test_single_bus_errors_are_survived(close_later) -> None:
+    world = close_later(World())
     world.broken = range(40, 42)
     world.run(80, move)
     assert world.loop.tally.bus_failures == 4
     assert "bus:" not in world.events()
 
 
-def test_a_bus_that_stays_silent_stops_the_robot() -> None:
-    world = World()
+def test_a_bus_that_stays_silent_stops_the_robot(close_later) -> None:
+    world = close_later(World())
     world.broken = range(40, 1000)
     world.run(60, move)
     assert "RUN -> STOP: bus: no answer" in world.events()
     assert world.status()["finished"]
 
 
-def test_a_bus_that_recovers_later_does_not_restart_the_robot() -> None:
-    world = World()
+def test_a_bus_that_recovers_later_does_not_restart_the_robot(close_later) -> None:
+    world = close_later(World())
     world.broken = range(40, 60)
     world.run(200, move)
     moved = np.abs(np.diff(np.stack(world.writes), axis=0)).max(axis=1)
     assert not moved[-50:].any()
 
 
-def test_a_device_clock_sets_the_pace() -> None:
-    world = World()
+def test_a_device_clock_sets_the_pace(close_later) -> None:
+    world = close_later(World())
     world.clock = "device"
     inner = world.read
 
@@ -102,11 +102,11 @@ def test_a_device_clock_sets_the_pace() -> None:
     assert world.loop.tally.accepted > 5
 
 
-def test_joints_and_slower_sensors_are_seen_at_the_same_time() -> None:
+def test_joints_and_slower_sensors_are_seen_at_the_same_time(close_later) -> None:
     """A camera that is 80 ms late goes with the joints of 80 ms ago, not with the newest ones."""
     robot = replace(ROBOT, sensor_latency=0.08, observation_latency=0.01)
     robot = replace(robot, options={**ROBOT.options, "scene": [1.0]})
-    world = World(robot, num_sensors=1)
+    world = close_later(World(robot, num_sensors=1))
     world.run(60, move)
     seen = unpack_state(world.channels.state.read())
     cycles = world.channels.log_cycles.pop()
@@ -135,8 +135,8 @@ def test_a_history_interpolates_and_holds_its_ends() -> None:
     assert history.at(0.1)[0] >= 0.3, "older ones are forgotten"
 
 
-def test_a_robot_that_cannot_be_connected_is_reported() -> None:
-    world = World()
+def test_a_robot_that_cannot_be_connected_is_reported(close_later) -> None:
+    world = close_later(World())
 
     def refuse() -> None:
         raise ConnectionError("nobody there")
@@ -149,8 +149,8 @@ def test_a_robot_that_cannot_be_connected_is_reported() -> None:
 
 
 @pytest.mark.parametrize("fault", sorted(set(FAULTS) - {"kill", "silence", "step", "empty"}))
-def test_injected_faults_are_rejected_by_the_loop(fault) -> None:
-    world = World()
+def test_injected_faults_are_rejected_by_the_loop(fault, close_later) -> None:
+    world = close_later(World())
 
     def send(world: World, cycle: int) -> None:
         made = chunk(9, world.now - 1e-3, [(0.1, 0.2)] * 4, dt=0.2)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from hotloop.real_robot.runtime.channels import (
     unpack_state,
 )
 from hotloop.real_robot.runtime.packing import CyclePacker, StatePacker, layout
-from hotloop.real_robot.runtime.shared import HEADER, Ring, SharedBlock, Slot
+from hotloop.real_robot.runtime.shared import Histogram, Ring, Slot
 from hotloop.real_robot.runtime.tally import Durations, Tally
 
 WIDE = np.dtype([("values", "f8", (512,))])
@@ -49,9 +50,9 @@ while True:
 
 
 @pytest.fixture
-def writer():
+def writer(close_later):
     """A slot that another process writes to as fast as it can: 512 equal numbers each time."""
-    slot = Slot(WIDE)
+    slot = close_later(Slot(WIDE))
     process = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(slot.descriptor)], pass_fds=[slot.descriptor]
     )
@@ -78,7 +79,7 @@ def test_no_read_is_torn_while_another_process_writes(writer: Slot) -> None:
 
 def test_the_torn_reads_are_there_without_the_lock(writer: Slot) -> None:
     """The test above can fail: the same memory read naively is torn now and then."""
-    raw = SharedBlock(HEADER + WIDE.itemsize, writer.descriptor).records(WIDE, 1)
+    raw = np.frombuffer(writer._bytes, WIDE)
     ends = time.monotonic() + 20
     while time.monotonic() < ends:
         values = raw[0]["values"].copy()
@@ -87,9 +88,9 @@ def test_the_torn_reads_are_there_without_the_lock(writer: Slot) -> None:
     pytest.fail("no torn read in 20 s")
 
 
-def test_a_reader_that_dies_does_not_take_the_memory_along() -> None:
+def test_a_reader_that_dies_does_not_take_the_memory_along(close_later) -> None:
     """Named shared memory is deleted by whoever exits first, on Python before 3.13."""
-    slot = Slot(WIDE)
+    slot = close_later(Slot(WIDE))
     code = WRITER.replace("while True:", "for _ in range(3):")
     for _ in range(2):
         subprocess.run(
@@ -101,23 +102,23 @@ def test_a_reader_that_dies_does_not_take_the_memory_along() -> None:
     assert record is not None and record["values"][0] == 2
 
 
-def test_a_write_that_never_ends_gives_no_record() -> None:
-    slot = Slot(WIDE)
+def test_a_write_that_never_ends_gives_no_record(close_later) -> None:
+    slot = close_later(Slot(WIDE))
     assert slot.read() is None
     slot.write(np.ones((), WIDE))
     slot._counters[0] += 1
     assert slot.read() is None
 
 
-def test_a_record_whose_checksum_is_wrong_is_not_read() -> None:
-    slot = Slot(WIDE)
+def test_a_record_whose_checksum_is_wrong_is_not_read(close_later) -> None:
+    slot = close_later(Slot(WIDE))
     slot.write(np.ones((), WIDE))
     slot._bytes[5] += 1
     assert slot.read() is None
 
 
-def test_a_record_is_new_once() -> None:
-    slot = Slot(WIDE)
+def test_a_record_is_new_once(close_later) -> None:
+    slot = close_later(Slot(WIDE))
     assert slot.read_new() is None
     slot.write(np.ones((), WIDE))
     assert slot.read_new() is not None
@@ -125,10 +126,10 @@ def test_a_record_is_new_once() -> None:
     assert slot.read() is not None
 
 
-def test_a_ring_keeps_order_and_counts_what_it_drops() -> None:
+def test_a_ring_keeps_order_and_counts_what_it_drops(close_later) -> None:
     dtype = np.dtype([("n", "i8")])
-    ring = Ring(dtype, 4)
-    reader = Ring(dtype, 4, os.dup(ring.descriptor))
+    ring = close_later(Ring(dtype, 4))
+    reader = close_later(Ring(dtype, 4, os.dup(ring.descriptor)))
     taken = []
     for number in range(10):
         record = np.zeros((), dtype)
@@ -221,8 +222,8 @@ def test_a_cycle_is_packed_field_by_field_as_numpy_would_do_it() -> None:
         layout(np.dtype([("x", "f4")]))
 
 
-def test_a_status_says_what_the_loop_counted() -> None:
-    world = World()
+def test_a_status_says_what_the_loop_counted(close_later) -> None:
+    world = close_later(World())
     world.broken = range(40, 42)
     world.slow = {50: 0.055}
     world.loop.realtime = "scheduling: as it is"
@@ -239,16 +240,34 @@ def test_a_status_says_what_the_loop_counted() -> None:
     assert (status["finished"], status["asked"], status["failure"]) == (1, 1, b"")
 
 
-def test_all_channels_can_be_attached_by_their_descriptors() -> None:
-    channels = Channels(SIZES)
-    other = Channels(SIZES, [os.dup(number) for number in channels.descriptors])
+def test_all_channels_can_be_attached_by_their_descriptors(close_later) -> None:
+    channels = close_later(Channels(SIZES))
+    other = close_later(Channels(SIZES, [os.dup(number) for number in channels.descriptors]))
     channels.ask(Request.STOP)
     record = other.request.read_new()
     assert record is not None and record["request"] == Request.STOP
 
 
-def test_durations_know_their_quantiles() -> None:
-    durations = Durations()
+def open_descriptors() -> set[Path]:
+    return set(Path("/proc/self/fd").iterdir())
+
+
+def test_what_is_closed_leaves_no_descriptor_and_takes_no_memory_from_others() -> None:
+    before = open_descriptors()
+    channels = Channels(SIZES)
+    other = Channels(SIZES, [os.dup(number) for number in channels.descriptors])
+    channels.ask(Request.ARM)
+    channels.close()
+    record = other.request.read_new()
+    assert record is not None and record["request"] == Request.ARM
+    with pytest.raises(ValueError, match="released"):
+        channels.ask(Request.STOP)
+    other.close()
+    assert len(open_descriptors()) == len(before)
+
+
+def test_durations_know_their_quantiles(close_later) -> None:
+    durations = Durations(close_later(Histogram()))
     assert durations.quantiles(0.5) == [0.0]
     for microseconds in range(1000):
         durations.add(1e-6 * (microseconds + 0.5))
@@ -258,8 +277,9 @@ def test_durations_know_their_quantiles() -> None:
     assert durations.largest == 0.2
 
 
-def test_the_tally_counts_events_by_kind() -> None:
-    tally = Tally()
+def test_the_tally_counts_events_by_kind(close_later) -> None:
+    durations = Durations(close_later(Histogram()))
+    tally = Tally(durations, durations)
     for kind in (EventKind.CLIPPED, EventKind.WORKSPACE, EventKind.CHUNK_REJECTED, EventKind.MODE):
         tally.note(Event(kind, ""))
     assert (tally.limit_hits, tally.rejected, tally.violations) == (2, 1, 0)

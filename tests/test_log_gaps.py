@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_control_runtime import ROBOT, World, move
+from virtual_loop import ROBOT, World, move
 
 from hotloop.real_robot.core.events import Request
 from hotloop.real_robot.logs.export import peak_shares, summary_lines
@@ -27,9 +27,9 @@ def logged(path: Path, world: World, keep=slice(None), dropped: int = 0) -> Cont
 
 
 @pytest.fixture
-def world() -> World:
+def world(close_later) -> World:
     """A run at full speed with two stalls of the process and five writes that failed."""
-    made = World(replace(ROBOT, bus_budget=9))
+    made = close_later(World(replace(ROBOT, bus_budget=9)))
     made.slow, made.broken = {30: 0.3, 60: 0.05}, range(80, 85)
     made.run(140, move)
     return made
@@ -72,8 +72,10 @@ def test_an_excess_beside_a_gap_is_seen(world, tmp_path) -> None:
     assert peak_shares(log)[1] > 2
 
 
-def test_a_robot_that_was_moved_by_hand_and_armed_again_exceeds_nothing(tmp_path) -> None:
-    world = World()
+def test_a_robot_that_was_moved_by_hand_and_armed_again_exceeds_nothing(
+    tmp_path, close_later
+) -> None:
+    world = close_later(World())
 
     def again(self: World, cycle: int) -> None:
         requests = {23: Request.STOP, 83: Request.RESET, 103: Request.ARM}

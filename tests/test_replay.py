@@ -130,9 +130,11 @@ def test_robomimic_files_that_do_not_fit_are_told(robomimic_file, tmp_path):
     with h5py.File(path, "r+") as file:
         env_args = json.loads(file["data"].attrs["env_args"])
         file["data"].attrs["env_args"] = json.dumps({**env_args, "env_kwargs": kwargs})
-    rate, absolute = replay_dataset(path).notes
-    assert rate == "recorded at 10 Hz, but the task runs at 20 Hz"
-    assert "absolute hand poses as actions" in absolute
+    replay = replay_dataset(path, num_episodes=1)
+    assert replay.task == "lift-abs"
+    assert replay.notes == ("recorded at 10 Hz, but the task runs at 20 Hz",)
+    with pytest.raises(ValueError, match="absolute hand poses, but task 'lift' takes deltas"):
+        replay_dataset(path, "lift")
     with h5py.File(path, "r+") as file:
         file["data/demo_0/actions"][3] = np.nan
     with pytest.raises(ValueError, match="data/demo_0: the actions hold NaN"):

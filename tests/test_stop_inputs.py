@@ -190,9 +190,11 @@ class Guarded(World):
         self.loop.run()
 
 
-def test_letting_go_stops_the_robot_and_a_button_resets_and_arms_it_again(device) -> None:
+def test_letting_go_stops_the_robot_and_a_button_resets_and_arms_it_again(
+    device, close_later
+) -> None:
     path, end = device
-    world = Guarded(path)
+    world = close_later(Guarded(path))
     world.follow(
         {
             2: lambda: world.channels.ask(Request.ARM),
@@ -215,12 +217,12 @@ def test_letting_go_stops_the_robot_and_a_button_resets_and_arms_it_again(device
     assert world.status()["mode"] == Mode.STOP and world.disconnected == [False]
 
 
-def test_a_stop_input_that_is_unplugged_stops_the_robot(tmp_path) -> None:
+def test_a_stop_input_that_is_unplugged_stops_the_robot(tmp_path, close_later) -> None:
     path = tmp_path / "device"
     os.mkfifo(path)
     end = os.open(path, os.O_RDWR | os.O_NONBLOCK)
     os.write(end, pad(1, 4))
-    world = Guarded(str(path))
+    world = close_later(Guarded(str(path)))
     world.follow(
         {
             5: lambda: world.channels.ask(Request.ARM),
@@ -232,8 +234,8 @@ def test_a_stop_input_that_is_unplugged_stops_the_robot(tmp_path) -> None:
     assert world.modes[62] is Mode.STOP
 
 
-def test_without_its_stop_input_the_robot_is_not_even_connected(tmp_path) -> None:
-    world = Guarded(str(tmp_path / "none"))
+def test_without_its_stop_input_the_robot_is_not_even_connected(tmp_path, close_later) -> None:
+    world = close_later(Guarded(str(tmp_path / "none")))
     connected: list[bool] = []
     world.connect = lambda: connected.append(True)
     with pytest.raises(ConnectionError, match=r"stop input 'pad': .*none cannot be opened"):

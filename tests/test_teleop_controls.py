@@ -52,6 +52,7 @@ def test_sticks_and_buttons_move_joints(pad) -> None:
     assert wishes.pressed() == "k" and wishes.pressed() == ""
     os.write(end, stick(0.02, 0) + button(False, 4) + button(True, 5))
     assert wishes.read("").tolist() == [0, 1, 1, 0]
+    wishes.close()
 
 
 def test_a_gamepad_that_is_unplugged_ends_it(pad) -> None:

@@ -42,6 +42,9 @@ class World:
         self.loop = ControlLoop(robot, self, self.channels, lambda: self.now, self.sleep)
         self.plan = lambda cycle: None
 
+    def close(self) -> None:
+        self.channels.close()
+
     def sleep(self, seconds: float) -> None:
         assert seconds >= 0
         self.now += seconds + 1e-4
@@ -92,3 +95,30 @@ def move(world: World, cycle: int) -> None:
     """A chunk towards a far pose."""
     made = chunk(cycle, world.now - 1e-3, [(0.9, 1.2)] * 4, dt=0.2)
     world.channels.chunk.write(pack_chunk(made, chunk_dtype(world.channels.sizes)))
+
+
+def run_with_stalls(
+    world: World, stalls: dict[int, tuple[str, float]]
+) -> list[tuple[float, np.ndarray]]:
+    """Run while the process is stopped in some cycles; returns what came to the robot, and when."""
+    dt, loop = world.loop.config.control.dt, world.loop
+    came: list[tuple[float, np.ndarray]] = []
+
+    def stall(where: str, call):
+        def stalled(*arguments):
+            result = call(*arguments)
+            if stalls.get(world.cycle, ("", 0.0))[0] == where:
+                world.now += stalls[world.cycle][1] * dt
+            return result
+
+        return stalled
+
+    def write(motion, send=world.write) -> None:
+        came.append((world.now, motion.position))
+        send(motion)
+
+    loop._sleep = stall("sleep", loop._sleep)
+    loop.controller.step = stall("step", loop.controller.step)
+    world.read, world.write = stall("read", world.read), stall("write", write)
+    world.run(120, move)
+    return came

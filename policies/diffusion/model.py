@@ -18,6 +18,7 @@ from ..networks.build import build_network
 from ..networks.config import WindowSizes
 from ..networks.vision import Vision
 from ..normalizer import Normalizer
+from .actions import ActionNormalizer
 from .config import ModelConfig, parse_ladder
 
 
@@ -28,7 +29,8 @@ class Batch:
     Attributes:
         observation: Per key a tensor of shape (B, To, *shape); pictures are uint8.
         actions: Shape (B, H, D); position To - 1 belongs to the newest observation.
-        features: What the encoder made of the pictures, shape (B, To, F), where that is known.
+        features: Features of K crops of the pictures, the first from the middle, shape
+            (B, To, K, F), where they are known; then `observation` has no pictures.
     """
 
     observation: Mapping[str, Tensor]
@@ -77,16 +79,21 @@ class DiffusionModel(nn.Module):
         self.observation_normalizer = Normalizer(frame_dim)
         if self.vision is not None:
             frame_dim += self.vision.num_features
-        self.action_normalizer = Normalizer(action_dim)
+        self.action_normalizer = ActionNormalizer(action_dim, config.rotations)
         self.network = build_network(
             config.network,
-            WindowSizes(config.horizon, action_dim, config.num_obs_steps * frame_dim, config.jump),
+            WindowSizes(*self.window_shape, config.num_obs_steps * frame_dim, config.jump),
         )
 
     @property
     def action_dim(self) -> int:
         """Action size D."""
-        return self.action_normalizer.scale.shape[0]
+        return self.action_normalizer.action_dim
+
+    @property
+    def window_shape(self) -> tuple[int, int]:
+        """Horizon H and size N of an action as the network sees it, D without rotations."""
+        return self.config.horizon, self.action_normalizer.scale.shape[0]
 
     @property
     def num_past(self) -> int:

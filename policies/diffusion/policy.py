@@ -10,13 +10,14 @@ from ...decoding import ActionSpec, ActionTrajectory, Observation
 from ...decoding.samplers import spaced_levels
 from ..programs.engines.engine import Engine, make_engine
 from ..programs.engines.memory import Memory
-from ..programs.program import Call, Port, Program
+from ..programs.program import Call, Program
 from ..programs.rows import RowNoise
+from .actions import ActionPort, Physical
 from .config import DiffusionSampling
 from .encoding import feature_ports
 from .model import DiffusionModel
 from .observed import Observed
-from .reverse import Physical, noise_names, reverse_program
+from .reverse import noise_names, reverse_program
 
 
 class ActionHead:
@@ -33,11 +34,10 @@ class ActionHead:
 
     def __init__(self, model: DiffusionModel, action_spec: ActionSpec, engine: str) -> None:
         self.observed = Observed(model, engine)
-        self.window_shape = (model.config.horizon, model.action_dim)
         low, high = action_spec.float32_bounds
-        self.physical = Physical(model, low, high).eval()
+        self.physical = Physical(model.action_normalizer, model.num_past, low, high).eval()
         future = (model.config.horizon - model.num_past, model.action_dim)
-        self.actions = Port(future, scale=(high - low) / 2)
+        self.actions = ActionPort(future, scale=(high - low) / 2, rotations=model.config.rotations)
 
     def features(self, observation: Observation, key: str) -> np.ndarray:
         """Newest frame of one key, shape (R, F)."""

@@ -51,7 +51,7 @@ class RealTimeChunkingPolicy:
         levels = model.config.num_levels
         self._levels = spaced_levels(levels, 0, sampling.calls_per_step or levels)
         self._noise = RowNoise()
-        self._old = np.zeros((0, *self._head.window_shape), np.float32)
+        self._old = np.zeros((0, *model.window_shape), np.float32)
         self._old_step = np.zeros(0, np.int64)
 
     def reset(self, seeds: np.ndarray, rows: np.ndarray | None = None) -> None:
@@ -75,7 +75,7 @@ class RealTimeChunkingPolicy:
         """
         rows = observation.rows
         old, weights = self._old_plan(rows, observation.step, step)
-        x = torch.from_numpy(self._noise.draw(rows, self._head.window_shape))
+        x = torch.from_numpy(self._noise.draw(rows, self._model.window_shape))
         with torch.no_grad():
             context = self._head.observed.context(observation)  # (r, to * o)
             window = self._denoise(x, context, torch.from_numpy(old), torch.from_numpy(weights))

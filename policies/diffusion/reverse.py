@@ -65,37 +65,6 @@ class ReverseStep(nn.Module):
         return reverse_step(x, output, coefficients, noise, predicts_sample=self.predicts_sample)
 
 
-class Physical(nn.Module):
-    """Normalised window to the actions from the current step on, in physical units.
-
-    Args:
-        model: Trained model.
-        low: Smallest admissible action, shape (D,), float32.
-        high: Largest admissible action, shape (D,), float32.
-    """
-
-    low: Tensor
-    high: Tensor
-    gain: Tensor
-    shift: Tensor
-
-    def __init__(self, model: DiffusionModel, low: np.ndarray, high: np.ndarray) -> None:
-        super().__init__()
-        self.num_past = model.num_past
-        scale, offset = model.action_normalizer.scale, model.action_normalizer.offset
-        self.register_buffer("low", torch.from_numpy(low).to(scale.device))
-        self.register_buffer("high", torch.from_numpy(high).to(scale.device))
-        self.register_buffer("gain", 1 / scale)
-        self.register_buffer("shift", -offset / scale)
-
-    def forward(self, window: Tensor) -> Tensor:
-        """Map (R, H, D) to (R, H - To + 1, D), clipped; NaN stays NaN."""
-        actions = window[:, self.num_past :] * self.gain + self.shift  # (r, h - to + 1, d)
-        clipped = torch.minimum(torch.maximum(actions, self.low), self.high)
-        # Some runtimes' minimum drops NaN, which must not become an admissible action.
-        return torch.where(actions.isnan(), actions, clipped)
-
-
 def _part(kind: type[Denoise | ReverseStep], model: DiffusionModel) -> nn.Module:
     """The one module of a kind around the model's network."""
     return shared(kind, model.network, lambda: kind(model), model.config.prediction)
@@ -118,7 +87,7 @@ def reverse_program(model: DiffusionModel, levels: Sequence[np.ndarray], update:
         for level, next_level in pairwise(levels)
     ]
     adds_noise = any(step.c_z.any() for step in steps)
-    window = Port((model.config.horizon, model.action_dim))
+    window = Port(model.window_shape)
     inputs = {**observation_ports(model), "x": window}
     calls = [encode_call(model)]
     x = "x"
@@ -143,7 +112,7 @@ def noise_names(program: Program) -> list[str]:
 
 def bare_forward(model: DiffusionModel, level: np.ndarray) -> Program:
     """One network call without a reverse step, to time it by itself; the output is ``output``."""
-    window = Port((model.config.horizon, model.action_dim))
+    window = Port(model.window_shape)
     arguments = {"modulation": "modulation", "x": "x"}
     constants = {"level_modulation": _embed(model, level, 0.0)}
     call = Call(_part(Denoise, model), arguments, ("output",), constants)

@@ -71,7 +71,7 @@ def make_guess(
     Raises:
         ValueError: If the observation that holds the position is not one of the model's.
     """
-    horizon, size = head.window_shape
+    horizon, size = model.window_shape
     key = sampling.start_key
     if sampling.start == "zero":
         return lambda observation: np.zeros((len(observation.rows), horizon, size), np.float32)
@@ -82,7 +82,7 @@ def make_guess(
         )
 
     def stay(observation: Observation) -> np.ndarray:
-        position = head.features(observation, key)[:, :size]  # (r, d)
+        position = head.features(observation, key)[:, : model.action_dim]  # (r, d)
         return np.repeat(buffers.normalised(position)[:, None], horizon, axis=1)  # (r, h, d)
 
     return stay

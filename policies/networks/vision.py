@@ -125,8 +125,9 @@ class Vision(nn.Module):
         # A view: what convolutions read is still channels last, the fastest on a CPU.
         scaled = [frame.permute(0, 3, 1, 2).to(self.dtype) / 127.5 - 1 for frame in frames]
         if self.config.shared:
-            together = self.encoders[0](torch.cat(scaled))  # (cameras b, f)
-            return torch.cat(together.chunk(len(frames)), dim=-1)
+            # Rows outermost, so that any number of them is the same graph.
+            together = torch.stack(scaled, dim=1).flatten(0, 1)  # (b cameras, 3, h, w)
+            return self.encoders[0](together).unflatten(0, (-1, len(frames))).flatten(1)
         features = [encode(one) for encode, one in zip(self.encoders, scaled, strict=True)]
         return torch.cat(features, dim=-1)
 

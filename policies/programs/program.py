@@ -40,6 +40,10 @@ class Port:
         noise = generator.standard_normal((rows, *self.shape))
         return (self.offset + self.scale * noise).astype(np.float32)
 
+    def difference(self, found: np.ndarray, expected: np.ndarray) -> float:
+        """Largest difference of two values of shape (R, *shape), in units of `scale`."""
+        return float(np.max(np.abs(found - expected) / self.scale))
+
 
 @dataclass(frozen=True, eq=False)
 class Call:

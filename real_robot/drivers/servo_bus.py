@@ -58,7 +58,7 @@ class ServoBusDriver:
         )
         self._turns = watch_turns(config, options)
         self._monotonic = monotonic
-        self._engaged = False
+        self._looked = self._engaged = False
         self._cycle = 0
         self._measured: RobotState | None = None
 
@@ -66,7 +66,9 @@ class ServoBusDriver:
         """Find all servos and the tracker, and ask how they are; nothing is written to them."""
         if not self._bus.is_open:
             self._bus.open()
+        if not self._looked:
             self._bus.look()
+            self._looked = True
         # A policy that does not see the scene must not move: the arm is left alone until it does.
         self._tracker.open()
         self._tracker.wait()
@@ -144,7 +146,8 @@ class ServoBusDriver:
                 with suppress(BusError):
                     self._bus.watchdog(0.0)
         finally:
-            self._engaged, self._measured = False, None
+            self._looked = self._engaged = False
+            self._measured = None
             self._bus.close()
         if stiff:
             raise BusError(stiff)

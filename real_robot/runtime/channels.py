@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any, NamedTuple
 
@@ -159,6 +158,8 @@ class Channels:
     Args:
         sizes: Layout.
         descriptors: Of existing channels, in the order of `descriptors`; new ones without.
+
+    Whoever makes new ones closes them.
     """
 
     def __init__(self, sizes: Sizes, descriptors: list[int] | None = None) -> None:
@@ -182,22 +183,21 @@ class Channels:
         self.wake = Histogram(next(given))
         self.compute = Histogram(next(given))
 
+        self._all = (
+            self.state, self.chunk, self.request, self.policy, self.log, self.status,
+            self.log_cycles, self.log_chunks, self.log_events, self.events,
+            self.keys, self.messages, self.heartbeat, self.wake, self.compute,
+        )  # fmt: skip
+
     @property
     def descriptors(self) -> list[int]:
         """What to pass on to another process."""
-        return [
-            channel.descriptor
-            for channel in (
-                self.state, self.chunk, self.request, self.policy, self.log, self.status,
-                self.log_cycles, self.log_chunks, self.log_events, self.events,
-                self.keys, self.messages, self.heartbeat, self.wake, self.compute,
-            )
-        ]  # fmt: skip
+        return [channel.descriptor for channel in self._all]
 
     def close(self) -> None:
-        """Close the descriptors; attached memory stays until nobody uses it."""
-        for number in self.descriptors:
-            os.close(number)
+        """Give memory and descriptors of this process back; other processes keep theirs."""
+        for channel in self._all:
+            channel.close()
 
     def ask(self, request: Request) -> None:
         """Send an operator's request to the loop."""

@@ -5,23 +5,27 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import closing
 
 from .realtime import follow_parent, request_realtime
+from .shared import Histogram
 from .tally import Durations
 
 
 def measure(rate: float, seconds: float) -> dict[str, float | int]:
     """Sleep to absolute deadlines and count how late the waking is."""
-    dt, durations, late = 1 / rate, Durations(), 0
+    dt, late = 1 / rate, 0
     cycles = max(int(rate * seconds), 1)
-    start = time.monotonic() + 0.05
-    for cycle in range(cycles):
-        deadline = start + cycle * dt
-        time.sleep(max(deadline - time.monotonic(), 0.0))
-        error = time.monotonic() - deadline
-        durations.add(error)
-        late += error > dt / 2
-    p50, p99 = durations.quantiles(0.5, 0.99)
+    with closing(Histogram()) as histogram:
+        durations = Durations(histogram)
+        start = time.monotonic() + 0.05
+        for cycle in range(cycles):
+            deadline = start + cycle * dt
+            time.sleep(max(deadline - time.monotonic(), 0.0))
+            error = time.monotonic() - deadline
+            durations.add(error)
+            late += error > dt / 2
+        p50, p99 = durations.quantiles(0.5, 0.99)
     return {
         "cycles": cycles,
         "late": late,

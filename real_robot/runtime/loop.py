@@ -56,7 +56,7 @@ class ControlLoop:
     ) -> None:
         self.config, self.driver, self.channels = config, driver, channels
         self.controller = Controller(config.control)
-        self.tally = Tally(wake=Durations(channels.wake), compute=Durations(channels.compute))
+        self.tally = Tally(Durations(channels.wake), Durations(channels.compute))
         self._monotonic, self._sleep, self.realtime = monotonic, sleep, ""
         # The last: whether the newest command never left for the robot.
         self._ending = self._asked = self._release = self._connected = self._unsent = False

@@ -22,27 +22,31 @@ Record = Any
 
 
 class SharedBlock:
-    """Zeroed memory behind a file descriptor.
+    """Zeroed memory behind a file descriptor: eight counters, then bytes.
 
     Args:
-        size: Size [bytes].
+        size: Size after the counters [bytes].
         descriptor: Descriptor of an existing block; a new one is made without it.
     """
 
     def __init__(self, size: int, descriptor: int | None = None) -> None:
         if descriptor is None:
             descriptor = _anonymous_file()
-            os.ftruncate(descriptor, size)
+            os.ftruncate(descriptor, HEADER + size)
         self.descriptor = descriptor
-        self.memory = mmap.mmap(descriptor, size)
+        self._memory = mmap.mmap(descriptor, HEADER + size)
+        whole = memoryview(self._memory)
+        self._counters, self._bytes = whole[:HEADER].cast("q"), whole[HEADER:]
 
-    def counters(self) -> memoryview:
-        """The header as eight integers."""
-        return memoryview(self.memory)[:HEADER].cast("q")
+    def close(self) -> None:
+        """Give memory and descriptor back, once; the block is of no use from then on.
 
-    def records(self, dtype: np.dtype[Any], count: int) -> Record:
-        """The rest as records."""
-        return np.frombuffer(self.memory, dtype, count, offset=HEADER)
+        Without it both stay until the garbage collector meets them: two descriptors per block.
+        """
+        self._counters.release()
+        self._bytes.release()
+        self._memory.close()
+        os.close(self.descriptor)
 
 
 def _anonymous_file() -> int:
@@ -52,7 +56,7 @@ def _anonymous_file() -> int:
         return os.dup(file.fileno())
 
 
-class Slot:
+class Slot(SharedBlock):
     """The newest record of one writer for any number of readers: a sequence lock.
 
     The writer never waits. A reader that meets a write in progress tries again and gives up after
@@ -64,12 +68,9 @@ class Slot:
     """
 
     def __init__(self, dtype: np.dtype[Any], descriptor: int | None = None) -> None:
-        self.dtype = dtype
-        self._block = SharedBlock(HEADER + dtype.itemsize, descriptor)
-        self.descriptor = self._block.descriptor
-        self._counters = self._block.counters()  # sequence, checksum
-        self._bytes = memoryview(self._block.memory)[HEADER : HEADER + dtype.itemsize]
-        self._seen = 0
+        # Counters: sequence, checksum.
+        super().__init__(dtype.itemsize, descriptor)
+        self.dtype, self._seen = dtype, 0
 
     def write(self, record: Record) -> None:
         """Publish a record of shape ()."""
@@ -110,7 +111,7 @@ class Slot:
         return self.read() if self._counters[0] != self._seen else None
 
 
-class Ring:
+class Ring(SharedBlock):
     """Records from one writer to one reader, in order. A full ring drops new records.
 
     Neither side ever waits for the other, so a dead reader costs the writer nothing.
@@ -122,12 +123,9 @@ class Ring:
     """
 
     def __init__(self, dtype: np.dtype[Any], capacity: int, descriptor: int | None = None) -> None:
+        # Counters: written, read, dropped.
+        super().__init__(capacity * dtype.itemsize, descriptor)
         self.dtype, self.capacity = dtype, capacity
-        self._block = SharedBlock(HEADER + capacity * dtype.itemsize, descriptor)
-        self.descriptor = self._block.descriptor
-        self._counters = self._block.counters()  # written, read, dropped
-        self._rows = self._block.records(dtype, capacity)
-        self._bytes = memoryview(self._block.memory)[HEADER:]
 
     def push(self, record: Record) -> bool:
         """Append a record; False, and one more dropped, if there is no room."""
@@ -147,7 +145,8 @@ class Ring:
     def pop(self) -> Record:
         """All records that wait, oldest first, shape (n,)."""
         written, read = self._counters[0], self._counters[1]
-        rows = self._rows[np.arange(read, written) % self.capacity]
+        rows: Record = np.frombuffer(self._bytes, self.dtype)
+        rows = rows[np.arange(read, written) % self.capacity]
         self._counters[1] = written
         return rows
 
@@ -157,7 +156,7 @@ class Ring:
         return self._counters[2]
 
 
-class Histogram:
+class Histogram(SharedBlock):
     """How often durations occurred, in bins of 1 us up to 50 ms; one writer, any readers.
 
     Counting costs the writer one addition; quantiles are the readers' work.
@@ -167,9 +166,13 @@ class Histogram:
     """
 
     def __init__(self, descriptor: int | None = None) -> None:
-        self._block = SharedBlock(HEADER + 8 * NUM_BINS, descriptor)
-        self.descriptor = self._block.descriptor
-        self._counts = memoryview(self._block.memory)[HEADER:].cast("q")
+        super().__init__(8 * NUM_BINS, descriptor)
+        self._counts = self._bytes.cast("q")
+
+    def close(self) -> None:
+        """Give memory and descriptor back; see `SharedBlock.close`."""
+        self._counts.release()
+        super().close()
 
     def add(self, seconds: float) -> None:
         """Count one duration [s]."""

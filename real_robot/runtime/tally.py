@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..core.events import Event, EventKind
 from .shared import Histogram
@@ -12,12 +12,11 @@ class Durations:
     """A histogram of durations together with the exact maximum [s].
 
     Args:
-        histogram: Where to count; in memory of its own without.
+        histogram: Where to count.
     """
 
-    def __init__(self, histogram: Histogram | None = None) -> None:
-        self.histogram = histogram or Histogram()
-        self.largest = 0.0
+    def __init__(self, histogram: Histogram) -> None:
+        self.histogram, self.largest = histogram, 0.0
 
     def add(self, seconds: float) -> None:
         """Count one duration [s]."""
@@ -35,6 +34,8 @@ class Tally:
     """Counts of one run.
 
     Attributes:
+        wake: Lateness of waking.
+        compute: Time from waking to the command being sent.
         cycles: Control cycles run.
         late: Cycles that woke more than half a period late.
         skipped: Cycles left out because an earlier one took too long.
@@ -44,10 +45,10 @@ class Tally:
         rejected: Chunks refused.
         limit_hits: Times that a limit began to hold the robot back.
         violations: Commands that the last check withheld; a defect if not zero.
-        wake: Lateness of waking.
-        compute: Time from waking to the command being sent.
     """
 
+    wake: Durations
+    compute: Durations
     cycles: int = 0
     late: int = 0
     skipped: int = 0
@@ -57,8 +58,6 @@ class Tally:
     rejected: int = 0
     limit_hits: int = 0
     violations: int = 0
-    wake: Durations = field(default_factory=Durations)
-    compute: Durations = field(default_factory=Durations)
 
     def note(self, event: Event) -> None:
         """Count an event."""

@@ -21,7 +21,7 @@ from ...decoding.plumbing.files import replacing
 from .decode import Allocate
 from .episodes import Episodes
 
-VERSION = 2
+VERSION = 3
 _FACTS = ("texts", "metadata", "faults", "notes")
 
 

@@ -19,6 +19,7 @@ from ...envs.task import Environment, Task
 from ..data.episodes import Episodes
 from ..data.write import check_target, write_episodes
 from .behaviors import behaviors
+from .robosuite import ROBOSUITE_ENVS, SolvedEpisodes
 
 _PROVENANCE_PACKAGES = (
     "hotloop",
@@ -73,6 +74,7 @@ class _Part:
     action_noise: float
     record_intended: bool = False
     keys: Sequence[str] | None = None
+    solved: SolvedEpisodes | None = None
 
 
 def generate_demonstrations(
@@ -80,7 +82,8 @@ def generate_demonstrations(
 ) -> Episodes:
     """Record episodes into the HDF5 file `path` and return them.
 
-    The layout is D4RL's, or robomimic's where there are pictures, for which D4RL's has no place.
+    The layout is D4RL's; robomimic's for robosuite's tasks, of which only solved episodes are kept,
+    and where there are pictures, for which D4RL's has no place.
 
     Args:
         path: File to create, see `write_episodes`; nothing is written before all are there.
@@ -95,8 +98,10 @@ def generate_demonstrations(
     """
     task = make_task(collection.task)
     pictures = any(len(shape) == 3 for shape in task.observation_shapes.values())
-    path, kind = check_target(path, "robomimic" if pictures else "d4rl", overwrite=overwrite)
     parts = _parts(collection)
+    solved = parts[0].solved
+    layout = "robomimic" if pictures or solved else "d4rl"
+    path, kind = check_target(path, layout, overwrite=overwrite)
     unit, total = "episode", collection.num_episodes
     if collection.num_steps:
         unit, total = "step", collection.num_steps
@@ -109,6 +114,8 @@ def generate_demonstrations(
             recorded += episodes
             facts.append(_part_facts(part, first_seed, len(episodes)))
     dataset = _joined(task, recorded, {**_facts(task, collection), "experts": facts})
+    if solved is not None:
+        dataset = solved.completed(dataset)
     write_episodes(path, dataset, kind.name, overwrite=overwrite)
     return dataset
 
@@ -139,7 +146,10 @@ def _parts(collection: Collection) -> list[_Part]:
             )
         noise = scripted.action_noise if noise is None else noise
         intended, keys = scripted.record_intended, scripted.records
-        return [_Part(scripted.name, scripted.make, noise, intended, keys)]
+        solved = None
+        if (env_name := ROBOSUITE_ENVS.get(collection.task)) is not None:
+            solved = SolvedEpisodes(env_name)
+        return [_Part(scripted.name, scripted.make, noise, intended, keys, solved)]
     found = behaviors(collection.task, level)
     if collection.agents is None:
         raise ValueError(
@@ -159,10 +169,11 @@ def _parts(collection: Collection) -> list[_Part]:
 
 def _record(task: Task, part: _Part, seed: int) -> Generator[RecordedEpisode, None, None]:
     """Yield one episode after the other, without end."""
-    with closing(task.make()) as env:
+    solved = part.solved
+    with closing(solved.make() if solved else task.make()) as env:
         expert: Expert = part.make(env)
         while True:
-            yield record_episode(
+            episode = record_episode(
                 task,
                 env,
                 expert,
@@ -172,6 +183,8 @@ def _record(task: Task, part: _Part, seed: int) -> Generator[RecordedEpisode, No
                 keys=part.keys,
             )
             seed += 1
+            if solved is None or solved.keeps(env, episode):
+                yield episode
 
 
 def _joined(task: Task, recorded: list[RecordedEpisode], metadata: dict[str, Any]) -> Episodes:
