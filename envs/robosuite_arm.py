@@ -37,6 +37,7 @@ CONTROLLER: dict[str, Any] = {
 FRAME = "world"
 _LOWEST, _HIGHEST = (-1.5, -1.0, 0.0), (0.5, 1.0, 2.2)  # [m], beyond what the arm reaches
 _FINGERS = "fingers [open -1, close 1]"
+_SEEING_AT_A_TIME = 10  # about 0.4 GB each
 _QUALITY = '<visual><quality shadowsize="0" offsamples="0"/></visual>'
 
 
@@ -272,6 +273,7 @@ def _tasks(name: str, env_name: str, object_size: int) -> Iterator[Task]:
                 metric="task solved",
                 make=partial(RobosuiteArm, env_name, bool(suffix), absolute),
                 simulator=f"robosuite {env_name}, Panda, OSC_POSE",
+                side_by_side=_SEEING_AT_A_TIME if suffix else Task.side_by_side,
             )
 
 
