@@ -44,7 +44,7 @@ def evaluate(name_or_path: str | Path, config: EvalConfig = DEFAULTS) -> Evaluat
     options, video = config.eval, None
     if options.videos:
         video = Video(Path(config.output_dir or ".") / "video.mp4", options.videos)
-    side_by_side = min(options.batch_size, options.n_episodes)
+    side_by_side = min(options.batch_size or task.side_by_side, options.n_episodes)
     with environments(task, side_by_side, options.num_workers) as envs:
         return run_episodes(
             policy,

@@ -29,7 +29,8 @@ class Batch:
     Attributes:
         observation: Per key a tensor of shape (B, To, *shape); pictures are uint8.
         actions: Shape (B, H, D); position To - 1 belongs to the newest observation.
-        features: What the encoder made of the pictures, shape (B, To, F), where that is known.
+        features: Features of K crops of the pictures, the first from the middle, shape
+            (B, To, K, F), where they are known; then `observation` has no pictures.
     """
 
     observation: Mapping[str, Tensor]

@@ -21,13 +21,14 @@ from ...policies.diffusion.reverse import bare_forward
 from ...policies.diffusion.rotations import check_angles, find_leaps
 from ...policies.normalizer import Normalizer
 from ...policies.programs.engines.engine import make_engine
-from ..config.distill import JumpDistillConfig
+from ..config.distill import DistillConfig, JumpDistillConfig
 from ..config.policies import DenoisingConfig, DiffusionPolicyConfig, PolicyConfig
 from ..data.episodes import Episodes
+from ..data.features import cached_features, is_cut
 from ..data.windows import Windows
 from ..measure.latency import ControlStepTimer, Frames
 from ..objectives.denoising import DenoisingObjective
-from ..objectives.segment import JumpObjective
+from ..objectives.segment import JumpObjective, check_student
 from .encoder_weights import load_encoder_weights
 from .family import BenchRow, Costs, Family, Training, observation_scale
 
@@ -62,21 +63,26 @@ class DiffusionFamily(Family):
             model = initial_model(policy, episodes, config.seed)
             if policy.encoder_weights and model.vision is not None:
                 load_encoder_weights(model.vision, Path(policy.encoder_weights))
-        else:
-            model = student_of(teacher, config.seed)
-        windows = make_windows(model.config, episodes)
-        mixture = level_mixture(policy, model)
-        objective = DenoisingObjective(
-            model, mixture, policy.observation_noise, 1 if teacher else policy.num_draws
-        )
-        if teacher is None:
-            return Training(objective, windows)
+            windows = make_windows(model.config, episodes)
+            mixture = level_mixture(policy, model)
+            noise = policy.observation_noise
+            return Training(DenoisingObjective(model, mixture, noise, policy.num_draws), windows)
         if config.save_every % distill.refresh_every:
             raise ValueError(
                 f"save_every {config.save_every} must be a multiple of distill.refresh_every "
                 f"{distill.refresh_every}: buffers between refreshes are not saved"
             )
-        student = JumpObjective(model, teacher, objective, windows, distill, config.seed)
+        model = student_of(teacher, config.seed)
+        check_student(model)  # before its pictures are encoded, which takes time
+        features = None
+        if model.vision is not None and not distill.train_encoder:
+            model.vision.requires_grad_(False)
+            features = cached_features(model.vision, episodes, distill.num_crops)
+        windows = make_windows(model.config, episodes, features)
+        denoising = DenoisingObjective(
+            model, level_mixture(policy, model), policy.observation_noise
+        )
+        student = JumpObjective(model, teacher, denoising, windows, distill, config.seed)
         return Training(student, windows)
 
     def unread(self, config: TrainConfig) -> Iterable[tuple[str, str]]:
@@ -91,7 +97,10 @@ class DiffusionFamily(Family):
                 "observation_normalization",
             )
             reason = "the student takes over its teacher's network and normalisation"
-            return [(f"policy.{name}", reason) for name in names]
+            return [
+                *((f"policy.{name}", reason) for name in names),
+                *_unread_of_pictures(config.distill),
+            ]
         names = [field.name for field in fields(JumpDistillConfig) if field.name != "teacher"]
         return [(f"distill.{name}", "distill.teacher names no teacher") for name in names]
 
@@ -145,6 +154,21 @@ def diffusion_teacher(name_or_path: str) -> DiffusionModel:
             f"diffusion policy; choose policy={checkpoint.kind}"
         )
     return checkpoint.model
+
+
+def _unread_of_pictures(distill: DistillConfig) -> Iterable[tuple[str, str]]:
+    """What has no effect on how a student learns from the pictures that its teacher sees."""
+    assert isinstance(distill, JumpDistillConfig)
+    vision = diffusion_teacher(distill.teacher).vision
+    if vision is None:
+        names, reason = ["num_crops", "train_encoder"], "the teacher sees no pictures"
+    elif distill.train_encoder:
+        names, reason = ["num_crops"], "an encoder in training sees new crops in every batch"
+    elif not is_cut(vision):
+        names, reason = ["num_crops"], "the teacher's encoder sees whole pictures"
+    else:
+        return ()
+    return [(f"distill.{name}", reason) for name in names]
 
 
 def forward_call(policy: Any, engine: str) -> Callable[[], object]:
@@ -215,10 +239,22 @@ def level_mixture(config: DenoisingConfig, model: DiffusionModel) -> LevelMixtur
     )
 
 
-def make_windows(config: ModelConfig, episodes: Episodes) -> Windows:
-    """Training windows of the model's size; logs how many episodes are shorter than one."""
-    keys = tuple(episodes.observations)
-    windows = Windows(episodes, keys, config.num_obs_steps, config.horizon)
+def make_windows(
+    config: ModelConfig, episodes: Episodes, features: np.ndarray | None = None
+) -> Windows:
+    """Training windows of the model's size; logs how many episodes are shorter than one.
+
+    Args:
+        config: Sizes.
+        episodes: Demonstrations.
+        features: What windows hold instead of pictures, see `Windows`.
+    """
+    keys = tuple(
+        key
+        for key, array in episodes.observations.items()
+        if features is None or not is_picture(array.shape[1:])
+    )
+    windows = Windows(episodes, keys, config.num_obs_steps, config.horizon, features)
     if windows.num_short:
         _LOG.warning(
             "%d of %d episodes are shorter than the horizon of %d steps; their windows repeat the "

@@ -18,7 +18,8 @@ class Seen(Drawn):
     Attributes:
         vectors: Normalised vectors, shape (B, To, V).
         pictures: What the encoders see of pictures, bytes of shape (B, To, P'); None without any.
-        features: What the encoder has made of pictures already, shape (B, To, F), instead of them.
+        features: Features of one crop of the pictures, shape (B, To, F), instead of them, where
+            an encoder that is not trained has made them already.
     """
 
     vectors: Tensor
@@ -53,16 +54,31 @@ def see(
 ) -> Seen:
     """Normalise the vectors of a batch, and cut out of its pictures what the encoders see.
 
+    Of pictures whose features are known, one crop is chosen for each sample.
+
     Args:
         model: Model that is shown it.
         batch: Windows on the model's device.
         generator: Draws places of crops and noise; without it crops are from the middle.
         noise: Standard deviation of the noise on normalised vectors.
     """
-    vectors = model.vectors(batch.observation)  # (b, to, v)
+    features = None if batch.features is None else _one_crop(batch.features, generator)
+    if features is None or model.vector_keys:
+        vectors = model.vectors(batch.observation)  # (b, to, v)
+    else:
+        vectors = features[..., :0]
     if noise > 0 and generator is not None:
         jitter = torch.randn(vectors.shape, generator=generator)
         vectors = vectors + noise * jitter.to(vectors.device)
-    if model.vision is None or batch.features is not None:
-        return Seen(vectors, features=batch.features)
+    if model.vision is None or features is not None:
+        return Seen(vectors, features=features)
     return Seen(vectors, model.vision.crop(batch.observation, generator))
+
+
+def _one_crop(features: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Of features (B, To, K, F) one crop for each sample, the same for its To frames."""
+    batch, num_crops, device = len(features), features.shape[2], features.device
+    if generator is None:
+        return features[:, :, 0]
+    which = torch.randint(num_crops, (batch,), generator=generator).to(device)
+    return features[torch.arange(batch, device=device), :, which]

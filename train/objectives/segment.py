@@ -91,13 +91,7 @@ class JumpObjective(nn.Module):
         seed: int,
     ) -> None:
         super().__init__()
-        if student.config.prediction != "sample":
-            raise ValueError(
-                "distillation needs a model that predicts clean actions (prediction 'sample'), "
-                f"got {student.config.prediction!r}"
-            )
-        if not student.ladders:
-            raise ValueError("distillation needs a teacher with at least one ladder (policy=sdp)")
+        check_student(student)
         self.model = student
         # In a list, so that neither the optimiser nor a device wrapper sees the teacher.
         self._teacher = [teacher]
@@ -189,6 +183,17 @@ class JumpObjective(nn.Module):
         target = (landed - ratio[..., None] * x) / torch.where(moves, gain[..., None], 1.0)
         # Positions that stay pure noise have nothing to learn from a jump.
         return torch.where(moves, target, 0.0).clamp(-1, 1), moves.float()
+
+
+def check_student(student: DiffusionModel) -> None:
+    """Raise ValueError if a model cannot learn jumps."""
+    if student.config.prediction != "sample":
+        raise ValueError(
+            "distillation needs a model that predicts clean actions (prediction 'sample'), "
+            f"got {student.config.prediction!r}"
+        )
+    if not student.ladders:
+        raise ValueError("distillation needs a teacher with at least one ladder (policy=sdp)")
 
 
 class VisitedBuffers(NamedTuple):
