@@ -19,6 +19,7 @@ from hotloop.train.commands import ExitCode
 
 # A chunk of four seconds arrives in time on a busy machine, too.
 SLOW = replace(SPEC, dt=1.0)
+SEEING = ["robot.cameras.front.size=[20,24]"]
 VLA = [
     "instruction=lift the cube", "robot.cameras.front.size=[16,16]",
     "sampling.unverified=hold", "sampling.max_calls=2",
@@ -33,7 +34,9 @@ def control(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize(("kind", "spec", "more"), [("sdp", SPEC, []), ("vla", SLOW, VLA)])
+@pytest.mark.parametrize(
+    ("kind", "spec", "more"), [("sdp", SPEC, []), ("sdp-image", SPEC, SEEING), ("vla", SLOW, VLA)]
+)
 def test_a_checkpoint_of_ones_own_drives_the_simulated_arm(kind, spec, more, tmp_path) -> None:
     """Pictures, instruction and half-verified chunks included; all limits hold."""
     checkpoint = save_tiny(tmp_path / "run", kind, spec)
@@ -61,3 +64,15 @@ def test_what_does_not_fit_is_one_error_before_the_robot_is_touched(tmp_path: Pa
     assert process.returncode == ExitCode.USAGE and process.stdout == ""
     assert process.stderr.startswith("hotloop: error: policy: the checkpoint's actions are ('a',")
     assert len(process.stderr.splitlines()) == 1
+
+
+def test_a_run_without_a_checkpoint_does_not_wait_for_torch() -> None:
+    """Loading it is half of what `hotloop control` computes until the robot moves."""
+    code = (
+        "import sys; from hotloop.real_robot.config import ControlConfig; "
+        "from hotloop.train.config.compose import compose; "
+        "from hotloop.train.commands import control, robot_policies; "
+        "robot_policies.policy_kind(compose('control', ['robot=mujoco-arm'], ControlConfig)); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

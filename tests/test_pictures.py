@@ -7,8 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
-from torch.nn import functional as F
 
 from hotloop.decoding import ActionSpec, Executor, Observation
 from hotloop.decoding.conformance import PolicyConformance
@@ -18,10 +16,8 @@ from hotloop.policies.diffusion.config import DiffusionSampling, ModelConfig, St
 from hotloop.policies.diffusion.encoding import frame_program
 from hotloop.policies.diffusion.model import Batch, DiffusionModel
 from hotloop.policies.networks import EncoderConfig, NetworkConfig
-from hotloop.policies.networks.resnet import ResNet18Encoder
 from hotloop.policies.networks.vision import Vision
 from hotloop.policies.programs.engines.engine import installed_engines, make_engine
-from hotloop.train.families.encoder_weights import load_encoder_weights
 from hotloop.train.objectives.denoising import DenoisingObjective
 
 FRONT, WRIST, STATE = "observation.front", "observation.wrist", "observation.state"
@@ -38,6 +34,11 @@ CONFIG = ModelConfig(
 SAMPLING = {
     "dp": DiffusionSampling(num_execute=1, calls_per_step=2),
     "sdp": StreamingSampling(num_execute=1, calls_per_step=1, start_calls=2),
+}
+OTHERS = {
+    "real-time chunking": ("dp", DiffusionSampling(4, 2, prefix_guidance="identity")),
+    "start zero": ("sdp", StreamingSampling(4, 1, start="zero")),
+    "start constant": ("sdp", StreamingSampling(4, 1, start="constant", start_key=STATE)),
 }
 
 
@@ -76,6 +77,26 @@ class TestSeeingPolicies(PolicyConformance):
     @pytest.fixture
     def policy(self, kind: str):
         return Checkpoint(kind, seeing(), SPEC, SAMPLING[kind], {}).policy()
+
+
+@pytest.mark.parametrize("name", OTHERS)
+class TestOtherWaysOfSampling(PolicyConformance):
+    @pytest.fixture
+    def policy(self, name: str):
+        kind, sampling = OTHERS[name]
+        return Checkpoint(kind, seeing(), SPEC, sampling, {}).policy()
+
+
+def test_late_plans_see_too() -> None:
+    model = seeing(replace(CONFIG, horizon=11, max_latency=2, ladders=("4x2",)))
+    sampling = StreamingSampling(4, 1, start_calls=2)
+    executor = Executor(Checkpoint("sdp", model, SPEC, sampling, {}).policy(), latency=2)
+    counting = Counting(model.vision)
+    executor.reset([0])
+    for step in range(9):
+        executor.act(frame(step))
+    # Plans from frames 0, 2 and 6; the frames before the later two are seen in between.
+    assert executor.num_plans == 3 and counting.num_frames == 5
 
 
 @pytest.mark.parametrize("kind", ["dp", "sdp"])
@@ -194,35 +215,6 @@ def test_a_checkpoint_keeps_what_is_done_to_pictures(tmp_path) -> None:
     np.testing.assert_array_equal(*actions)
 
 
-def test_resizing_by_matrices_is_resizing() -> None:
-    shape = (37, 50, 3)
-    vision = Vision(EncoderConfig(resize=(24, 20)), {FRONT: shape})
-    pixels = torch.randint(0, 256, (2, *shape), dtype=torch.uint8)
-    expected = F.interpolate(
-        pixels.permute(0, 3, 1, 2).float(), [24, 20], mode="bilinear", antialias=True
-    )
-    found = vision.resizes[0](pixels).permute(0, 3, 1, 2)
-    torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
-
-
-def test_random_crops_are_parts_of_the_picture_and_the_same_for_all_frames_of_a_sample() -> None:
-    vision = Vision(replace(ENCODER, crop=(16, 16)), {FRONT: (18, 19, 3)})
-    whole = torch.arange(18 * 19, dtype=torch.int64).reshape(18, 19)
-    codes = torch.stack([whole // 256, whole % 256, whole * 0], dim=-1).to(torch.uint8)
-    frames = codes.expand(400, 2, 18, 19, 3)
-    cropped = vision.crop({FRONT: frames}, torch.Generator().manual_seed(0))
-    parts = cropped.reshape(400, 2, 16, 16, 3).long()
-    corner = parts[:, :, 0, 0, 0] * 256 + parts[:, :, 0, 0, 1]  # (400, 2)
-    assert (corner[:, 0] == corner[:, 1]).all()
-    top, left = corner[:, 0] // 19, corner[:, 0] % 19
-    assert set(top.tolist()) == {0, 1, 2} and set(left.tolist()) == {0, 1, 2, 3}
-    for sample in range(0, 400, 37):
-        expected = codes[top[sample] : top[sample] + 16, left[sample] : left[sample] + 16]
-        assert (parts[sample, 0] == expected).all()
-    middle = vision.crop({FRONT: frames[:1]}, None).reshape(2, 16, 16, 3)
-    assert (middle[0] == codes[1:17, 1:17]).all()
-
-
 def test_the_encoder_learns_and_further_draws_share_its_work() -> None:
     model = seeing().requires_grad_(True)
     mixture = LevelMixture(9, 8, model.delayed_ladders, 0.8, 0.0)
@@ -264,8 +256,8 @@ def test_an_encoder_that_does_not_fit_is_refused(encoder: EncoderConfig, said: s
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({FRONT: np.zeros((1, 3, 32, 40), np.uint8)}, r"front.*\(rows, 32, 40, 3\)"),
-        ({FRONT: np.zeros((1, 32, 40, 3), np.float32)}, "front.*bytes .uint8.*float32"),
+        ({FRONT: np.zeros((1, 3, 32, 40), np.uint8)}, "front.*channels come first"),
+        ({FRONT: np.zeros((1, 32, 40, 3), np.float32)}, "front.*uint8.*float32"),
         ({FRONT: np.zeros((1, 32, 40, 4), np.uint8)}, "front.*32, 40, 4"),
     ],
 )
@@ -274,33 +266,3 @@ def test_other_pictures_are_refused(change: dict[str, np.ndarray], said: str) ->
     executor.reset([0])
     with pytest.raises(ValueError, match=said):
         executor.act({**frame(0), **change})
-
-
-def test_resnet18_has_the_names_and_numbers_of_torchvisions() -> None:
-    torchvision = pytest.importorskip("torchvision", reason="torchvision is not installed")
-    theirs = torchvision.models.resnet18(
-        norm_layer=lambda channels: torch.nn.GroupNorm(channels // 16, channels)
-    ).eval()
-    ours = ResNet18Encoder((64, 64), 4, 8).eval()
-    missing = ours.load_state_dict(theirs.state_dict(), strict=False).missing_keys
-    assert all(name.startswith(("keypoints", "features")) for name in missing)
-    x = torch.randn(2, 3, 64, 64)
-    expected = torch.nn.Sequential(*list(theirs.children())[:-2])(x)
-    torch.testing.assert_close(ours.feature_map(x), expected)
-
-
-def test_an_encoder_starts_from_weights_in_a_file(tmp_path) -> None:
-    source = ResNet18Encoder((32, 32), 4, 8)
-    weights = {name: value * 0 + 0.5 for name, value in source.state_dict().items()}
-    classifier = {"fc.weight": torch.ones(1000, 512), "bn1.running_mean": torch.ones(64)}
-    save_file({**weights, **classifier}, tmp_path / "weights.safetensors")
-    config = EncoderConfig("resnet18", resize=(32, 32), num_keypoints=5, num_features=8)
-    vision = Vision(config, {FRONT: SHAPES[FRONT]})
-    load_encoder_weights(vision, tmp_path / "weights.safetensors")
-    assert (vision.encoders[0].layer4[1].conv2.weight == 0.5).all()
-    assert (vision.encoders[0].keypoints.maps.weight != 0.5).any(), "of another size: its own"
-    other = Vision(ENCODER, {FRONT: SHAPES[FRONT]})
-    with pytest.raises(ValueError, match=r"another encoder than ConvEncoder.*layers\.0\.weight"):
-        load_encoder_weights(other, tmp_path / "weights.safetensors")
-    with pytest.raises(ValueError, match="pickle"):
-        load_encoder_weights(vision, tmp_path / "resnet18.pth")

@@ -20,7 +20,7 @@ def test_episodes_are_paired_within_a_training_seed() -> None:
     second = [scored("can", "sdp", 2, 1, [1, 0, 1, 1]), scored("can", "sdp", 1, 1, [1, 1, 1, 0])]
     gain = difference(first, second)
     assert gain is not None
-    assert (gain["points"], gain["better"], gain["worse"], gain["n"]) == (0, 1, 1, 8)
+    assert (gain["mean"], gain["better"], gain["worse"], gain["n"]) == (0, 1, 1, 8)
     assert gain["ci95"][0] < 0 < gain["ci95"][1]
 
 

@@ -12,7 +12,15 @@ from torch import Tensor, nn
 
 from ..normalizer import Normalizer
 from ..programs.program import Port
-from .rotations import ANGLES, COLUMNS, Fold, check_rotations, replace, unfold, within
+from .rotations import (
+    ANGLES,
+    COLUMNS,
+    DecodeRotations,
+    check_rotations,
+    encode_rotations,
+    into_bounds,
+    replace_parts,
+)
 
 
 class ActionNormalizer(Normalizer):
@@ -33,15 +41,15 @@ class ActionNormalizer(Normalizer):
         check_rotations(rotations, action_dim)
         super().__init__(action_dim + len(rotations) * (COLUMNS - ANGLES))
         self.action_dim, self.rotations = action_dim, tuple(rotations)
-        self.fold = Fold(rotations)
+        self.decode = DecodeRotations(rotations)
 
     def forward(self, x: Tensor) -> Tensor:
         """Actions (..., D) in the network's units, (..., N)."""
-        return super().forward(unfold(x, self.rotations))
+        return super().forward(encode_rotations(x, self.rotations))
 
     def inverse(self, x: Tensor) -> Tensor:
         """The network's (..., N) as actions (..., D)."""
-        return self.fold(super().inverse(x))
+        return self.decode(super().inverse(x))
 
     def scale_like(self, fitted: Normalizer) -> None:
         """Scale as `fitted` to actions (T, D), except for rotations."""
@@ -49,7 +57,7 @@ class ActionNormalizer(Normalizer):
             (self.scale, fitted.scale, 1.0),
             (self.offset, fitted.offset, 0.0),
         ):
-            spread = replace(
+            spread = replace_parts(
                 one, self.rotations, ANGLES, lambda x, fill=neutral: x.new_full((COLUMNS,), fill)
             )
             own.copy_(spread)
@@ -74,7 +82,7 @@ class Physical(nn.Module):
         self, normalizer: ActionNormalizer, num_past: int, low: np.ndarray, high: np.ndarray
     ) -> None:
         super().__init__()
-        self.num_past, self.fold = num_past, normalizer.fold
+        self.num_past, self.decode = num_past, normalizer.decode
         scale, offset = normalizer.scale, normalizer.offset
         self.register_buffer("low", torch.from_numpy(low).to(scale.device))
         self.register_buffer("high", torch.from_numpy(high).to(scale.device))
@@ -90,12 +98,12 @@ class Physical(nn.Module):
     def forward(self, window: Tensor) -> Tensor:
         """Map (R, H, N) to (R, H - To + 1, D), clipped; NaN stays NaN."""
         values = window[:, self.num_past :] * self.gain + self.shift  # (r, h - to + 1, n)
-        actions = self.fold(values)  # (r, h - to + 1, d)
+        actions = self.decode(values)  # (r, h - to + 1, d)
         for first in self.narrow:
             triple = slice(first, first + ANGLES)
             low, high = self.low[triple], self.high[triple]
-            actions = replace(
-                actions, [first], ANGLES, lambda x, low=low, high=high: within(x, low, high)
+            actions = replace_parts(
+                actions, [first], ANGLES, lambda x, low=low, high=high: into_bounds(x, low, high)
             )
         clipped = torch.minimum(torch.maximum(actions, self.low), self.high)
         # Some runtimes' minimum drops NaN, which must not become an admissible action.
@@ -118,13 +126,14 @@ class ActionPort(Port):
 
     def difference(self, found: np.ndarray, expected: np.ndarray) -> float:
         """Largest difference in units of `scale`, of rotations in the entries of their matrices."""
-        scale = replace(
+        scale = replace_parts(
             torch.as_tensor(self.scale, dtype=torch.float32).expand(self.shape[-1]),
             self.rotations,
             ANGLES,
             lambda x: x.new_ones(COLUMNS),
         )
         one, two = (
-            unfold(torch.from_numpy(actions), self.rotations) for actions in (found, expected)
+            encode_rotations(torch.from_numpy(actions), self.rotations)
+            for actions in (found, expected)
         )
         return float(((one - two).abs() / scale).max())

@@ -49,7 +49,7 @@ def summaries(scores: Sequence[Row]) -> Iterator[Row]:
 
 
 def difference(first: Iterable[Row], second: Iterable[Row]) -> Row | None:
-    """Second minus first in points over the same training seeds and episodes; None without any."""
+    """Second minus first over the same training seeds and episodes; None without any."""
     before = {row["seed"]: np.array(row["scores"]) for row in first}
     pairs = [
         (before[row["seed"]], np.array(row["scores"]))
@@ -61,8 +61,8 @@ def difference(first: Iterable[Row], second: Iterable[Row]) -> Row | None:
     gains = np.concatenate([after - earlier for earlier, after in pairs])
     low, high = bootstrap_interval(gains)
     return {
-        "points": 100 * float(gains.mean()),
-        "ci95": [100 * low, 100 * high],
+        "mean": float(gains.mean()),
+        "ci95": [low, high],
         "better": int((gains > 0).sum()),
         "worse": int((gains < 0).sum()),
         "n": len(gains),
@@ -102,10 +102,11 @@ def _cell(row: Row | None, compared: str) -> str:
 
 
 def _points(gain: Row | None) -> str:
-    """A paired difference with its interval; empty if there is none."""
+    """A paired difference with its interval, in points; empty if there is none."""
     if gain is None:
         return ""
-    return f"{gain['points']:+.0f} ({gain['ci95'][0]:+.0f} to {gain['ci95'][1]:+.0f})"
+    mean, low, high = (100 * value for value in (gain["mean"], *gain["ci95"]))
+    return f"{mean:+.0f} ({low:+.0f} to {high:+.0f})"
 
 
 def _chosen(rows: Iterable[Row], task: str, kind: str, calls: int | None) -> list[Row]:

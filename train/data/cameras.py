@@ -42,8 +42,9 @@ def read_for_policy(
     Raises:
         ValueError: If pictures are not there or of another form, naming key, expected and found.
     """
+    seen = None if task is None else pictures_of(task)
     with open_dataset(source, options) as file:
-        chosen = _choose(file, keys, task, cameras)
+        chosen = _choose(file, keys, seen, cameras)
         decoding = Decoding(file, file.select(keys, Wanted(tuple(chosen), instruction)))
         for key, step in decoding.steps.items():
             if key.startswith("observation."):
@@ -56,12 +57,12 @@ def read_for_policy(
 def _choose(
     file: DatasetFile,
     keys: Mapping[str, str] | None,
-    task: Task | None,
+    seen: Sequence[str] | None,
     cameras: Sequence[str] | None,
 ) -> Sequence[str]:
-    """Keys of the pictures that are read."""
+    """Keys of the pictures that are read, of those that the task has seen: None for all."""
     there = file.picture_keys(keys)
-    seen = there if task is None else pictures_of(task)
+    seen = there if seen is None else seen
     if cameras is None:
         chosen = [key for key in there if key in seen]
         if seen and not chosen:
