@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -64,6 +65,7 @@ _WANDERING = ScriptedExpert(
     records=("observation.state",),
 )
 _TABLETOP = ScriptedExpert(make_tabletop_expert, "Meta-World's scripts", action_noise=0.2)
+_person = partial(ScriptedExpert, name="script, as varied as people", record_intended=False)
 SCRIPTED_EXPERTS: dict[str, ScriptedExpert] = {
     "pillars": ScriptedExpert(make_pillars_expert, "bows round the pillars", action_noise=0.15),
     "pointmaze-umaze": _WAYPOINTS,
@@ -74,9 +76,9 @@ SCRIPTED_EXPERTS: dict[str, ScriptedExpert] = {
     "maze2d-large": _WANDERING,
     "metaworld-tabletop": _TABLETOP,
     "metaworld-tabletop-wrist": _TABLETOP,
-    "lift": ScriptedExpert(make_lift_expert, "people who lift", record_intended=False),
-    "can": ScriptedExpert(make_can_expert, "people who tidy up", record_intended=False),
-    "square": ScriptedExpert(make_square_expert, "people who assemble", record_intended=False),
+    "lift": _person(make_lift_expert),
+    "can": _person(make_can_expert),
+    "square": _person(make_square_expert),
     "pybullet-reach": ScriptedExpert(make_reach_expert, "scripted reach", record_intended=False),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import re
 import tempfile
 from collections.abc import Iterator
 from functools import partial
@@ -227,8 +228,14 @@ def _make(env_name: str, images: bool, absolute: bool) -> Any:
         logging.disable(disabled)
     logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
     if images:
-        env.set_xml_processor(lambda xml: xml.replace("</mujoco>", f"{_QUALITY}</mujoco>"))
+        env.set_xml_processor(_drawn_fast)
     return env
+
+
+def _drawn_fast(xml: str) -> str:
+    """A model without shadows, multisampling and mirrors, in which all would be drawn again."""
+    plain = re.sub(r'reflectance="[^"]*"', 'reflectance="0"', xml)
+    return plain.replace("</mujoco>", f"{_QUALITY}</mujoco>")
 
 
 def _delta_spec() -> ActionSpec:

@@ -60,11 +60,15 @@ class RobosuiteExpert(ABC):
         for _ in range(steps):
             yield aim
 
+    def steps(self, fewest: int, most: int) -> int:
+        """Draw a number of steps, less than `most`."""
+        return int(self.rng.integers(fewest, most))
+
     def hesitate(self, fingers: float) -> Iterator[Aim]:
         """Yield nothing, or sometimes a short rest."""
         if self.rng.random() < _PAUSE:
             rest = Aim(self.hand.copy(), self.hand_yaw, fingers)
-            yield from self.hold(rest, self.rng.integers(3, 8))
+            yield from self.hold(rest, self.steps(3, 8))
 
     def while_holding(self, aims: Iterator[Aim]) -> Iterator[Aim]:
         """Yield aims until the fingers have met."""
@@ -134,7 +138,7 @@ class LiftExpert(RobosuiteExpert):
         yield from self.go(lambda: Aim(self.object + above, yaw, OPEN), 0.012)
         yield from self.go(lambda: Aim(self.object + offset, yaw, OPEN, 0.7), 0.008)
         place = self.hand.copy()
-        yield from self.hold(Aim(place, yaw, CLOSED), rng.integers(5, 10))
+        yield from self.hold(Aim(place, yaw, CLOSED), self.steps(5, 10))
         goal = place + rng.uniform([-0.03, -0.03, 0.1], [0.03, 0.03, 0.14])
         yield from self.while_holding(self.hold(Aim(goal, yaw, CLOSED), 60))
 
@@ -166,7 +170,7 @@ class CanExpert(RobosuiteExpert):
         above = offset + across(0.0, 0.0, up=rng.uniform(0.05, 0.09))
         yield from self.go(lambda: Aim(self.object + above, yaw, OPEN), 0.015)
         yield from self.go(lambda: Aim(self.object + offset, yaw, OPEN, 0.7), 0.01)
-        yield from self.hold(Aim(self.hand.copy(), yaw, CLOSED), rng.integers(6, 11))
+        yield from self.hold(Aim(self.hand.copy(), yaw, CLOSED), self.steps(6, 11))
 
     def _carry(self) -> Iterator[Aim]:
         rng, yaw, start = self.rng, self.hand_yaw, self.hand.copy()
@@ -219,7 +223,7 @@ class SquareExpert(RobosuiteExpert):
         yield from self.hesitate(OPEN)
         yield from self.go(lambda: Aim(handle(0.05), yaw, OPEN, 0.8), 0.012)
         yield from self.go(lambda: Aim(handle(0.0), yaw, OPEN, 0.6), 0.007)
-        yield from self.hold(Aim(self.hand.copy(), yaw, CLOSED), rng.integers(7, 12))
+        yield from self.hold(Aim(self.hand.copy(), yaw, CLOSED), self.steps(7, 12))
 
     def _lift(self) -> Iterator[Aim]:
         rng, yaw = self.rng, self.hand_yaw

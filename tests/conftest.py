@@ -6,6 +6,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -65,6 +66,16 @@ def close_later() -> Generator[Callable[[Closable], Closable], None, None]:
             return thing
 
         yield later
+
+
+@pytest.fixture(scope="session")
+def operators_read_once() -> Generator[None, None, None]:
+    """For tests that export: torch.onnx parses its 500 operators anew for each, half a second."""
+    from torch.onnx._internal._lazy_import import onnxscript_apis
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnxscript_apis, "get_torchlib_ops", cache(onnxscript_apis.get_torchlib_ops))
+        yield
 
 
 def _open_descriptors() -> Counter[str]:

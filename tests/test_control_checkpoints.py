@@ -64,3 +64,15 @@ def test_what_does_not_fit_is_one_error_before_the_robot_is_touched(tmp_path: Pa
     assert process.returncode == ExitCode.USAGE and process.stdout == ""
     assert process.stderr.startswith("hotloop: error: policy: the checkpoint's actions are ('a',")
     assert len(process.stderr.splitlines()) == 1
+
+
+def test_a_run_without_a_checkpoint_does_not_wait_for_torch() -> None:
+    """Loading it is half of what `hotloop control` computes until the robot moves."""
+    code = (
+        "import sys; from hotloop.real_robot.config import ControlConfig; "
+        "from hotloop.train.config.compose import compose; "
+        "from hotloop.train.commands import control, robot_policies; "
+        "robot_policies.policy_kind(compose('control', ['robot=mujoco-arm'], ControlConfig)); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

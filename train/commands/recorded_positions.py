@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ...policies.checkpoint import Checkpoint
 from ...real_robot.core.limits import Vector
 from ...real_robot.policies.joints import STATE_KEY
+
+if TYPE_CHECKING:
+    from ...policies.checkpoint import Checkpoint
 
 # An arm goes about as far as it is told to go: changes and speeds have another size or middle.
 OTHER_SIZE = 4.0

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import fields
 from inspect import signature
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...decoding import Policy
 from ...decoding.plumbing.plugins import Registry
-from ...policies.checkpoint import Checkpoint, load_checkpoint
 from ...real_robot.config import ControlConfig, PolicyOptions, RobotConfig
 from ...real_robot.policies.cartesian import on_tool
 from ...real_robot.policies.joints import on_joints
 from ...real_robot.policies.protocol import PolicyKind, RobotPolicy, RobotPolicyFactory
 from .recorded_positions import refuse_other_than_positions
+
+if TYPE_CHECKING:
+    from ...policies.checkpoint import Checkpoint
 
 ROBOT_POLICIES: Registry[PolicyKind | RobotPolicyFactory] = Registry(
     "hotloop.robot_policies",
@@ -84,6 +86,8 @@ def load_for_robot(options: PolicyOptions) -> tuple[Checkpoint, Policy]:
         FileNotFoundError: If there is none.
     """
     import torch
+
+    from ...policies.checkpoint import load_checkpoint
 
     # The control loop beside it needs a core for itself.
     torch.set_num_threads(1)

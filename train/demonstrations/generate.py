@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import tempfile
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from ...envs.task import Environment, Task
 from ..data.episodes import Episodes
 from ..data.write import check_target, write_episodes
 from .behaviors import behaviors
-from .robosuite import ROBOSUITE_ENVS, SolvedEpisodes
+from .robosuite import ROBOSUITE_ENVS, SolvedEpisodes, add_pictures
 
 _PROVENANCE_PACKAGES = (
     "hotloop",
@@ -46,6 +47,8 @@ class Collection:
         action_noise: Standard deviation of the noise on executed actions, in half widths of their
             range; None takes the level's own, or none.
         seed: First seed; every episode has the next one.
+        pictures: Whether robosuite's demonstrations hold pictures beside the objects' states.
+        num_workers: Processes that draw them; 0 for this one.
     """
 
     task: str
@@ -55,9 +58,18 @@ class Collection:
     agents: Path | None = None
     action_noise: float | None = None
     seed: int = 0
+    pictures: bool = False
+    num_workers: int = 0
 
     def __post_init__(self) -> None:
         """Raise ValueError if a number is out of range."""
+        if self.pictures and self.task not in ROBOSUITE_ENVS:
+            raise ValueError(
+                f"pictures on request are for {', '.join(ROBOSUITE_ENVS)}, got task {self.task!r}; "
+                "other tasks have pictures or have none"
+            )
+        if self.num_workers < 0:
+            raise ValueError(f"num_workers must be at least 0, got {self.num_workers}")
         if self.num_episodes < 1 or self.seed < 0 or self.num_steps < 0:
             raise ValueError(
                 "num_episodes must be at least 1, num_steps and seed at least 0, got "
@@ -114,9 +126,13 @@ def generate_demonstrations(
             recorded += episodes
             facts.append(_part_facts(part, first_seed, len(episodes)))
     dataset = _joined(task, recorded, {**_facts(task, collection), "experts": facts})
-    if solved is not None:
-        dataset = solved.completed(dataset)
-    write_episodes(path, dataset, kind.name, overwrite=overwrite)
+    with tempfile.TemporaryDirectory(dir=path.parent if collection.pictures else None) as folder:
+        if solved is not None:
+            dataset = solved.completed(dataset)
+        if collection.pictures:
+            workers = collection.num_workers
+            dataset = add_pictures(dataset, Path(folder), num_workers=workers, progress=progress)
+        write_episodes(path, dataset, kind.name, overwrite=overwrite)
     return dataset
 
 
@@ -150,6 +166,11 @@ def _parts(collection: Collection) -> list[_Part]:
         if (env_name := ROBOSUITE_ENVS.get(collection.task)) is not None:
             solved = SolvedEpisodes(env_name)
         return [_Part(scripted.name, scripted.make, noise, intended, keys, solved)]
+    if (base := collection.task.partition("-")[0]) in ROBOSUITE_ENVS:
+        raise ValueError(
+            f"demonstrations of {collection.task!r} are those of {base!r}: generate that, with "
+            "pictures on request; the file holds deltas and absolute hand poses"
+        )
     found = behaviors(collection.task, level)
     if collection.agents is None:
         raise ValueError(
