@@ -127,7 +127,8 @@ def test_what_the_cameras_see_is_added_and_nothing_else_changes(files, tmp_path)
     [
         (("lift-abs-image",), "'lift-abs-image' are those of 'lift': generate that, with pictures"),
         (("pillars", "--pictures"), "pictures on request are for lift, can, square, got task"),
-        (("can", "--pictures", "--num-workers", "-1"), "num_workers must be at least 0, got -1"),
+        (("can", "--pictures", "--num-workers", "-1"), "0 or more, and 0 without pictures, got -1"),
+        (("can", "--num-workers", "2"), "0 or more, and 0 without pictures, got 2"),
     ],
 )
 def test_what_cannot_be_generated_is_told(words, message, tmp_path, capsys):
