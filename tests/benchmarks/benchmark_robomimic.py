@@ -45,11 +45,15 @@ NUM_EXECUTE = 8
 # Of DP and SDP, as many as the task needs; students take half, and the teacher's network.
 STEPS = {"lift": 2000, "can": 4000, "square": 6000}
 # What differs from the defaults: a network that trains in minutes on one core, and what pictures
-# and absolute poses need.
+# and absolute poses need. Students learn from features and take over all of it.
 NETWORK = ("policy.model.network.width=256",)
 POSES = ("policy.model.rotations=[3]",)
-PICTURES = ("policy.model.encoder.crop=[76,76]",)
-OF_PICTURES = ("batch_size=64", "policy.num_draws=4", "precision=bf16")  # students too
+PICTURES = (
+    "policy.model.encoder.crop=[76,76]",
+    "policy.num_draws=4",
+    "batch_size=64",
+    "precision=bf16",
+)
 
 
 def training_steps(task: str, kind: str, args: argparse.Namespace) -> int:
@@ -68,7 +72,6 @@ def training_command(task: str, kind: str, seed: int, args: argparse.Namespace) 
         command.append(f"distill.teacher={args.runs_dir / f'{task}-sdp-{seed}'}")
     else:
         command += [*NETWORK, *(POSES if "-abs" in task else ()), *(PICTURES if sees else ())]
-    command += OF_PICTURES if sees else ()
     command += [f"seed={seed}", f"steps={steps}", "save_every=1000"]
     return [*command, f"output_dir={args.runs_dir / f'{task}-{kind}-{seed}'}"]
 
