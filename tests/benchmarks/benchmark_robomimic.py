@@ -4,11 +4,11 @@
     python tests/benchmarks/robomimic_table.py OUTPUT.json
 
 DATA holds ``lift.hdf5`` and so on; what is missing is generated, 200 demonstrations each. Missing
-runs are trained with the command that a user would type, into RUNS/TASK-KIND-SEED. Episodes start from seeds 100000 on,
-take up to 400 steps and are solved or not; the last checkpoint counts. Every row is written as soon
-as it is measured, with the comparisons episode by episode of what there is; rows that OUTPUT.json
-has are kept, so an interrupted or extended benchmark is started once more. The second command
-prints the tables of the results page.
+runs are trained with the command that a user would type, into RUNS/TASK-KIND-SEED. Episodes start
+from seeds 100000 on, take up to 400 steps and are solved or not; the last checkpoint counts. Every
+row is written as soon as it is measured, with the comparisons episode by episode of what there is;
+rows that OUTPUT.json has are kept, so an interrupted or extended benchmark is started once more.
+The second command prints the tables of the results page.
 """
 
 from __future__ import annotations
