@@ -62,8 +62,13 @@ class Report:
     def __init__(self, channels: Channels) -> None:
         self._channels, self._record = channels, np.zeros((), POLICY)
 
-    def ready(self) -> None:
-        """The policy is built and its cameras are open."""
+    def ready(self, *, concludes: bool) -> None:
+        """The policy is built and its cameras are open.
+
+        Args:
+            concludes: Whether it has something to finish at the end, and needs the time for it.
+        """
+        self._record["concludes"] = concludes
         self._channels.policy.write(self._record)
 
     def planned(self) -> None:
@@ -107,7 +112,7 @@ def main() -> int:
             attach(PolicyConsole(channels, report.finish))
         with open_cameras(robot, policy.cameras, newest_state) as cameras:
             policy.reset(extra["seed"])
-            report.ready()
+            report.ready(concludes=hasattr(policy, "conclude"))
             watch = CameraWatch(cameras, robot.control.rules.max_age, report.lost)
             with concluding(policy, channels) as ended:
                 serve(policy, watch, channels, extra["inject"], newest_state, report, ended)
