@@ -3,12 +3,12 @@
     python tests/benchmarks/benchmark_robomimic.py DATA RUNS OUTPUT.json [--seeds 42 43]
     python tests/benchmarks/robomimic_table.py OUTPUT.json
 
-DATA holds ``lift.hdf5`` and so on, from ``hotloop data generate``. Missing runs are trained with
-the command that a user would type, into RUNS/TASK-KIND-SEED. Episodes start from seeds 100000 on,
-take up to 400 steps and are solved or not; the last checkpoint counts. Every row is written as soon
-as it is measured, with the comparisons episode by episode of what there is; rows that OUTPUT.json
-has are kept, so an interrupted or extended benchmark is started once more. The second command
-prints the tables of the results page.
+DATA holds ``lift.hdf5`` and so on; what is missing is generated, 200 demonstrations each. Missing
+runs are trained with the command that a user would type, into RUNS/TASK-KIND-SEED. Episodes start
+from seeds 100000 on, take up to 400 steps and are solved or not; the last checkpoint counts. Every
+row is written as soon as it is measured, with the comparisons episode by episode of what there is;
+rows that OUTPUT.json has are kept, so an interrupted or extended benchmark is started once more.
+The second command prints the tables of the results page.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from hotloop.envs.statistics import summary
 from hotloop.envs.workers import environments
 from hotloop.policies.checkpoint import load_checkpoint
 
+HOTLOOP = (sys.executable, "-m", "hotloop.train.cli")
 FIRST_SEED = 100_000
 TASKS = ("lift", "can", "square", "can-abs", "square-abs")
 # How each kind is sampled; null calls are all N / h.
@@ -45,11 +46,15 @@ NUM_EXECUTE = 8
 # Of DP and SDP, as many as the task needs; students take half, and the teacher's network.
 STEPS = {"lift": 2000, "can": 4000, "square": 6000}
 # What differs from the defaults: a network that trains in minutes on one core, and what pictures
-# and absolute poses need.
+# and absolute poses need. Students learn from features and take over all of it.
 NETWORK = ("policy.model.network.width=256",)
 POSES = ("policy.model.rotations=[3]",)
-PICTURES = ("policy.model.encoder.crop=[76,76]",)
-OF_PICTURES = ("batch_size=64", "policy.num_draws=4", "precision=bf16")  # students too
+PICTURES = (
+    "policy.model.encoder.crop=[76,76]",
+    "policy.num_draws=4",
+    "batch_size=64",
+    "precision=bf16",
+)
 
 
 def training_steps(task: str, kind: str, args: argparse.Namespace) -> int:
@@ -58,9 +63,19 @@ def training_steps(task: str, kind: str, args: argparse.Namespace) -> int:
     return steps // 2 if kind == "student" else steps
 
 
+def ensure_data(task: str, args: argparse.Namespace) -> Path:
+    """Demonstrate a task, in pictures if it is seen, if there is no file; return the file."""
+    path = args.data_dir / f"{task.replace('-abs', '')}.hdf5"
+    if not path.exists():
+        command = ["data", "generate", task.partition("-")[0], str(path), "--num-episodes", "200"]
+        command += ["--pictures"] if task.endswith("-image") else []
+        subprocess.run([*HOTLOOP, *command], check=True)
+    return path
+
+
 def training_command(task: str, kind: str, seed: int, args: argparse.Namespace) -> list[str]:
     """What a user would type; a student takes its teacher's run folder."""
-    dataset = args.data_dir / f"{task.replace('-abs', '')}.hdf5"
+    dataset = ensure_data(task, args)
     policy = "dp" if kind == "dp" else "sdp"
     command = ["hotloop", "train", f"policy={policy}", f"task={task}", f"task.dataset={dataset}"]
     sees, steps = task.endswith("-image"), training_steps(task, kind, args)
@@ -68,7 +83,6 @@ def training_command(task: str, kind: str, seed: int, args: argparse.Namespace) 
         command.append(f"distill.teacher={args.runs_dir / f'{task}-sdp-{seed}'}")
     else:
         command += [*NETWORK, *(POSES if "-abs" in task else ()), *(PICTURES if sees else ())]
-    command += OF_PICTURES if sees else ()
     command += [f"seed={seed}", f"steps={steps}", "save_every=1000"]
     return [*command, f"output_dir={args.runs_dir / f'{task}-{kind}-{seed}'}"]
 
@@ -85,8 +99,7 @@ def ensure_run(task: str, kind: str, seed: int, args: argparse.Namespace) -> Pat
     resumed = ["resume=true"] if (run / "checkpoints" / "last").exists() else []
     before = json.loads(notes.read_text())["cpu_s"] if resumed and notes.exists() else 0.0
     began = _children_s()
-    module = [sys.executable, "-m", "hotloop.train.cli"]
-    subprocess.run([*module, *command[1:], *resumed], check=True)
+    subprocess.run([*HOTLOOP, *command[1:], *resumed], check=True)
     facts = {"command": shlex.join(command), "cpu_s": round(before + _children_s() - began)}
     write_text(notes, json.dumps(facts) + "\n")
     return run
