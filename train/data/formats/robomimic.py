@@ -22,14 +22,21 @@ from typing import Any
 import numpy as np
 
 from ..columns import Column, ConcatenatedArray, StoredArray
-from ..encoded_pictures import EncodedPictures, is_encoded
+from ..encoded_pictures import opened
 from ..episodes import Episodes
 from ..following import differs
 from ..robosuite_version import check_robosuite
 from ..selection import Selection
 from ..source import Cuts, DatasetFile, rate_problems
 from .format import Advance, Format, Option
-from .hdf5 import HDF5_SUFFIXES, check_size, is_dataset, json_attribute, open_hdf5, top_names
+from .hdf5 import (
+    HDF5_SUFFIXES,
+    check_size,
+    dataset_names,
+    json_attribute,
+    open_hdf5,
+    top_names,
+)
 from .robomimic_write import write_robomimic_file
 
 _DEMO = re.compile(r"demo_(\d+)")
@@ -66,7 +73,7 @@ class RobomimicFile(DatasetFile):
                 f"{path}` replays them in the simulator, and robomimic's dataset_states_to_obs.py "
                 "makes observations from them"
             )
-        self._names = tuple(_dataset_names(first))
+        self._names = tuple(dataset_names(first))
         # What `losses` tells of ``next_obs`` is all that there is to tell.
         following = [name for name in self._names if name.startswith("next_obs/")]
         self.bookkeeping = ("dones", *following)
@@ -101,7 +108,7 @@ class RobomimicFile(DatasetFile):
                     f"data/{demo}/{name} has {len(part)} steps, but data/{demo}/actions has "
                     f"{num_samples}"
                 )
-            parts[f"data/{demo}/{name}"] = _opened(part)
+            parts[f"data/{demo}/{name}"] = opened(part)
         return ConcatenatedArray(parts)
 
     def cuts(self) -> Cuts:
@@ -216,7 +223,7 @@ class RobomimicFile(DatasetFile):
     def _differences(self) -> Iterator[str]:
         """Columns that other demonstrations have and the first has not."""
         for demo, group in self._demos.items():
-            if others := sorted(set(_dataset_names(group)) - set(self.names)):
+            if others := sorted(set(dataset_names(group)) - set(self.names)):
                 yield f"data/{demo} has {', '.join(others[:3])}, unlike the first demonstration"
 
     def _subsets(self) -> dict[str, list[int]]:
@@ -252,26 +259,12 @@ class RobomimicFile(DatasetFile):
 
     def _last_rows(self, name: str) -> np.ndarray:
         self.column(name)
-        return np.concatenate([_opened(group[name])[-1:] for group in self._demos.values()])
-
-
-def _opened(dataset: Any) -> Any:
-    """A dataset of a demonstration; encoded pictures decode as they are read."""
-    return EncodedPictures(dataset) if is_encoded(dataset) else dataset
+        return np.concatenate([opened(group[name])[-1:] for group in self._demos.values()])
 
 
 def _subset(file: Any, name: str) -> list[str]:
     entries = file["mask"][name][:]
     return [entry.decode() if isinstance(entry, bytes) else str(entry) for entry in entries]
-
-
-def _dataset_names(group: Any) -> Iterator[str]:
-    """Paths of the datasets of a demonstration, such as ``obs/KEY``."""
-    for name, item in group.items():
-        if is_dataset(item):
-            yield name
-        elif hasattr(item, "items"):
-            yield from (f"{name}/{inner}" for inner in _dataset_names(item))
 
 
 class RobomimicFormat(Format):
