@@ -168,11 +168,13 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[42])
     parser.add_argument("--num-episodes", type=int, default=50)
     parser.add_argument("--workers", type=int, default=0, help="processes that simulate")
+    parser.add_argument("--collect", action="store_true", help="compare what is there, no more")
     parser.add_argument("--steps", type=int, help="of every training, to try the benchmark out")
     args = parser.parse_args()
     torch.set_num_threads(1)
     results = Results(args.output, silent=("scores", "training"))
-    measure(results, args)
+    if not args.collect:
+        measure(results, args)
     compare(results)
     print(format_tables(results.rows))
 
