@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from moved_by_hand import DIRECTION, HIGH, JOINTS, LOW, TICK, ZERO, Helper, limp_bus
 
-from hotloop.real_robot.calibration import session
+from hotloop.real_robot.calibration import ids, operator, session
 from hotloop.real_robot.calibration.session import Calibration, Wishes
 from hotloop.real_robot.config import ControlConfig, RobotConfig
 from hotloop.real_robot.core.limits import Motion
@@ -17,6 +17,12 @@ from hotloop.train.config.compose import compose
 # Looking for servos that are not there takes this long each.
 HASTY = "robot.options.reply_timeout=0.02"
 BOTH = pytest.mark.parametrize("protocol", ["dynamixel", "feetech"])
+
+
+@pytest.fixture(autouse=True)
+def _few_numbers_are_tried(monkeypatch) -> None:
+    """Each that nobody has is waited for, at each baud rate."""
+    monkeypatch.setattr(ids, "LAST_SCANNED", 7)
 
 
 def template(protocol: str, port: str, *overrides: str) -> RobotConfig:
@@ -188,13 +194,14 @@ def test_a_seam_that_cannot_be_moved_is_told() -> None:
             calibrate(template("dynamixel", bus.port), helper, Wishes())
 
 
-def test_who_answers_blindly_comes_to_an_end() -> None:
+def test_who_answers_blindly_comes_to_an_end(monkeypatch) -> None:
     """As ``yes '' | hotloop calibrate ...`` would."""
+    monkeypatch.setattr(operator, "MOST_MISTAKES", 8)
     with limp_bus("feetech") as bus:
         helper = Helper(bus, lambda question: "")
-        with pytest.raises(ValueError, match=r"expected at least 5.* given up after 50 mistakes"):
+        with pytest.raises(ValueError, match=r"expected at least 5.* given up after 8 mistakes"):
             calibrate(template("feetech", bus.port), helper, Wishes())
-        assert len(helper.said) == 49
+        assert len(helper.said) == 7
 
 
 def test_only_servos_are_calibrated_by_hand() -> None:

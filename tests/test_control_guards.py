@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from robot_runs import DRY, JOB, run
+from robots import Bench, state
 from virtual_loop import ROBOT, World, move
 
 from hotloop.real_robot.core.events import Mode, Request
+from hotloop.real_robot.core.watch import LATE_CYCLES
 from hotloop.real_robot.runtime.channels import HEARTBEAT
 from hotloop.real_robot.runtime.guards import Heartbeat
+from hotloop.real_robot.runtime.supervisor import CONCLUSION, END_TIMEOUTS
 
 
 @pytest.mark.parametrize("dt", [0.1, 0.3])
@@ -46,3 +51,35 @@ def test_a_supervisor_that_was_stopped_while_it_wrote_is_silent(close_later) -> 
     assert not heartbeat.problem(now)
     channels.heartbeat._counters[0] += 1  # odd: a write has begun
     assert "not heard for 3." in heartbeat.problem(now + 3.5)
+
+
+def test_asking_whether_a_robot_may_start_changes_nothing() -> None:
+    """Each question counted as a cycle whose measurement is of another clock."""
+    bench = Bench(arm=False)
+    ahead = state(bench.now + 10 * bench.controller.config.state_timeout, bench.position)
+    for _ in range(2 * LATE_CYCLES):
+        assert bench.controller.start_problem(bench.now, ahead) == ""
+    for _ in range(LATE_CYCLES + 1):
+        bench.step(robot=replace(ahead, time=bench.now + 10.0))
+    assert "by another clock" in bench.controller.start_problem(bench.now, ahead)
+
+
+DEAF = """
+import signal, time
+from hotloop.real_robot.policies.reach import ReachPolicy
+
+class Deaf(ReachPolicy):
+    def __init__(self, robot, options):
+        super().__init__(robot)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+"""
+
+
+def test_a_policy_that_does_not_end_holds_nobody_up(tmp_path, monkeypatch) -> None:
+    """It waited for a minute; only a policy that has something to finish is given that long."""
+    (tmp_path / "deaf.py").write_text(DEAF)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    summary, lines = run(DRY, replace(JOB, policy="deaf:Deaf", duration=0.3))
+    assert "the policy process does not end: killed" in lines
+    assert summary["clean_end"] and "policy" in "".join(summary["failures"])
+    assert 10 * END_TIMEOUTS["policy"] < CONCLUSION

@@ -152,6 +152,25 @@ def test_poses_that_are_not_where_the_hand_is_are_refused(published, tmp_path):
         read_for("lift-abs", path)
 
 
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (
+            "lift-abs",
+            "no column 'actions_abs', which robomimic's robosuite_add_absolute_actions.py",
+        ),
+        ("lift-image", "no column 'observation.agentview_image', which robomimic's dataset_states"),
+    ],
+)
+def test_what_a_file_lacks_is_told_with_what_adds_it(published, tmp_path, task, message):
+    path = change_env_args(published, tmp_path / "a.hdf5", {})
+    with h5py.File(path, "r+") as file:
+        for demo in file["data"].values():
+            del demo["actions_abs"], demo["obs/agentview_image"]
+    with pytest.raises(ValueError, match=message):
+        read_for(task, path)
+
+
 @pytest.mark.parametrize(("task", "problem"), [("lift", 0), ("lift-abs", 0), ("can", 1)])
 def test_an_inspection_holds_a_file_against_either_form(published, task, problem, capsys):
     assert main(["data", "inspect", str(published), "--task", task]) == problem

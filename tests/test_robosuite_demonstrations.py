@@ -1,14 +1,18 @@
 """Demonstrations of Lift, Can and Square: generated, replayed, drawn."""
 
 import json
+import shutil
 from contextlib import closing
 from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from hotloop.envs import SCRIPTED_EXPERTS, make_task
+from hotloop.policies.diffusion.actions import ActionNormalizer
+from hotloop.policies.normalizer import Normalizer
 from hotloop.train.cli import main
 from hotloop.train.data import read_episodes
 from hotloop.train.data.inspect import inspect_dataset
@@ -60,6 +64,18 @@ def test_deltas_and_absolute_poses_solve_the_task_again(files, name):
     (episode,) = replay_dataset(files[name]).episodes
     assert (episode.success, episode.state_error) == (True, 0)
     (episode,) = replay_dataset(files[name], f"{name}-abs").episodes
+    assert episode.success
+
+
+def test_poses_solve_the_task_again_by_way_of_the_networks_six_numbers(files, tmp_path):
+    copy = tmp_path / "copy.hdf5"
+    shutil.copy(files["lift"], copy)
+    with h5py.File(copy, "a") as file:
+        poses = file["data/demo_0/actions_abs"]
+        actions, normalizer = poses[:].astype(np.float32), ActionNormalizer(7, (3,))
+        normalizer.scale_like(Normalizer.fit(actions, "min_max"))
+        poses[...] = normalizer.inverse(normalizer(torch.from_numpy(actions))).numpy()
+    (episode,) = replay_dataset(copy, "lift-abs").episodes
     assert episode.success
 
 

@@ -87,6 +87,7 @@ class Controller:
         self._events = []
         self._resume(now, mailbox.unsent)
         self._previous = self._motion
+        self._watch.note(now, state)
         self._supervise(now, state)
         self._obey(now, state, mailbox.request, mailbox.reason)
         if mailbox.chunk is not None:

@@ -43,6 +43,12 @@ class RobotWatch:
         """Leave out a time [s] in which nobody looked at the robot."""
         self._tracked_at += time
 
+    def note(self, now: float, state: RobotState) -> None:
+        """Take the measurement of this cycle, once."""
+        # That of a cycle that is late is newer than its deadline, but of one cycle only.
+        ahead = state.time - now > self._config.state_timeout
+        self._num_ahead = self._num_ahead + 1 if ahead else 0
+
     def unsound(self, now: float, state: RobotState) -> str:
         """Why a measurement says nothing about the robot as it is now, empty if it does."""
         if not all(map(isfinite, [*state.position.tolist(), *state.velocity.tolist()])):
@@ -54,10 +60,8 @@ class RobotWatch:
 
     def state_problem(self, now: float, state: RobotState) -> str:
         """Why the robot may not move with this measurement, empty if it may."""
-        # The measurement of a cycle that is late is newer than its deadline, but of one cycle only.
-        ahead = state.time - now
-        self._num_ahead = self._num_ahead + 1 if ahead > self._config.state_timeout else 0
         if self._num_ahead > LATE_CYCLES:
+            ahead = state.time - now
             return f"the robot's state is of {ahead:.3f} s later, by another clock than the loop's"
         return state.fault or self.unsound(now, state)
 

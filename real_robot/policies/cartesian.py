@@ -17,6 +17,7 @@ from ..kinematics.arm import Arm
 from ..kinematics.pose import Pose
 from ..kinematics.solver import Motion, Solver
 from .control_steps import MAX_ACTIONS, ControlSteps
+from .held_up import FARTHEST, farthest_behind
 from .joint_map import JointMap
 from .joints import (
     Reader,
@@ -32,8 +33,6 @@ from .protocol import Console, Snapshot
 from .tool_actions import ToolActions
 from .tool_spec import check_tool_spec
 
-# A joint that is this far from where it was planned to be is somewhere else [rad or m].
-LOST = 0.5
 # How far deltas may add up ahead of a tool that is too slow for them [m, rad].
 LEAD = (0.05, 0.5)
 # Late poses per plan that are tried without hurry: it takes a millisecond each.
@@ -83,7 +82,7 @@ class CartesianPolicy:
         readers: Mapping[str, Reader],
         cameras: tuple[str, ...] = (),
         latency: int = 0,
-        lost: Vector | float = LOST,
+        lost: Vector | float = FARTHEST,
     ) -> None:
         self.period, self.cameras = policy.action_spec.dt, cameras
         self._meaning, self._solver, self._readers = meaning, solver, readers
@@ -245,9 +244,10 @@ def on_tool(policy: Policy, robot: RobotConfig, options: PolicyOptions) -> Carte
     readers = _readers(shapes, meaning, robot, options)
     cameras = cameras_of(policy.observation_spec)
     solver = Solver(arm, limits.velocity * robot.control.speed, limits.acceleration)
-    lost = np.asarray(robot.control.tracking_error) if robot.control.tracking_error else LOST
     latency = 1 if options.latency is None else options.latency
-    made = CartesianPolicy(policy, meaning, solver, readers, cameras, latency, lost)
+    made = CartesianPolicy(
+        policy, meaning, solver, readers, cameras, latency, farthest_behind(robot)
+    )
     for text in arm.notes:
         say(text)
     duration = made.try_out(standing_still(robot, shapes))

@@ -13,11 +13,11 @@ from ..core.trajectory import Chunk
 from ..kinematics.arm import Arm
 from ..kinematics.pose import Pose, rotation_matrix
 from ..kinematics.solver import Motion, Solver
+from .held_up import farthest_behind
 from .protocol import Snapshot
 
 STEP = 0.05  # Between waypoints [s].
 NUM_STEPS = 8  # Waypoints ahead: how long a motion goes on if nobody asks any more.
-LOST = 0.5  # A joint this far from its plan is somewhere else [rad or m].
 
 
 class JogStep(NamedTuple):
@@ -51,8 +51,7 @@ class CartesianJog:
         self.arm = Arm(robot)
         limits = robot.control.limits.arrays
         self._solver = Solver(self.arm, limits.velocity * robot.control.speed, limits.acceleration)
-        tracking = np.asarray(robot.control.tracking_error)
-        self._lost = tracking if tracking.size else LOST
+        self._lost = farthest_behind(robot)
         self._in_own_axes = frame == "tool"
         self.reset()
 

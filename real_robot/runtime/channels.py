@@ -19,8 +19,14 @@ TEXT = "S160"
 # The newest request, and how often a stop was among all so far: no later key hides a stop.
 REQUEST = np.dtype([("request", "i8"), ("stops", "i8")])
 # What became of building the policy; an empty failure means that it is ready. Then whether it has
-# planned from a measurement, which of its cameras give no pictures, and why it wants to end.
-POLICY = np.dtype([("failure", "S600"), ("planned", "i8"), ("lost", "S200"), ("finish", TEXT)])
+# planned from a measurement, whether it has something to finish at the end, which of its cameras
+# give no pictures, and why it wants to end.
+POLICY = np.dtype(
+    [
+        ("failure", "S600"), ("planned", "i8"), ("concludes", "i8"), ("lost", "S200"),
+        ("finish", TEXT),
+    ]
+)  # fmt: skip
 # When the supervisor was last heard.
 HEARTBEAT = np.dtype([("time", "f8")])
 # Between the operator and the policy.

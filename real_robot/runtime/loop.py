@@ -25,7 +25,7 @@ from .packing import CyclePacker, StatePacker, layout
 from .requests import Requests
 from .tally import Durations, Tally
 
-STATUS_PERIOD = 0.1  # [s]
+REPORT_PERIOD = 0.1  # of the counts, to the other processes [s]
 OUT_OF_REACH = 1.0  # [s] of cycles that failed one after the other: braking waits no longer
 # Share of a period that a deadline may be missed by, and that two commands are apart at least.
 TOLERANCE = 0.5
@@ -167,8 +167,8 @@ class ControlLoop:
             if sent >= self._next_guard:
                 # No cycle came between two reports: the period is long, or the mode changes often.
                 self._guard(sent, output.mode)
-            self._next_status, self._told, self._age = sent + STATUS_PERIOD, output.mode, output.age
-            self._next_guard = min(self._next_guard, sent + STATUS_PERIOD / 2)
+            self._next_status, self._told, self._age = sent + REPORT_PERIOD, output.mode, output.age
+            self._next_guard = min(self._next_guard, sent + REPORT_PERIOD / 2)
             self._report(sent, output.age)
         elif sent >= self._next_guard:
             # Not in the same cycle: what is done rarely finds the processor's caches cold.

@@ -62,8 +62,13 @@ class Report:
     def __init__(self, channels: Channels) -> None:
         self._channels, self._record = channels, np.zeros((), POLICY)
 
-    def ready(self) -> None:
-        """The policy is built and its cameras are open."""
+    def ready(self, *, concludes: bool) -> None:
+        """The policy is built and its cameras are open.
+
+        Args:
+            concludes: Whether it has something to finish at the end, and needs the time for it.
+        """
+        self._record["concludes"] = concludes
         self._channels.policy.write(self._record)
 
     def planned(self) -> None:
@@ -110,7 +115,7 @@ def main() -> int:
             watch = CameraWatch(cameras, sizes, robot.control.rules.max_age, report.lost)
             watch.read()  # what a camera gives is seen before the robot is touched
             policy.reset(extra["seed"])
-            report.ready()
+            report.ready(concludes=hasattr(policy, "conclude"))
             with concluding(policy, channels) as ended:
                 serve(policy, watch, channels, extra["inject"], newest_state, report, ended)
     except (ValueError, OSError, ImportError) as error:

@@ -21,8 +21,9 @@ from .summary import counts, failures
 from .watch import POLL, RunWatch
 
 START_TIMEOUT = 30.0  # [s]
-# Time to end [s]: to brake, to encode and write the last episode, to write the last records.
-END_TIMEOUTS = {"control": 15.0, "policy": 60.0, "log": 15.0}
+# Time to end [s]: to brake, to do nothing any more, to write the last records.
+END_TIMEOUTS = {"control": 15.0, "policy": 2.0, "log": 15.0}
+CONCLUSION = 60.0  # of a policy that has something to finish: to encode and write an episode [s]
 
 
 def supervise(
@@ -167,7 +168,7 @@ class Run:
                 continue
             process.terminate()
             try:
-                process.wait(timeout)
+                process.wait(CONCLUSION if name == "policy" and self._concludes() else timeout)
             except subprocess.TimeoutExpired:
                 self.say(f"the {name} process does not end: killed")
                 process.kill()
@@ -177,6 +178,10 @@ class Run:
                 self._bad_ends[name] = f"the {name} process did not end as it should"
         self._watch.pass_on()
         self._remove_empty_log()
+
+    def _concludes(self) -> bool:
+        record = self.channels.policy.read()
+        return record is not None and bool(record["concludes"])
 
     def _remove_empty_log(self) -> None:
         """A run that never reached its robot leaves no log that would stand in the next one's way.

@@ -15,7 +15,7 @@ from .operator import Signals
 from .shared import Record
 from .summary import status_line
 
-STATUS_PERIOD = 0.5  # [s]
+LINE_PERIOD = 0.5  # of the status line, to the operator [s]
 POLL = 0.02  # [s]
 ALL_REFUSED_AFTER = 5.0  # [s] in which chunks came and none was good enough to begin with
 KEYS = {" ": Request.STOP, "r": Request.RESET, "a": Request.ARM}
@@ -127,7 +127,7 @@ class RunWatch:
         if mode is Mode.RUN and self._ends_at == float("inf"):
             self._ends_at = now + duration
         if now >= self._next_status:
-            self._next_status = now + STATUS_PERIOD
+            self._next_status = now + LINE_PERIOD
             self.say(status_line(status, self.robot.control.dt, self.channels))
         if mode is Mode.STOP and status["resting"] and not self._can_reset():
             self._end("stop")

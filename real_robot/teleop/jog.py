@@ -10,6 +10,7 @@ from ..config import RobotConfig, plain_name
 from ..core.events import Mode
 from ..core.limits import Vector
 from ..core.trajectory import Chunk
+from ..policies.held_up import farthest_behind
 from ..policies.protocol import Console, Snapshot
 from .config import TeleopConfig
 from .controls import (
@@ -25,8 +26,6 @@ from .controls import (
 )
 
 STEP, NUM_STEPS = 0.05, 6  # between waypoints [s], and how long a motion goes on by itself
-# A joint this far from its plan has been held up; go on from where it is [rad or m].
-LOST = 0.5
 
 
 class JointJog:
@@ -39,8 +38,7 @@ class JointJog:
     def __init__(self, robot: RobotConfig) -> None:
         limits = robot.control.limits.arrays
         self._low, self._high = limits.low, limits.high
-        tracking = np.asarray(robot.control.tracking_error)
-        self._lost = tracking / 2 if tracking.size else LOST
+        self._lost = farthest_behind(robot)
         self.reset()
 
     def reset(self) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ..columns import ConcatenatedArray, StoredArray
+from ..columns import Column, ConcatenatedArray, StoredArray
 from ..encoded_pictures import EncodedPictures, is_encoded
 from ..episodes import Episodes
 from ..following import differs
@@ -33,6 +33,8 @@ from .hdf5 import HDF5_SUFFIXES, check_size, is_dataset, json_attribute, open_hd
 from .robomimic_write import write_robomimic_file
 
 _DEMO = re.compile(r"demo_(\d+)")
+# What the names of columns that robomimic's scripts add to a file end in, and the scripts.
+_ADDED_LATER = {"abs": "robosuite_add_absolute_actions.py", "image": "dataset_states_to_obs.py"}
 _NO_INFO = ("actions", "rewards", "dones")
 
 
@@ -73,6 +75,17 @@ class RobomimicFile(DatasetFile):
     def names(self) -> tuple[str, ...]:
         """What the first demonstration holds, e.g. ``actions`` and ``obs/object``."""
         return self._names
+
+    def column(self, name: str) -> Column:
+        """Open a column; of one that robomimic's scripts would add, say which does."""
+        adds = _ADDED_LATER.get(name.rpartition("_")[2])
+        if adds is not None and name not in self.names:
+            has = [known for known in self.names if not known.startswith("next_obs/")]
+            raise ValueError(
+                f"{self.path}: no column {name!r}, which robomimic's {adds} would add; the file "
+                f"has {', '.join(has)}"
+            )
+        return super().column(name)
 
     def open_array(self, name: str) -> StoredArray:
         """Open the arrays of all demonstrations as one."""

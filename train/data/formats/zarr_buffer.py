@@ -17,6 +17,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,8 @@ class ZarrBufferFile(DatasetFile):
         resources.callback(store.close)
         self._attributes = dict(group.attrs)
         self._all = tuple(paths)
-        self._open = lambda name: self._open_zarr_array(zarr, store, name, paths[name])
+        # Once: opening reads and counts files, and a column is asked for again and again.
+        self._open = cache(lambda name: self._open_zarr_array(zarr, store, name, paths[name]))
 
     def _open_zarr_array(self, zarr: Any, store: Any, name: str, array_path: str) -> Any:
         with warnings.catch_warnings():
