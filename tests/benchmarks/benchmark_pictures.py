@@ -18,7 +18,6 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +190,12 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     result = measurement_header(shlex.join(["python", *sys.argv])) | {"threads": 1}
-    chosen = [(*names, policy) for names in product(SHAPES, args.encoders) for policy in POLICIES]
+    chosen = [
+        (task, encoder, policy)
+        for task in SHAPES
+        for encoder in args.encoders
+        for policy in POLICIES
+    ]
     result["encoder_runs"] = {", ".join(names): encoder_runs(*names) for names in chosen}
     result["rows"] = []
     for engine in args.engines:
