@@ -35,6 +35,11 @@ SAMPLING = {
     "dp": DiffusionSampling(num_execute=1, calls_per_step=2),
     "sdp": StreamingSampling(num_execute=1, calls_per_step=1, start_calls=2),
 }
+OTHERS = {
+    "real-time chunking": ("dp", DiffusionSampling(4, 2, prefix_guidance="identity")),
+    "start zero": ("sdp", StreamingSampling(4, 1, start="zero")),
+    "start constant": ("sdp", StreamingSampling(4, 1, start="constant", start_key=STATE)),
+}
 
 
 def seeing(config: ModelConfig = CONFIG, shapes: dict[str, tuple[int, ...]] = SHAPES):
@@ -72,6 +77,26 @@ class TestSeeingPolicies(PolicyConformance):
     @pytest.fixture
     def policy(self, kind: str):
         return Checkpoint(kind, seeing(), SPEC, SAMPLING[kind], {}).policy()
+
+
+@pytest.mark.parametrize("name", OTHERS)
+class TestOtherWaysOfSampling(PolicyConformance):
+    @pytest.fixture
+    def policy(self, name: str):
+        kind, sampling = OTHERS[name]
+        return Checkpoint(kind, seeing(), SPEC, sampling, {}).policy()
+
+
+def test_late_plans_see_too() -> None:
+    model = seeing(replace(CONFIG, horizon=11, max_latency=2, ladders=("4x2",)))
+    sampling = StreamingSampling(4, 1, start_calls=2)
+    executor = Executor(Checkpoint("sdp", model, SPEC, sampling, {}).policy(), latency=2)
+    counting = Counting(model.vision)
+    executor.reset([0])
+    for step in range(9):
+        executor.act(frame(step))
+    # Plans from frames 0, 2 and 6; the frames before the later two are seen in between.
+    assert executor.num_plans == 3 and counting.num_frames == 5
 
 
 @pytest.mark.parametrize("kind", ["dp", "sdp"])
@@ -231,8 +256,8 @@ def test_an_encoder_that_does_not_fit_is_refused(encoder: EncoderConfig, said: s
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({FRONT: np.zeros((1, 3, 32, 40), np.uint8)}, r"front.*\(rows, 32, 40, 3\)"),
-        ({FRONT: np.zeros((1, 32, 40, 3), np.float32)}, "front.*bytes .uint8.*float32"),
+        ({FRONT: np.zeros((1, 3, 32, 40), np.uint8)}, "front.*channels come first"),
+        ({FRONT: np.zeros((1, 32, 40, 3), np.float32)}, "front.*uint8.*float32"),
         ({FRONT: np.zeros((1, 32, 40, 4), np.uint8)}, "front.*32, 40, 4"),
     ],
 )

@@ -94,7 +94,7 @@ class DiffusionModel(nn.Module):
     def window_shape(self) -> tuple[int, int]:
         """Horizon H and size N of an action as the network sees it.
 
-        Without rotations N is D; wherever normalised actions are said to have D numbers, N is meant.
+        Without rotations N is D; where normalised actions are said to have D numbers, N is meant.
         """
         return self.config.horizon, self.action_normalizer.scale.shape[0]
 

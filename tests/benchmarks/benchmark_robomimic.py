@@ -135,9 +135,14 @@ def measure(results: Results, args: argparse.Namespace) -> None:
         setting = {"calls_per_step": key["calls_per_step"], "num_execute": NUM_EXECUTE}
         values = score(run, key["task"], setting, args)
         results.add(key, {**setting, **values})
-        scores = [row for row in results.rows if row["part"] == "scores"]
-        results.rows[:] = [*scores, *summaries(scores)]
-        results.write()
+        compare(results)
+
+
+def compare(results: Results) -> None:
+    """Write the comparisons of all rows that are there, in place of older ones."""
+    scores = [row for row in results.rows if row["part"] == "scores"]
+    results.rows[:] = [*scores, *summaries(scores)]
+    results.write()
 
 
 def main() -> None:
@@ -155,6 +160,7 @@ def main() -> None:
     torch.set_num_threads(1)
     results = Results(args.output, silent=("scores", "training"))
     measure(results, args)
+    compare(results)
     print(format_tables(results.rows))
 
 

@@ -55,7 +55,7 @@ def add_generate(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--pictures", action="store_true", help="lift, can, square: what both cameras see too"
     )
     generate.add_argument(
-        "--num-workers", type=int, default=0, help="processes that draw; default: this one"
+        "--num-workers", type=int, default=0, help="processes that draw pictures; default: this one"
     )
     generate.add_argument("--overwrite", action="store_true", help="replace an existing file")
 

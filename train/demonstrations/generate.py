@@ -68,8 +68,11 @@ class Collection:
                 f"pictures on request are for {', '.join(ROBOSUITE_ENVS)}, got task {self.task!r}; "
                 "other tasks have pictures or have none"
             )
-        if self.num_workers < 0:
-            raise ValueError(f"num_workers must be at least 0, got {self.num_workers}")
+        if self.num_workers < 0 or (self.num_workers and not self.pictures):
+            raise ValueError(
+                "num_workers is how many processes draw pictures: 0 or more, and 0 without "
+                f"pictures, got {self.num_workers}"
+            )
         if self.num_episodes < 1 or self.seed < 0 or self.num_steps < 0:
             raise ValueError(
                 "num_episodes must be at least 1, num_steps and seed at least 0, got "

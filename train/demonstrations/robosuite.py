@@ -18,8 +18,9 @@ from ...envs.robosuite_arm import RobosuiteArm, make_arguments
 from ...envs.task import Environment
 from ...envs.workers import Environments, environments
 from ..data.episodes import Episodes
+from .replay_robosuite import ROBOSUITE_TASKS
 
-ROBOSUITE_ENVS = {"lift": "Lift", "can": "PickPlaceCan", "square": "NutAssemblySquare"}
+ROBOSUITE_ENVS = {task: env_name for env_name, task in ROBOSUITE_TASKS.items()}
 _ROBOSUITE_TYPE = 1  # robomimic's number for the kind of environment
 _VALIDATION_PERIOD = 10  # every tenth demonstration, as in robomimic's files
 

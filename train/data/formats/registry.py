@@ -118,7 +118,6 @@ def _read(
         notes = [f"{path}: {text}" for text in file.absences()]
         if left_out := file.left_out(keys, wanted):
             notes.append(_left_out_message(path, file, left_out, wanted))
-
         decoding = Decoding(file, file.select(keys, wanted))
 
         def decode(allocate: Allocate, *advance: Callable[[int], object]) -> Episodes:
