@@ -20,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 
 from .executor import Executor
-from .interface import Observation, Policy
+from .interface import Observation, Observing, Policy
 from .trajectory import ActionTrajectory
 
 SEEDS = np.array([11, 12, 13, 14])
@@ -252,6 +252,19 @@ class PolicyConformance:
         plan = policy.plan(self.observation(policy, ROWS, step - 1, ROWS), step)
         self.assert_covered(plan, step)
         assert (plan.observed_step <= step - 1).all(), "it says that it saw what was not there yet"
+
+    def test_frames_seen_between_plans_change_no_plan(self, policy: Policy) -> None:
+        """Of a policy that is `Observing`: it saves work with them, or makes no use of them."""
+        if not isinstance(policy, Observing):
+            return
+        expected = self.plans(policy, SEEDS, ROWS)
+        policy.reset(SEEDS)
+        step = np.zeros(4, np.int64)
+        for unseen in expected:
+            plan = self.plan(policy, step, ROWS)
+            self.assert_close(policy, plan, unseen)
+            step = self.next_step(policy, plan, step)
+            policy.observe(self.observation(policy, ROWS, step - 1, ROWS))
 
     def test_the_executor_can_run_it(self, policy: Policy) -> None:
         """Without and with a latency of one control step."""

@@ -56,7 +56,9 @@ class Executor:
             raise ValueError(f"latency must be 0 or more control steps, got {latency}")
         self.num_plans = 0
         self._action_spec, self._observation_spec = policy.action_spec, policy.observation_spec
-        self._observing = policy if isinstance(policy, Observing) else None
+        # Vectors need no time; with one frame, nothing that is seen now is part of a later plan.
+        helps = self._observation_spec.pictures and self._observation_spec.num_steps > 1
+        self._observing = policy if helps and isinstance(policy, Observing) else None
         self._rows: list[Row] = []
         self._all = np.arange(0)
         self._history: dict[str, np.ndarray] = {}

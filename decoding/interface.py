@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from .pictures import picture_problem
 from .trajectory import ActionTrajectory, all_finite
 
 
@@ -123,18 +124,15 @@ class ObservationSpec:
                     f"got {sorted(frame)}"
                 )
             values = frame[key]
+            if key in self.pictures:
+                if problem := picture_problem(values.shape[1:], values.dtype, shape):
+                    raise ValueError(f"each row's picture of observation {key!r} {problem}")
+                continue
             if values.shape[1:] != shape:
                 raise ValueError(
                     f"observation {key!r} must have shape (rows, {', '.join(map(str, shape))}), "
                     f"got {values.shape}"
                 )
-            if key in self.pictures:
-                if values.dtype != np.uint8:
-                    raise ValueError(
-                        f"observation {key!r} must be a picture of bytes (uint8, 0 to 255), got "
-                        f"{values.dtype}; do not scale it"
-                    )
-                continue
             if not all_finite(values):
                 raise ValueError(f"observation {key!r} holds NaN or infinite values: {values}")
 

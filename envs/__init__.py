@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .task import EndsWhenSolved, Environment, Task
     from .video import Video
     from .waypoint_controller import WaypointController, WaypointExpert
+    from .workers import Environments, environments
 
 __all__ = [
     "REFERENCE_SCORES",
@@ -38,6 +39,7 @@ __all__ = [
     "Comparison",
     "EndsWhenSolved",
     "Environment",
+    "Environments",
     "Episode",
     "Evaluation",
     "Expert",
@@ -51,6 +53,7 @@ __all__ = [
     "WaypointExpert",
     "bootstrap_interval",
     "compare",
+    "environments",
     "evaluate",
     "make_task",
     "normalized_score",
@@ -111,5 +114,6 @@ __getattr__ = lazily(
             "WaypointController",
             "WaypointExpert",
         ),
+        "workers": ("Environments", "environments"),
     },
 )

@@ -26,6 +26,7 @@ from contextlib import closing
 import numpy as np
 
 from ..decoding.instruction import INSTRUCTION_KEY
+from ..decoding.interface import is_picture
 from .recording import HasInfos
 from .task import Environment, Task
 
@@ -89,7 +90,10 @@ class TaskConformance:
             shapes = {key: array.shape for key, array in frame.items()}
             assert shapes == dict(task.observation_shapes), f"frame of shapes {shapes}"
             for key, array in frame.items():
-                in_bytes = array.ndim == 3 or key == INSTRUCTION_KEY
+                assert array.ndim < 3 or is_picture(array.shape), (
+                    f"{key} has shape {array.shape}; pictures have height, width and 3 colours"
+                )
+                in_bytes = is_picture(array.shape) or key == INSTRUCTION_KEY
                 assert array.dtype == (np.uint8 if in_bytes else np.float32), (key, array.dtype)
                 assert np.isfinite(array).all(), f"{key} holds NaN or infinite values"
         if "reward" in frames[0]:
@@ -149,6 +153,13 @@ class TaskConformance:
         assert {key: array.shape for key, array in env.infos.items()} == shapes
         for key, array in copies.items():
             np.testing.assert_array_equal(before[key], array)
+
+    def test_pictures_in_frames_show_something(self, env: Environment, task: Task) -> None:
+        """They are not of one colour, as where a camera looks at nothing."""
+        frames, _ = roll(env, task, seed=0)
+        for key, array in frames[-1].items():
+            if is_picture(array.shape):
+                assert array.min() < array.max(), f"{key} is of one colour"
 
     def test_pictures_are_rgb(self, env: Environment, task: Task) -> None:
         """`render` gives bytes of even height and width, as video codecs want them."""

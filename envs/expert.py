@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from .arm_experts import make_lift_expert, make_reach_expert
+from .arm_experts import make_reach_expert
 from .maze2d import make_wandering_expert
 from .metaworld_experts import make_tabletop_expert
 from .pillars import make_pillars_expert
 from .registry import make_task
+from .robosuite_experts import make_can_expert, make_lift_expert, make_square_expert
 from .task import Environment
 from .trained_agent import load_agent
 from .waypoint_controller import make_waypoint_expert
@@ -63,6 +65,7 @@ _WANDERING = ScriptedExpert(
     records=("observation.state",),
 )
 _TABLETOP = ScriptedExpert(make_tabletop_expert, "Meta-World's scripts", action_noise=0.2)
+_person = partial(ScriptedExpert, name="script, as varied as people", record_intended=False)
 SCRIPTED_EXPERTS: dict[str, ScriptedExpert] = {
     "pillars": ScriptedExpert(make_pillars_expert, "bows round the pillars", action_noise=0.15),
     "pointmaze-umaze": _WAYPOINTS,
@@ -73,7 +76,9 @@ SCRIPTED_EXPERTS: dict[str, ScriptedExpert] = {
     "maze2d-large": _WANDERING,
     "metaworld-tabletop": _TABLETOP,
     "metaworld-tabletop-wrist": _TABLETOP,
-    "lift": ScriptedExpert(make_lift_expert, "scripted lift", record_intended=False),
+    "lift": _person(make_lift_expert),
+    "can": _person(make_can_expert),
+    "square": _person(make_square_expert),
     "pybullet-reach": ScriptedExpert(make_reach_expert, "scripted reach", record_intended=False),
 }
 

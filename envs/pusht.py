@@ -1,13 +1,15 @@
 """Push-T: a round agent pushes a T-shaped block onto its mark (gym-pusht).
 
 The task of Florence et al., "Implicit Behavioral Cloning" (2021), in the version of Chi et al.,
-"Diffusion Policy" (2023), whose observations and score are reproduced here.
+"Diffusion Policy" (2023), whose observations and score are reproduced here: the block's keypoints,
+or the picture that their demonstrations hold.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from ..decoding import ActionSpec
 from .task import Task
 
 MAX_STEPS = 300
+IMAGE_SIZE = 96  # [px], of the pictures in frames
 RENDER_SIZE = 320  # [px], a multiple of 16 as video codecs like it
 
 # The nine points of the block that Push-T observations consist of, in the block's own frame [px]:
@@ -55,18 +58,22 @@ def _rotation(angle: np.ndarray) -> np.ndarray:
 
 
 class PushT:
-    """Push-T with the agent's position and the block's keypoints as observation.
+    """Push-T with the agent's position and the block's keypoints, or a picture, as observation.
 
     `reset` draws the start as gym-pusht does from its own generator: agent x, y from 50 to 449,
     block x, y from 100 to 399 in whole pixels, angle uniform. As in diffusion_policy's evaluation
     the block is then placed before it is turned, about its centre of gravity, which moves it by up
     to 90 px; the frames tell where it really is. `set_state` makes up for that, so a recorded
     state comes out as it was recorded.
+
+    Args:
+        images: Whether frames hold the scene's picture ``observation.image``, shape (96, 96, 3),
+            instead of the keypoints. It is drawn as the demonstrations' are, without the action.
     """
 
-    def __init__(self) -> None:
-        self._env = _make_gym_env()
-        self._score = 0.0
+    def __init__(self, images: bool = False) -> None:
+        self._env = _make_gym_env(images)
+        self._images, self._score = images, 0.0
 
     @property
     def score(self) -> float:
@@ -93,8 +100,7 @@ class PushT:
     def reset(self, seed: int) -> dict[str, np.ndarray]:
         """Start an episode from gym-pusht's initial state of this seed."""
         self._score = 0.0
-        state, _ = self._env.reset(seed=seed)
-        return _frame(state)
+        return self._frame(self._env.reset(seed=seed)[0])
 
     def set_state(self, state: Sequence[float] | np.ndarray) -> dict[str, np.ndarray]:
         """Start an episode, at rest, from a given state and return its first frame.
@@ -115,14 +121,13 @@ class PushT:
         # ask for the place from which that turn leads to the wanted one.
         state[2:4] += _rotation(state[4]) @ CENTRE_OF_GRAVITY - CENTRE_OF_GRAVITY
         self._score = 0.0
-        first, _ = self._env.reset(options={"reset_to_state": state})
-        return _frame(first)
+        return self._frame(self._env.reset(options={"reset_to_state": state})[0])
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool]:
         """Steer the agent towards a position x, y [px], shape (2,), for 0.1 s."""
-        state, reward, terminated, truncated, _ = self._env.step(action)
+        observed, reward, terminated, truncated, _ = self._env.step(action)
         self._score = max(self._score, float(reward))
-        return _frame(state), float(reward), bool(terminated or truncated)
+        return self._frame(observed), float(reward), bool(terminated or truncated)
 
     def render(self) -> np.ndarray:
         """Picture of the scene with the last action as a red cross, shape (320, 320, 3)."""
@@ -132,15 +137,20 @@ class PushT:
         """Release the simulator."""
         self._env.close()
 
+    def _frame(self, observed: Any) -> dict[str, np.ndarray]:
+        """What the task calls what gym-pusht observed: its state, or picture and agent."""
+        if self._images:
+            agent = observed["agent_pos"].astype(np.float32)
+            return {"observation.image": observed["pixels"], "observation.state": agent}
+        return {
+            "observation.state": observed[:2].astype(np.float32),
+            "observation.environment_state": block_keypoints(observed[2:])
+            .ravel()
+            .astype(np.float32),
+        }
 
-def _frame(state: np.ndarray) -> dict[str, np.ndarray]:
-    return {
-        "observation.state": state[:2].astype(np.float32),
-        "observation.environment_state": block_keypoints(state[2:]).ravel().astype(np.float32),
-    }
 
-
-def _make_gym_env() -> Any:
+def _make_gym_env(images: bool) -> Any:
     # gym-pusht's dependency pygame prints a banner on import unless told not to.
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     try:
@@ -154,22 +164,35 @@ def _make_gym_env() -> Any:
         "gym_pusht/PushT-v0",
         max_episode_steps=MAX_STEPS,
         disable_env_checker=True,
+        obs_type="pixels_agent_pos" if images else "state",
+        observation_width=IMAGE_SIZE,
+        observation_height=IMAGE_SIZE,
         visualization_width=RENDER_SIZE,
         visualization_height=RENDER_SIZE,
     )
 
 
-PUSHT = Task(
-    name="pusht",
-    action_spec=ActionSpec(
-        names=("agent target x [px]", "agent target y [px]"),
-        low=(0.0, 0.0),
-        high=(512.0, 512.0),
-        dt=0.1,
-    ),
-    observation_shapes={"observation.state": (2,), "observation.environment_state": (18,)},
-    max_steps=MAX_STEPS,
-    metric="max of coverage / 0.95 over the episode",
-    make=PushT,
-    simulator="gym_pusht/PushT-v0",
+def _task(name: str, images: bool, shapes: dict[str, tuple[int, ...]]) -> Task:
+    return Task(
+        name=name,
+        action_spec=ActionSpec(
+            names=("agent target x [px]", "agent target y [px]"),
+            low=(0.0, 0.0),
+            high=(512.0, 512.0),
+            dt=0.1,
+        ),
+        observation_shapes=shapes,
+        max_steps=MAX_STEPS,
+        metric="max of coverage / 0.95 over the episode",
+        make=partial(PushT, images),
+        simulator="gym_pusht/PushT-v0",
+    )
+
+
+_AGENT: dict[str, tuple[int, ...]] = {"observation.state": (2,)}
+
+PUSHT = _task("pusht", False, _AGENT | {"observation.environment_state": (18,)})
+PUSHT_IMAGE = _task(
+    "pusht-image", True, {"observation.image": (IMAGE_SIZE, IMAGE_SIZE, 3)} | _AGENT
 )
+PUSHT_TASKS = (PUSHT, PUSHT_IMAGE)

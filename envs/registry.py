@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 # One line per simulator: where its tasks are, and their names, which need no import to be listed.
 _INCLUDED = {
-    "pusht:PUSHT": ("pusht",),
+    "pusht:PUSHT_TASKS": ("pusht", "pusht-image"),
     "pillars:PILLARS_TASK": ("pillars",),
     "pointmaze:POINTMAZE_TASKS": ("pointmaze-umaze", "pointmaze-medium", "pointmaze-large"),
     "maze2d:MAZE2D_TASKS": ("maze2d-umaze", "maze2d-medium", "maze2d-large"),
@@ -28,6 +28,8 @@ _INCLUDED = {
     "robosuite_arm:ROBOSUITE_TASKS": (
         *("lift", "can", "square"),
         *("lift-image", "can-image", "square-image"),
+        *("lift-abs", "can-abs", "square-abs"),
+        *("lift-abs-image", "can-abs-image", "square-abs-image"),
     ),
     "pybullet_arm:PYBULLET_TASKS": ("pybullet-reach", "pybullet-push"),
 }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import logging
+import re
 import tempfile
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,26 +22,46 @@ HORIZON = 400
 IMAGE_SIZE = 84  # [px]
 CAMERAS = ("agentview", "robot0_eye_in_hand")
 _ROBOT_SHAPES = {"robot0_eef_pos": (3,), "robot0_eef_quat": (4,), "robot0_gripper_qpos": (2,)}
+# What actions mean, of robosuite's settings of the arm's controller.
+CONTROLLER: dict[str, Any] = {
+    "type": "OSC_POSE",
+    "input_max": 1,
+    "input_min": -1,
+    "output_max": (0.05, 0.05, 0.05, 0.5, 0.5, 0.5),
+    "output_min": (-0.05, -0.05, -0.05, -0.5, -0.5, -0.5),
+    "kp": 150,
+    "damping_ratio": 1,
+    "impedance_mode": "fixed",
+    "uncouple_pos_ori": True,
+}
+# As robomimic's files have it; robosuite's own default, the base, is not turned against the world.
+FRAME = "world"
+_LOWEST, _HIGHEST = (-1.5, -1.0, 0.0), (0.5, 1.0, 2.2)  # [m], beyond what the arm reaches
+_FINGERS = "fingers [open -1, close 1]"
+_SEEING_AT_A_TIME = 10  # about 0.4 GB each
 _QUALITY = '<visual><quality shadowsize="0" offsamples="0"/></visual>'
 
 
 class RobosuiteArm(EndsWhenSolved):
-    """One Panda whose hand is moved by OSC_POSE deltas.
+    """One Panda whose hand is moved by OSC_POSE, by deltas or to absolute poses.
 
     Frames have robomimic's keys: hand position [m] ``observation.robot0_eef_pos``, quaternion
     x, y, z, w ``observation.robot0_eef_quat``, finger positions [m]
-    ``observation.robot0_gripper_qpos``, the object's state ``observation.object`` and, with images,
-    ``observation.CAMERA_image``, uint8, upright.
+    ``observation.robot0_gripper_qpos``, and the object's state ``observation.object``, or instead
+    of that, with images, ``observation.CAMERA_image``, uint8, upright. An episode begins in the
+    state that its seed determines, whatever frames and actions are.
 
     Args:
         env_name: robosuite's name, e.g. ``"Lift"``.
         images: Whether frames hold pictures.
+        absolute: Whether actions say where the hand shall be, as robomimic's ``actions_abs`` do,
+            rather than how it shall move.
     """
 
-    def __init__(self, env_name: str, images: bool = False) -> None:
+    def __init__(self, env_name: str, images: bool = False, absolute: bool = False) -> None:
         if images:
             require_backend()
-        self._env = _make(env_name, images)
+        self._env = _make(env_name, images, absolute)
         self._images, self._success, self._num_steps = images, False, 0
         self._renderer: Any = None
 
@@ -47,6 +69,19 @@ class RobosuiteArm(EndsWhenSolved):
     def infos(self) -> dict[str, np.ndarray]:
         """The simulator's flat state: time, joint positions, joint velocities."""
         return {"states": self._env.sim.get_state().flatten()}
+
+    @property
+    def goal(self) -> np.ndarray:
+        """Where the newest action asked the hand to be, shape (6,).
+
+        Position [m] and rotation vector [rad] in the world: what the same controller takes as an
+        absolute action, see robomimic's ``actions_abs``.
+        """
+        from scipy.spatial.transform import Rotation
+
+        controller = self._env.robots[0].part_controllers["right"]
+        turn = Rotation.from_matrix(controller.goal_ori).as_rotvec()
+        return np.concatenate([controller.goal_pos, turn])
 
     @property
     def model_xml(self) -> str:
@@ -64,7 +99,9 @@ class RobosuiteArm(EndsWhenSolved):
         before = np.random.get_state()  # noqa: NPY002
         np.random.seed(seed)  # noqa: NPY002
         try:
-            return self._frame(self._env.reset())
+            self._env.reset()
+            # What it returns has zeros for the object's place relative to the hand.
+            return self._frame(self._env._get_observations(force_update=True))
         finally:
             np.random.set_state(before)  # noqa: NPY002
 
@@ -91,7 +128,13 @@ class RobosuiteArm(EndsWhenSolved):
         return self._frame(self._env._get_observations(force_update=True))
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool]:
-        """Move the hand by a share of 0.05 m and 0.5 rad, and the fingers, shape (7,), 0.05 s."""
+        """Move the hand, and the fingers, for 0.05 s.
+
+        Args:
+            action: Shares of 0.05 m and 0.5 rad to move the hand by, or position [m] and rotation
+                vector [rad] to move it to in the world; then -1 to open the fingers, 1 to close
+                them; shape (7,).
+        """
         observation, reward, _, _ = self._env.step(np.asarray(action, np.float64))
         self._num_steps += 1
         self._success = self._success or bool(self._env._check_success())
@@ -137,36 +180,46 @@ class RobosuiteArm(EndsWhenSolved):
 
     def _frame(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         frame = {f"observation.{key}": observation[key].astype(np.float32) for key in _ROBOT_SHAPES}
-        frame["observation.object"] = observation["object-state"].astype(np.float32)
-        if self._images:
-            for camera in CAMERAS:
-                # robosuite's pictures start with the lowest row, as OpenGL's do.
-                frame[f"observation.{camera}_image"] = observation[f"{camera}_image"][::-1].copy()
+        if not self._images:
+            return frame | {"observation.object": observation["object-state"].astype(np.float32)}
+        for camera in CAMERAS:
+            # robosuite's pictures start with the lowest row, as OpenGL's do.
+            frame[f"observation.{camera}_image"] = observation[f"{camera}_image"][::-1].copy()
         return frame
 
 
-def _make(env_name: str, images: bool) -> Any:
+def make_arguments(images: bool, absolute: bool = False) -> dict[str, Any]:
+    """Return what ``robosuite.make`` gets, which robomimic's files keep as ``env_kwargs``."""
+    from robosuite.controllers import load_composite_controller_config
+
+    controllers: Any = load_composite_controller_config(controller="BASIC", robot="Panda")
+    arm = controllers["body_parts"]["right"]
+    arm |= CONTROLLER | {
+        "input_ref_frame": FRAME,
+        "input_type": "absolute" if absolute else "delta",
+    }
+    return {
+        "robots": ["Panda"],
+        "controller_configs": controllers,
+        "has_renderer": False,
+        "has_offscreen_renderer": images,
+        "use_camera_obs": images,
+        "camera_names": list(CAMERAS),
+        "camera_heights": IMAGE_SIZE,
+        "camera_widths": IMAGE_SIZE,
+        "control_freq": CONTROL_HZ,
+        "ignore_done": True,
+    }
+
+
+def _make(env_name: str, images: bool, absolute: bool) -> Any:
     choose_backend()
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)  # robosuite warns on import of everything that is optional
     try:
         import robosuite
-        from robosuite.controllers import load_composite_controller_config
 
-        config = load_composite_controller_config(controller="BASIC", robot="Panda")
-        env = robosuite.make(
-            env_name,
-            robots="Panda",
-            controller_configs=config,
-            has_renderer=False,
-            has_offscreen_renderer=images,
-            use_camera_obs=images,
-            camera_names=list(CAMERAS),
-            camera_heights=IMAGE_SIZE,
-            camera_widths=IMAGE_SIZE,
-            control_freq=CONTROL_HZ,
-            ignore_done=True,
-        )
+        env = robosuite.make(env_name, **make_arguments(images, absolute))
     except ImportError as error:
         raise ImportError(
             "the robosuite tasks need robosuite: pip install 'hotloop[robosuite]'"
@@ -175,32 +228,60 @@ def _make(env_name: str, images: bool) -> Any:
         logging.disable(disabled)
     logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
     if images:
-        env.set_xml_processor(lambda xml: xml.replace("</mujoco>", f"{_QUALITY}</mujoco>"))
+        env.set_xml_processor(_drawn_fast)
     return env
 
 
-def _tasks(name: str, env_name: str, object_size: int) -> tuple[Task, Task]:
-    spec = ActionSpec(
-        names=(
-            *(f"hand d{axis} [0.05 m]" for axis in "xyz"),
-            *(f"hand turn {axis} [0.5 rad]" for axis in "xyz"),
-            "fingers [open -1, close 1]",
-        ),
-        low=(-1.0,) * 7,
-        high=(1.0,) * 7,
-        dt=1 / CONTROL_HZ,
+def _drawn_fast(xml: str) -> str:
+    """A model without shadows, multisampling and mirrors, in which all would be drawn again."""
+    plain = re.sub(r'reflectance="[^"]*"', 'reflectance="0"', xml)
+    return plain.replace("</mujoco>", f"{_QUALITY}</mujoco>")
+
+
+def _delta_spec() -> ActionSpec:
+    names = (
+        *(f"hand d{axis} [0.05 m]" for axis in "xyz"),
+        *(f"hand turn {axis} [0.5 rad]" for axis in "xyz"),
+        _FINGERS,
     )
-    state: dict[str, tuple[int, ...]] = {f"observation.{k}": v for k, v in _ROBOT_SHAPES.items()}
-    state["observation.object"] = (object_size,)
+    return ActionSpec(names, low=(-1.0,) * 7, high=(1.0,) * 7, dt=1 / CONTROL_HZ)
+
+
+def _absolute_spec() -> ActionSpec:
+    names = (
+        *(f"hand {axis} [m]" for axis in "xyz"),
+        *(f"hand rotation vector {axis} [rad]" for axis in "xyz"),
+        _FINGERS,
+    )
+    low, high = (*_LOWEST, *(-np.pi,) * 3, -1.0), (*_HIGHEST, *(np.pi,) * 3, 1.0)
+    return ActionSpec(names, low, high, dt=1 / CONTROL_HZ)
+
+
+def takes_poses(task: Task) -> bool:
+    """Whether the actions of a task say where the hand shall be, see `RobosuiteArm`."""
+    return task.action_spec == _absolute_spec()
+
+
+def _tasks(name: str, env_name: str, object_size: int) -> Iterator[Task]:
+    """A task's four forms: from the object's state or from pictures, by deltas or to poses."""
+    hand: dict[str, tuple[int, ...]] = {f"observation.{k}": v for k, v in _ROBOT_SHAPES.items()}
     shape = (IMAGE_SIZE, IMAGE_SIZE, 3)
-    pictures = {f"observation.{camera}_image": shape for camera in CAMERAS}
-
-    def task(name: str, images: bool, shapes: dict[str, tuple[int, ...]]) -> Task:
-        make = partial(RobosuiteArm, env_name, images)
-        simulator = f"robosuite {env_name}, Panda, OSC_POSE"
-        return Task(name, spec, shapes, HORIZON, "task solved", make, simulator=simulator)
-
-    return task(name, False, state), task(f"{name}-image", True, state | pictures)
+    seen = {
+        "": {"observation.object": (object_size,)},
+        "-image": {f"observation.{camera}_image": shape for camera in CAMERAS},
+    }
+    for absolute, spec in ((False, _delta_spec()), (True, _absolute_spec())):
+        for suffix, shapes in seen.items():
+            yield Task(
+                name=f"{name}{'-abs' if absolute else ''}{suffix}",
+                action_spec=spec,
+                observation_shapes=hand | shapes,
+                max_steps=HORIZON,
+                metric="task solved",
+                make=partial(RobosuiteArm, env_name, bool(suffix), absolute),
+                simulator=f"robosuite {env_name}, Panda, OSC_POSE",
+                side_by_side=_SEEING_AT_A_TIME if suffix else Task.side_by_side,
+            )
 
 
 ROBOSUITE_TASKS = (

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from tqdm import tqdm
 
 from ..decoding import Executor, Policy
-from .task import Environment, Task
+from .task import Task
 from .video import Video
+from .workers import Environments, Frame, Step, environments
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def evaluate(
     policy: Policy,
     task: Task,
     seeds: Sequence[int],
-    num_envs: int = 1,
+    num_envs: int | Environments = 1,
     *,
     num_execute: int | None = None,
     latency: int = 0,
@@ -84,7 +86,9 @@ def evaluate(
         policy: What to evaluate.
         task: What to evaluate it on.
         seeds: Seed i starts environment and policy of episode i; no repeats.
-        num_envs: Environments that run side by side.
+        num_envs: Environments that run side by side: how many, or the task's own from
+            `environments`, which may be in several processes and serve one evaluation after the
+            other.
         num_execute: Actions taken from each plan; the policy's own number by default.
         latency: Injected delay between an observation and the actions planned from it, in
             control steps.
@@ -93,103 +97,125 @@ def evaluate(
 
     Raises:
         ValueError: If the policy does not fit the task, or seeds are missing or repeated.
+        ChildProcessError: If a process that simulates ends before its time.
     """
     seeds = [int(seed) for seed in seeds]
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"evaluate needs at least one seed and no seed twice, got {seeds}")
-    if num_envs < 1:
-        raise ValueError(f"num_envs must be at least 1, got {num_envs}")
     _check_fit(policy, task)
     executor = Executor(policy, num_execute, latency)
     began = time.perf_counter()
     with contextlib.ExitStack() as stack:
-        rows = [
-            _Row(stack.enter_context(contextlib.closing(task.make())), video, task.action_spec.dt)
-            for _ in range(min(num_envs, len(seeds)))
-        ]
+        if isinstance(num_envs, int):
+            num_envs = stack.enter_context(environments(task, min(num_envs, len(seeds))))
         bar = stack.enter_context(
             tqdm(total=len(seeds), desc=progress, disable=progress is None, unit="episode")
         )
-        episodes, num_acts, policy_s = _run(executor, rows, seeds, bar)
+        run = _Run(executor, num_envs, video, task.action_spec.dt)
+        run.finish(seeds, bar)
     if video is not None:
         video.write(task.action_spec.dt)
     return Evaluation(
         task=task.name,
         metric=task.metric,
-        episodes=tuple(sorted(episodes, key=lambda episode: episode.episode_ix)),
+        episodes=tuple(sorted(run.episodes, key=lambda episode: episode.episode_ix)),
         wall_s=time.perf_counter() - began,
-        policy_ms=1e3 * policy_s / num_acts,
+        policy_ms=1e3 * run.policy_s / run.num_acts,
     )
 
 
 class _Row:
-    """One environment and the tally of the episode that runs in it."""
+    """The tally of the episode that runs in one environment."""
 
-    def __init__(self, env: Environment, video: Video | None, dt: float) -> None:
-        self._env, self._video, self._dt = env, video, dt
-        self._episode_ix, self._seed = -1, -1
+    def start(self, episode_ix: int, seed: int, frame: Frame) -> None:
+        self.episode_ix, self._seed, self.frame = episode_ix, seed, frame
         self._rewards: list[float] = []
-        self.frame: dict[str, np.ndarray] = {}
 
-    def start(self, episode_ix: int, seed: int) -> None:
-        self._episode_ix, self._seed = episode_ix, seed
-        self._rewards = []
-        self.frame = self._env.reset(seed)
-        self._record()
+    @property
+    def num_steps(self) -> int:
+        return len(self._rewards)
 
-    def step(self, action: np.ndarray) -> bool:
-        self.frame, reward, done = self._env.step(action)
-        self._rewards.append(reward)
-        self._record()
-        return done
+    def take(self, step: Step) -> None:
+        self.frame, self._newest = step.frame, step
+        self._rewards.append(step.reward)
 
     def episode(self) -> Episode:
         return Episode(
-            episode_ix=self._episode_ix,
+            episode_ix=self.episode_ix,
             seed=self._seed,
-            score=self._env.score,
-            success=self._env.success,
+            score=self._newest.score,
+            success=self._newest.success,
             sum_reward=sum(self._rewards),
             max_reward=max(self._rewards),
-            num_steps=len(self._rewards),
+            num_steps=self.num_steps,
         )
 
-    def _record(self) -> None:
-        if self._video is not None:
-            self._video.capture(self._env, self._episode_ix, len(self._rewards), self._dt)
 
+class _Run:
+    """All episodes of an evaluation.
 
-def _run(
-    executor: Executor, rows: list[_Row], seeds: Sequence[int], bar: tqdm
-) -> tuple[list[Episode], int, float]:
-    """Run all episodes; return them as they end, the number of act calls and their time [s]."""
-    waiting = deque(enumerate(seeds))
-    active = np.arange(len(rows))
-    executor.reset(list(seeds[: len(rows)]))
-    for row in rows:
-        row.start(*waiting.popleft())
-    episodes: list[Episode] = []
-    num_acts, policy_s = 0, 0.0
-    while active.size:
-        frames = [rows[index].frame for index in active]
+    Attributes:
+        episodes: Those that have ended, in that order.
+        num_acts: How often the executor was asked for actions.
+        policy_s: How long that took [s].
+    """
+
+    def __init__(
+        self, executor: Executor, envs: Environments, video: Video | None, dt: float
+    ) -> None:
+        self._executor, self._envs, self._rows = executor, envs, [_Row() for _ in range(len(envs))]
+        self._video, self._dt = video, dt
+        self.episodes: list[Episode] = []
+        self.num_acts, self.policy_s = 0, 0.0
+
+    def finish(self, seeds: Sequence[int], bar: tqdm) -> None:
+        """Run one episode per seed."""
+        waiting = deque(enumerate(seeds))
+        active = list(range(min(len(self._rows), len(seeds))))
+        self._executor.reset(list(seeds[: len(active)]))
+        self._start({number: waiting.popleft() for number in active})
+        while active:
+            steps = self._envs.step(self._act(active))
+            following: dict[int, tuple[int, int]] = {}
+            for number, step in steps.items():
+                row = self._rows[number]
+                row.take(step)
+                self._record(number)
+                if not step.done:
+                    continue
+                self.episodes.append(row.episode())
+                bar.update()
+                bar.set_postfix(score=f"{np.mean([one.score for one in self.episodes]):.3f}")
+                if waiting:
+                    following[number] = waiting.popleft()
+                else:
+                    active.remove(number)
+            for number, (_, seed) in following.items():
+                self._executor.reset([seed], np.array([number]))
+            self._start(following)
+
+    def _act(self, active: list[int]) -> dict[int, np.ndarray]:
+        """The executor's actions by environment."""
+        frames = [self._rows[number].frame for number in active]
         frame = {key: np.stack([one[key] for one in frames]) for key in frames[0]}
         began = time.perf_counter()
-        actions = executor.act(frame, active)
-        policy_s += time.perf_counter() - began
-        num_acts += 1
-        for index, action in zip(active.tolist(), actions, strict=True):
-            if not rows[index].step(action):
-                continue
-            episodes.append(rows[index].episode())
-            bar.update()
-            bar.set_postfix(score=f"{np.mean([episode.score for episode in episodes]):.3f}")
-            if waiting:
-                episode_ix, seed = waiting.popleft()
-                executor.reset([seed], np.array([index]))
-                rows[index].start(episode_ix, seed)
-            else:
-                active = active[active != index]
-    return episodes, num_acts, policy_s
+        actions = self._executor.act(frame, np.array(active))
+        self.policy_s += time.perf_counter() - began
+        self.num_acts += 1
+        return dict(zip(active, actions, strict=True))
+
+    def _start(self, episodes: Mapping[int, tuple[int, int]]) -> None:
+        """Begin episodes, given their position and seed by environment."""
+        frames = self._envs.reset({number: seed for number, (_, seed) in episodes.items()})
+        for number, (episode_ix, seed) in episodes.items():
+            self._rows[number].start(episode_ix, seed, frames[number])
+            self._record(number)
+
+    def _record(self, number: int) -> None:
+        row = self._rows[number]
+        if self._video is not None:
+            draw = partial(self._envs.render, number)
+            self._video.capture(draw, row.episode_ix, row.num_steps, self._dt)
 
 
 def _check_fit(policy: Policy, task: Task) -> None:

@@ -95,6 +95,8 @@ class Task:
         reference: Returns that count as score 0 and 1, where the score is a normalised return; it
             is then printed as D4RL does, times 100.
         simulator: The simulator's own name of the environment, with its version.
+        side_by_side: Environments that an evaluation runs at a time unless it is told otherwise;
+            fewer where each takes much memory.
     """
 
     name: str
@@ -105,3 +107,4 @@ class Task:
     make: Callable[[], Environment]
     reference: ReferenceScores | None = None
     simulator: str = ""
+    side_by_side: int = 50

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from .task import Environment
 
 MAX_FPS = 25
 
@@ -36,10 +35,12 @@ class Video:
         _import_imageio()  # to fail before the evaluation and not after it
         self._pictures: list[list[np.ndarray]] = [[] for _ in range(num_episodes)]
 
-    def capture(self, env: Environment, episode_ix: int, step: int, dt: float) -> None:
-        """Take a picture of `env` if its episode is shown and a picture is due at this step."""
+    def capture(
+        self, render: Callable[[], np.ndarray], episode_ix: int, step: int, dt: float
+    ) -> None:
+        """Take a picture if the episode is shown and a picture is due at this step."""
         if episode_ix < self.num_episodes and step % _stride(dt) == 0:
-            self._pictures[episode_ix].append(env.render())
+            self._pictures[episode_ix].append(render())
 
     def write(self, dt: float) -> None:
         """Write the file; an existing one is replaced only when the new one is complete."""

@@ -48,6 +48,48 @@ def test_a_recorded_robosuite_state_comes_back_and_a_foreign_one_is_refused():
             env.set_state(state[:-1])
 
 
+@pytest.mark.parametrize("name", ["lift", "can", "square"])
+def test_absolute_actions_lead_where_the_deltas_did_that_they_were_made_from(name):
+    """Both forms begin in the same state, and what a delta asks for is an absolute action."""
+    rng = np.random.default_rng(0)
+    with (
+        closing(make_task(name).make()) as by_deltas,
+        closing(make_task(f"{name}-abs").make()) as env,
+    ):
+        for environment in (by_deltas, env):
+            environment.reset(100_000)
+        np.testing.assert_array_equal(env.infos["states"], by_deltas.infos["states"])
+        for _ in range(20):
+            action = np.append(rng.uniform(-0.5, 0.5, 6), rng.choice([-1.0, 1.0]))
+            by_deltas.step(action)
+            env.step(np.append(by_deltas.goal, action[-1]))
+        np.testing.assert_allclose(env.infos["states"], by_deltas.infos["states"], atol=1e-6)
+
+
+def test_pictures_change_neither_where_an_episode_begins_nor_where_it_goes():
+    with closing(make_task("can").make()) as env, closing(make_task("can-image").make()) as seeing:
+        frames = [environment.reset(100_001) for environment in (env, seeing)]
+        env.step(np.full(7, 0.5))
+        seeing.step(np.full(7, 0.5))
+        np.testing.assert_array_equal(env.infos["states"], seeing.infos["states"])
+    shared = set(frames[0]) & set(frames[1])
+    assert {
+        f"observation.robot0_{part}" for part in ("eef_pos", "eef_quat", "gripper_qpos")
+    } == shared
+    for key in shared:
+        np.testing.assert_array_equal(frames[0][key], frames[1][key])
+
+
+def test_the_first_frame_tells_where_the_object_is_from_the_hand():
+    """robosuite's own first observation has zeros there."""
+    with closing(make_task("lift").make()) as env:
+        frame = env.reset(0)
+    cube, from_hand = frame["observation.object"][:3], frame["observation.object"][7:]
+    np.testing.assert_allclose(
+        np.abs(from_hand), np.abs(frame["observation.robot0_eef_pos"] - cube), atol=1e-5
+    )
+
+
 def test_an_unsolved_robosuite_episode_ends_in_time(monkeypatch):
     monkeypatch.setattr("hotloop.envs.robosuite_arm.HORIZON", 3)
     with closing(make_task("lift").make()) as env:

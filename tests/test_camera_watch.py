@@ -22,6 +22,7 @@ class Device:
     def __init__(self, world: World) -> None:
         self.world, self.working, self.refusal = world, True, None
         self.newest: Picture | None = None
+        self.image = BLACK
         self.opened: list[float] = []
 
     def open(self) -> None:
@@ -31,7 +32,7 @@ class Device:
 
     def read(self) -> Picture | None:
         if self.working:
-            self.newest = Picture(self.world.now, BLACK)
+            self.newest = Picture(self.world.now, self.image)
         return self.newest
 
     def close(self) -> None:
@@ -45,7 +46,8 @@ class World:
         self.now, self.told = 50.0, []
         self.wrist, self.top = Device(self), Device(self)
         cameras = {"wrist": self.wrist, "top": self.top}
-        self.watch = CameraWatch(cameras, 0.5, self.told.append, lambda: self.now)
+        sizes = dict.fromkeys(cameras, (2, 2))
+        self.watch = CameraWatch(cameras, sizes, 0.5, self.told.append, lambda: self.now)
 
     def state(self) -> RobotState:
         return RobotState(self.now, np.zeros(2), np.zeros(2), "", np.zeros(0))
@@ -67,6 +69,25 @@ def test_a_camera_that_stops_is_named_once_and_nothing_is_planned_from_its_last_
     assert not any(seen[6:])
     assert world.told == ["no pictures from camera 'top'; trying to open it again"]
     assert 3 <= len(world.top.opened) <= 5 and world.wrist.opened == []
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((2, 2), np.uint8), r"got \(2, 2\) and uint8: it is grey"),
+        (np.zeros((2, 2, 4), np.uint8), r"got \(2, 2, 4\) and uint8: it has four channels"),
+        (np.zeros((3, 2, 2), np.uint8), r"got \(3, 2, 2\) and uint8: its channels come first"),
+        (np.zeros((4, 6, 3), np.uint8), r"got \(4, 6, 3\) and uint8: resize it to 2 x 2"),
+        (np.zeros((2, 2, 3), np.float32), r"float32: give bytes from 0 to 255"),
+    ],
+)
+def test_a_camera_that_begins_to_give_something_else_ends_the_policy(image, message) -> None:
+    world = World()
+    assert all(world.run(0.5))
+    world.top.image = image
+    expected = r"the picture of camera 'top' must have shape \(2, 2, 3\) and type uint8, .*"
+    with pytest.raises(ValueError, match=expected + message):
+        world.run(0.5)
 
 
 def test_a_camera_that_comes_back_is_used_again() -> None:

@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from noisy_hold import NoisyHold
+from tiny_joints import save_tiny
 
 from hotloop.train.cli import main
 from hotloop.train.commands import ExitCode
+from hotloop.train.measure.latency import ControlStepTimer
 
 pytestmark = pytest.mark.usefixtures("operators_read_once")
 ENGINES = ("eager", "onnx")
+BRIEFLY = ("engines=[eager]", "calls=[1]", "steps=4")
 
 
 def bench(output: Path, *arguments: str) -> list[dict[str, Any]]:
@@ -41,6 +45,24 @@ def test_rows_compare_both_policies_on_every_engine(
     printed = capsys.readouterr().out
     assert "dp-ddpm-100" in printed
     assert f"written: {output}" in printed
+
+
+def test_of_policies_that_see_the_encoders_share_is_told(tmp_path: Path) -> None:
+    output, checkpoint = tmp_path / "latency.json", save_tiny(tmp_path / "sdp", "sdp-image")
+    seeing, blind = bench(output, str(checkpoint), "pusht-sdp", *BRIEFLY)
+    assert 0 < seeing["encoder_ms"] < seeing["forward_ms"]
+    assert 0 < seeing["encoder_share"] < 1
+    assert seeing["overhead"] > -1 and seeing["parity_max_abs"] == 0
+    assert blind["encoder_ms"] is None and blind["encoder_share"] is None
+
+
+def test_calls_share_one_run_of_the_encoder() -> None:
+    """Beside 30 calls of 1 ms, each after an encoder of 4 ms if made alone, nothing is left."""
+    timer = ControlStepTimer(NoisyHold(), lambda: None, encode=lambda: None)
+    timer.plan_blocks, timer.forward_blocks = [[34.0], [68.0]], [[5.0], [10.0]]
+    timer.encode_blocks = [[4.0], [8.0]]
+    assert timer.overhead(30) == pytest.approx(0.0)
+    assert timer.encoder_share() == pytest.approx(4 / 34)
 
 
 def test_each_thread_count_is_measured_in_its_own_process(tmp_path: Path) -> None:

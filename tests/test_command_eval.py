@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from hotloop.train import EvalConfig, EvalOptions, evaluate
 from hotloop.train.cli import main
 from hotloop.train.commands import ExitCode
 
@@ -40,3 +42,17 @@ def test_a_wrong_key_names_the_nearest_one(capsys: pytest.CaptureFixture[str]) -
     assert main(["eval", "pusht-sdp", "calls_per_stepp=1"]) == ExitCode.USAGE
     message = "unknown key 'calls_per_stepp'; did you mean sampling.calls_per_step?"
     assert message in capsys.readouterr().err
+
+
+def test_several_processes_score_as_one_does() -> None:
+    options = EvalOptions(n_episodes=2, seed=100003)
+    found = [
+        evaluate("pusht-sdp", EvalConfig(sampling={"calls_per_step": 1}, eval=episodes)).episodes
+        for episodes in (options, replace(options, num_workers=2))
+    ]
+    assert found[0] == found[1]
+
+
+def test_a_number_of_processes_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", "pusht-sdp", "eval.num_workers=-1"]) == ExitCode.USAGE
+    assert "eval.num_workers must be at least 0, got -1" in capsys.readouterr().err

@@ -23,6 +23,7 @@ from test_growing_dataset import picture, record
 
 from hotloop.train.data import ReadOptions, read_episodes, write_episodes
 from hotloop.train.data.inspect import inspect_dataset
+from hotloop.train.demonstrations.generate import Collection, generate_demonstrations
 
 pytestmark = [
     pytest.mark.compat,
@@ -91,6 +92,18 @@ def test_robomimic_trains_on_what_is_written(robomimic: Run, tmp_path: Path) -> 
     np.testing.assert_array_equal(np.float32(found["first_action"]), episodes.actions[0])
     following = episodes.observations["observation.state"][1]
     np.testing.assert_array_equal(np.float32(found["next_obs"]["state"]), following)
+
+
+def test_robomimic_trains_on_generated_demonstrations(robomimic: Run, tmp_path: Path) -> None:
+    path = tmp_path / "a.hdf5"
+    generate_demonstrations(path, Collection("lift", num_episodes=2))
+    found = robomimic("train", path, "object", "robot0_eef_pos", "robot0_eef_quat")
+    episodes = read_episodes(path)
+    assert (found["num_demos"], found["num_sequences"]) == (2, episodes.num_steps)
+    assert found["action_dim"] == 7
+    assert (found["env"]["env_name"], found["env"]["type"]) == ("Lift", 1)
+    assert np.isfinite(found["loss"])
+    np.testing.assert_array_equal(np.float32(found["first_action"]), episodes.actions[0])
 
 
 def test_what_robomimic_writes_is_read_and_kept(robomimic: Run, tmp_path: Path) -> None:

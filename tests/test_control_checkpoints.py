@@ -19,6 +19,7 @@ from hotloop.train.commands import ExitCode
 
 # A chunk of four seconds arrives in time on a busy machine, too.
 SLOW = replace(SPEC, dt=1.0)
+SEEING = ["robot.cameras.front.size=[20,24]"]
 VLA = [
     "instruction=lift the cube", "robot.cameras.front.size=[16,16]",
     "sampling.unverified=hold", "sampling.max_calls=2",
@@ -33,7 +34,9 @@ def control(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize(("kind", "spec", "more"), [("sdp", SPEC, []), ("vla", SLOW, VLA)])
+@pytest.mark.parametrize(
+    ("kind", "spec", "more"), [("sdp", SPEC, []), ("sdp-image", SPEC, SEEING), ("vla", SLOW, VLA)]
+)
 def test_a_checkpoint_of_ones_own_drives_the_simulated_arm(kind, spec, more, tmp_path) -> None:
     """Pictures, instruction and half-verified chunks included; all limits hold."""
     checkpoint = save_tiny(tmp_path / "run", kind, spec)

@@ -1,6 +1,8 @@
 """Large datasets are mapped from a cache that is never stale, partial or of another request."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -174,3 +176,16 @@ def test_a_file_above_the_memory_limit_takes_a_fraction_of_its_size(cache_root, 
     process = subprocess.run(words, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     assert float(process.stdout) < 64
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot reserve")
+def test_a_full_disk_is_told_before_anything_is_decoded(cache_root, path, decodings, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match=r"a\.hdf5") as error:
+        patch.setattr(os, "posix_fallocate", refuse)
+        read(path)
+    assert "set HOTLOOP_CACHE to a folder on a larger disk" in str(error.value)
+    assert [child for child in cache_root.iterdir() if child.is_dir()] == []
+    assert_same(read(path), make_episodes())

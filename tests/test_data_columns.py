@@ -10,8 +10,8 @@ import pytest
 from hotloop.train.data.columns import Column, ConcatenatedArray
 from hotloop.train.data.decode import Decoding
 from hotloop.train.data.formats.d4rl import FORMAT as D4RL
-from hotloop.train.data.selection import Selection
-from hotloop.train.data.source import Cuts, DatasetFile, Wanted
+from hotloop.train.data.selection import Selection, Wanted
+from hotloop.train.data.source import Cuts, DatasetFile
 
 
 @dataclass
@@ -115,7 +115,8 @@ def test_images_that_do_not_fit_bytes_are_refused(file, monkeypatch):
     monkeypatch.setitem(file.arrays, "img", np.full((4, 8, 9, 3), 0.5))
     message = (
         "a.npz: column 'img' has the shape of pictures, (8, 9, 3); pixels must be whole numbers "
-        "from 0 to 255, found 0.5 to 0.5; choose other columns with keys"
+        "from 0 to 255, found 0.5 to 0.5; store them as 255 times that; choose other columns with "
+        "keys"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         select(file, "img")

@@ -79,6 +79,20 @@ def test_images_and_states_are_read_when_asked_for(tmp_path):
     assert set(read_episodes(path, everything=True).infos) == {"actions_abs", "states"}
 
 
+def test_a_key_of_hotloop_stands_for_what_the_format_has_under_it(tmp_path):
+    path = write_file(tmp_path / "a.hdf5")
+    keys = {"observation.object": "observation.object", "action": "action"}
+    episodes, expected = read_episodes(path, keys), read_episodes(path)
+    np.testing.assert_array_equal(
+        episodes.observations["observation.object"], expected.observations["observation.object"]
+    )
+    np.testing.assert_array_equal(episodes.actions, expected.actions)
+    with pytest.raises(
+        ValueError, match=r"no column .observation\.cube.; the file has .*obs/object"
+    ):
+        read_episodes(path, {**keys, "observation.cube": "observation.cube"})
+
+
 def test_depths_stay_what_they_are(tmp_path):
     depth = {f"data/{n}/obs/depth": np.full((m, 4, 5, 1), 0.3) for n, m in LENGTHS.items()}
     path = write_file(tmp_path / "a.hdf5", changes=depth)

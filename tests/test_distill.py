@@ -21,6 +21,7 @@ from hotloop.train.data.episodes import Episodes
 from hotloop.train.data.windows import Windows
 from hotloop.train.families.diffusion import student_of
 from hotloop.train.objectives.denoising import DenoisingObjective
+from hotloop.train.objectives.observed import Seen, see
 from hotloop.train.objectives.segment import (
     JumpDraw,
     JumpObjective,
@@ -128,7 +129,8 @@ def test_the_target_lands_where_the_teacher_lands(num_calls: int) -> None:
             "sample",
         )
         ends = [torch.from_numpy(one).expand(5, -1) for one in (jump.level, jump.next_level)]
-        rows = JumpDraw(x, observation, torch.zeros_like(x), *ends)
+        seen = Seen(observation.unflatten(1, (2, 5)))
+        rows = JumpDraw(x, seen, torch.zeros_like(x), *ends)
         target, weight = objective._teacher_target(rows)
         assert weight.min() == 1
         step = step_coefficients(teacher.schedule, *jump, "sample", "ddim")
@@ -232,9 +234,10 @@ def test_visited_buffers_belong_to_the_observation_they_are_kept_with(latency: i
     visits = visit(model, windows, [ladder], 1500, torch.Generator().manual_seed(0))
     assert torch.equal(visits.level[0], torch.from_numpy(ladder.levels()))
     assert torch.equal(visits.next_level[0], torch.from_numpy(ladder.levels(12)))
-    clean = recall(visits.x, visits.level, visits.observation)
+    observation = see(model, windows.gather(visits.current), None).context(model)
+    clean = recall(visits.x, visits.level, observation)
     signal, sigma = model.schedule.signal(visits.level), model.schedule.sigma(visits.level)
-    now = visits.observation.unflatten(1, (3, -1))[:, -1, 0] * 100
+    now = observation.unflatten(1, (3, -1))[:, -1, 0] * 100
     inside = (now > 10) & (now < 390)  # episodes end: repeated steps differ from executed ones
     error, committed = (visits.x - signal[..., None] * clean)[inside], ladder.levels() == 0
     np.testing.assert_allclose(error[:, committed], 0, atol=1e-6)

@@ -11,13 +11,14 @@ from hotloop.envs import TASKS, make_task
 from hotloop.envs.conformance import NUM_STEPS, TaskConformance, check_task
 
 SECONDS_PER_EPISODE = 2  # whole episodes of slower simulators are left out
-# Pictures of these come from the code that those of `lift-image` come from, but take long.
-LIKE_LIFT_IMAGE = ("can-image", "square-image")
-
-
-@pytest.fixture(
-    scope="module", params=[name for name in TASKS.names if name not in LIKE_LIFT_IMAGE]
+# The code of these is that of `lift-image` and `lift-abs`, but their pictures take long.
+LIKE_LIFT = (
+    *("can-image", "square-image", "can-abs", "square-abs"),
+    *("lift-abs-image", "can-abs-image", "square-abs-image"),
 )
+
+
+@pytest.fixture(scope="module", params=[name for name in TASKS.names if name not in LIKE_LIFT])
 def task(request):
     return make_task(request.param)
 

@@ -85,6 +85,48 @@ def test_a_frame_that_does_not_fit_is_refused(frame, message):
         spec.check_frame(frame)
 
 
+SEEING = ObservationSpec({"observation.image": (4, 6, 3), "observation.state": (2,)}, num_steps=2)
+
+
+def test_pictures_are_bytes_and_all_else_is_not():
+    assert SEEING.pictures == ("observation.image",)
+    assert SEEING.dtype("observation.image") is np.uint8
+    assert SEEING.dtype("observation.state") is np.float32
+    assert (
+        ObservationSpec({"first": (3, 4, 6), "map": (4, 6), "alpha": (4, 6, 4)}, 1).pictures == ()
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "what"),
+    [
+        ((3, 4, 6), np.uint8, "its channels come first; move them to the end"),
+        ((4, 4, 6), np.uint8, "its channels come first"),
+        ((4, 6), np.uint8, "it is grey; give red, green and blue"),
+        ((4, 6, 1), np.uint8, "it is grey"),
+        ((1, 4, 6), np.uint8, "it is grey"),
+        ((4, 6, 4), np.uint8, "it has four channels; leave out the last, alpha or depth"),
+        ((6, 4, 3), np.uint8, "its sides are swapped; height comes before width"),
+        ((8, 12, 3), np.uint8, "resize it to 4 x 6"),
+        ((5, 6, 7), np.uint8, "give red, green and blue, channels last"),
+        ((2, 4, 6, 3), np.uint8, "give height, width and 3 channels"),
+        ((4, 6, 3), np.float32, "give bytes from 0 to 255, not scaled"),
+        ((4, 6, 3), np.int64, "give bytes from 0 to 255"),
+    ],
+)
+def test_a_picture_that_is_none_is_told_with_what_to_do(shape, dtype, what):
+    frame = {
+        "observation.state": np.zeros((2, 2)),
+        "observation.image": np.zeros((2, *shape), dtype),
+    }
+    with pytest.raises(ValueError) as error:
+        SEEING.check_frame(frame)
+    expected = "each row's picture of observation 'observation.image' must have shape (4, 6, 3)"
+    assert str(error.value).startswith(
+        f"{expected} and type uint8, got {shape} and {np.dtype(dtype)}: {what}"
+    )
+
+
 class OneGenerator(NoisyHold):
     """Draws the noise of all rows from the generator of the first."""
 
@@ -158,6 +200,14 @@ class OtherPeriod(NoisyHold):
         return dataclasses.replace(super().plan(observation, step), dt=0.2)
 
 
+class CountsWhatItSees(NoisyHold):
+    """Its next plan is another one where it saw frames in between."""
+
+    def observe(self, observation):
+        for row in observation.rows.tolist():
+            self.generators[row].standard_normal()
+
+
 class WithoutReset:
     action_spec, observation_spec, num_execute = SPEC, ObservationSpec({}, 1), 1
 
@@ -169,6 +219,7 @@ class WithoutReset:
     ("broken", "test"),
     [
         (WithoutReset, "test_it_satisfies_the_protocol"),
+        (CountsWhatItSees, "test_frames_seen_between_plans_change_no_plan"),
         (OtherPeriod, "test_a_plan_has_the_rows_size_and_period_that_were_asked_for"),
         (StartsTooLate, "test_the_first_action_that_is_needed_is_covered_and_ready"),
         (NotReady, "test_the_first_action_that_is_needed_is_covered_and_ready"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_joints import CAMERA, DT, KINDS, NAMES, SPEC, save_tiny
+from tiny_joints import CAMERA, DT, KINDS, NAMES, PICTURES, SPEC, save_tiny
 
 from hotloop.decoding import ActionSpec, ActionTrajectory, ObservationSpec
 from hotloop.policies.planners.model import REWARD_KEY
@@ -24,7 +24,6 @@ from hotloop.train.config.compose import compose
 
 NO_UNITS = UnitsConfig()
 SIZE = "robot.cameras.front.size=[16,16]"
-VLA = (SIZE, "instruction=wave")
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +40,9 @@ def build(checkpoint: Path, *overrides: str) -> RobotPolicy:
     return kind.make(config.robot, config.policy_options)
 
 
-def snapshot(time: float = 5.0, position: object = (0.1,) * 6) -> Snapshot:
-    picture = Picture(time, np.full((16, 16, 3), 90, np.uint8))
-    return Snapshot(time, np.asarray(position), np.zeros(6), np.zeros(0), {"front": picture})
+def snapshot(time: float = 5.0, shape: tuple[int, ...] = (16, 16, 3)) -> Snapshot:
+    picture = Picture(time, np.full(shape, 90, np.uint8))
+    return Snapshot(time, np.full(6, 0.1), np.zeros(6), np.zeros(0), {"front": picture})
 
 
 def robot(joints: tuple[str, ...] = NAMES, num: int = 6) -> RobotConfig:
@@ -53,10 +52,13 @@ def robot(joints: tuple[str, ...] = NAMES, num: int = 6) -> RobotConfig:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_checkpoint_plans_joint_waypoints_in_time(kind, folder) -> None:
-    policy = build(save_tiny(folder / kind, kind), *(VLA if kind == "vla" else ()))
-    assert policy.period == DT and policy.cameras == (("front",) if kind == "vla" else ())
+    shape = PICTURES.get(kind, (16, 16, 3))
+    needed = [f"robot.cameras.front.size=[{shape[0]},{shape[1]}]"]
+    needed += ["instruction=wave"] if kind == "vla" else []
+    policy = build(save_tiny(folder / kind, kind), *needed)
+    assert policy.period == DT and policy.cameras == (("front",) if kind in PICTURES else ())
     policy.reset(3)
-    seen = [policy.plan(snapshot(5.0 + DT * step)) for step in range(6)]
+    seen = [policy.plan(snapshot(5.0 + DT * step, shape)) for step in range(6)]
     for plan in seen:
         assert plan is not None
         assert (np.diff(plan.times) > 0).all()

@@ -5,58 +5,12 @@ import sys
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from drift import DRIFT, Drift
 from noisy_hold import NoisyHold
 
 from hotloop.decoding import ActionSpec, ObservationSpec
-from hotloop.envs import TASKS, Task, Video, evaluate, make_task
+from hotloop.envs import TASKS, Video, evaluate, make_task
 
-MAX_STEPS = 12
-
-
-class Drift:
-    """A point that goes half way to each action; an episode lasts as long as its seed says."""
-
-    num_open = 0
-
-    def __init__(self) -> None:
-        Drift.num_open += 1
-        self.score, self.success = 0.0, False
-
-    def reset(self, seed):
-        self.length = 3 + seed % (MAX_STEPS - 3)
-        self.position = np.random.default_rng(seed).uniform(0, 1, 2)
-        self.step_count, self.score, self.success = 0, 0.0, False
-        return self.frame()
-
-    def step(self, action):
-        self.position = (self.position + action) / 2
-        self.step_count += 1
-        reward = float(np.abs(self.position).sum() / 4)
-        self.score = max(self.score, reward)
-        self.success = self.score > 0.4
-        return self.frame(), reward, self.step_count >= self.length
-
-    def frame(self):
-        return {
-            "observation.state": self.position.astype(np.float32),
-            "observation.unread": np.zeros(3, np.float32),
-        }
-
-    def render(self):
-        return np.full((32, 48, 3), 20 * self.step_count, np.uint8)
-
-    def close(self):
-        Drift.num_open -= 1
-
-
-DRIFT = Task(
-    name="drift",
-    action_spec=NoisyHold().action_spec,
-    observation_shapes={"observation.state": (2,), "observation.unread": (3,)},
-    max_steps=MAX_STEPS,
-    metric="largest distance",
-    make=Drift,
-)
 SEEDS = range(100, 117)
 
 
@@ -177,8 +131,8 @@ def test_a_fast_task_is_shown_in_real_time_with_fewer_pictures(tmp_path):
     video, env = Video(tmp_path / "fast.mp4"), Drift()
     env.reset(0)
     for step in range(9):
-        video.capture(env, episode_ix=0, step=step, dt=0.01)
-    video.capture(env, episode_ix=1, step=0, dt=0.01)
+        video.capture(env.render, episode_ix=0, step=step, dt=0.01)
+    video.capture(env.render, episode_ix=1, step=0, dt=0.01)
     env.close()
     assert [len(pictures) for pictures in video._pictures] == [3]
 

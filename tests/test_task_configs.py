@@ -26,3 +26,12 @@ def test_every_task_is_a_choice_and_only_those_with_more_to_say_have_a_file():
     assert with_files < set(choices("task"))
     for name in with_files - {RECORDED}:
         assert compose("train", [f"task={name}"], TrainConfig).task.keys, f"{name} says only a name"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name in choices("task") if name.startswith(("pusht", "lift", "can", "square"))],
+)
+def test_a_tasks_keys_are_all_that_it_observes(name):
+    keys = compose("train", [f"task={name}"], TrainConfig).task.keys
+    assert {*keys} == {*make_task(name).observation_shapes, "action"}

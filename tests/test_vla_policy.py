@@ -38,10 +38,8 @@ class TestVlaPolicy(PolicyConformance):
     def frame(
         self, policy: VlaPolicy, scenes: np.ndarray, steps: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """Pictures hold whole numbers and the instruction is text; float32 as from an executor."""
+        """The instruction is text; float32 as from an executor."""
         drawn = super().frame(policy, scenes, steps)
-        for key in (IMAGE, WRIST):
-            drawn[key] = np.rint(255 * drawn[key])
         texts = [TEXTS[scene % len(TEXTS)] for scene in scenes]
         instructions = np.stack([encode_instruction(text) for text in texts])
         return drawn | {INSTRUCTION_KEY: instructions.astype(np.float32)}

@@ -250,7 +250,7 @@ def test_a_run_with_adapters_goes_on_as_if_it_had_not_stopped(
     [
         (INSTRUCTION_KEY, r"lacks \['observation.instruction'\]"),
         (STATE_KEY, r"lacks \['observation.state'\]"),
-        (IMAGE, "lacks observation.images.*"),
+        (IMAGE, "lacks pictures"),
     ],
 )
 def test_data_without_pictures_or_words_is_refused(

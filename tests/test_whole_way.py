@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from virtual_run import VirtualRun
 
+from hotloop.policies.checkpoint import load_checkpoint
 from hotloop.real_robot.config import ControlConfig, RobotConfig
 from hotloop.real_robot.logs.reader import ControlLog
 from hotloop.real_robot.policies.pick import CUBE, TABLE, PickOperator, reach_down
@@ -116,6 +117,7 @@ def test_record_train_and_control(tmp_path: Path) -> None:
     training = ["steps=2", "batch_size=4", "policy.model.horizon=9", "policy.model.ladders=[2x4]"]
     training += ["policy.sampling.num_execute=2", f"task.dataset={data}", f"output_dir={student}"]
     assert main(["train", "policy=sdp", "task=recorded", *training]) == 0
+    assert "observation.images.front" in load_checkpoint(str(student)).model.observation_shapes
     scene = ["robot.options.model=pick", f"robot.options.scene={random_cube(9)}"]
     folder = tmp_path / "run"
     main([*robot, f"checkpoint={student}", "duration=1", *scene, f"output_dir={folder}"])

@@ -13,7 +13,7 @@ from hotloop.decoding.instruction import INSTRUCTION_KEY, encode_instruction
 from hotloop.policies.checkpoint import Checkpoint, save_checkpoint
 from hotloop.policies.diffusion.config import DiffusionSampling, StreamingSampling
 from hotloop.policies.diffusion.model import DiffusionModel, ModelConfig
-from hotloop.policies.networks.config import NetworkConfig
+from hotloop.policies.networks.config import EncoderConfig, NetworkConfig
 from hotloop.policies.planners.config import PlannerSampling
 from hotloop.policies.vla import BinStatistics, TinyHost, TokenDecodingConfig, tiny_vla
 from hotloop.train.data.episodes import Episodes
@@ -23,7 +23,12 @@ NAMES = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_rol
 DT = 0.05
 SPEC = ActionSpec(NAMES, (-0.6,) * 5 + (0.1,), (0.6,) * 5 + (1.1,), DT)
 CAMERA = "observation.images.front"
-KINDS = ("dp", "sdp", "diffuser", "decision_diffuser", "trajectory_diffuser", "vla")
+# Those with a picture see the camera `front`.
+KINDS = (
+    "dp", "sdp", "dp-image", "sdp-image",
+    "diffuser", "decision_diffuser", "trajectory_diffuser", "vla",
+)  # fmt: skip
+PICTURES = {"dp-image": (20, 24, 3), "sdp-image": (20, 24, 3), "vla": (16, 16, 3)}
 PLANNERS = {
     "diffuser": tiny_planner.DIFFUSER,
     "decision_diffuser": tiny_planner.DECISION,
@@ -38,22 +43,26 @@ def save_tiny(folder: Path, kind: str, spec: ActionSpec = SPEC, **sampling) -> P
     """Write a checkpoint with random weights; return its folder."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model, choices = {"dp": _diffusion, "sdp": _diffusion, "vla": _vla}.get(kind, _planner)(
-            kind, spec, sampling
-        )
+        family = kind.removesuffix("-image")
+        make = {"dp": _diffusion, "sdp": _diffusion, "vla": _vla}.get(family, _planner)
+        model, choices = make(kind, spec, sampling)
     model.eval().requires_grad_(False)
-    save_checkpoint(folder, Checkpoint(kind, model, spec, choices, {"task": "own robot"}))
+    save_checkpoint(folder, Checkpoint(family, model, spec, choices, {"task": "own robot"}))
     return folder
 
 
 def _diffusion(kind: str, spec: ActionSpec, sampling: dict):
+    encoder = EncoderConfig(crop=(16, 18), num_keypoints=4, width=8)
     config = ModelConfig(9, 2, 24, ("1x8", "2x4", "4x2", "8x1"), "sample", False,
-                         NetworkConfig("mlp", 16, 1))  # fmt: skip
-    model = DiffusionModel(config, {"observation.state": (spec.size,)}, spec.size)
+                         NetworkConfig("mlp", 16, 1), encoder=encoder)  # fmt: skip
+    shapes: dict[str, tuple[int, ...]] = {"observation.state": (spec.size,)}
+    if kind in PICTURES:
+        shapes[CAMERA] = PICTURES[kind]
+    model = DiffusionModel(config, shapes, spec.size)
     low, high = torch.tensor(spec.low), torch.tensor(spec.high)
     model.action_normalizer.scale.copy_(2 / (high - low))
     model.action_normalizer.offset.copy_(-(high + low) / (high - low))
-    make, num_execute = (DiffusionSampling, 4) if kind == "dp" else (StreamingSampling, 1)
+    make, num_execute = (StreamingSampling, 1) if "sdp" in kind else (DiffusionSampling, 4)
     return model, make(**{"num_execute": num_execute, **sampling})
 
 

@@ -11,6 +11,7 @@ from ..envs.rollout import Evaluation
 from ..envs.rollout import evaluate as run_episodes
 from ..envs.task import Task
 from ..envs.video import Video
+from ..envs.workers import environments
 from ..policies.checkpoint import Checkpoint, load_checkpoint
 from .config.evaluation import EvalConfig
 from .config.sampling import sampled_policy
@@ -34,6 +35,7 @@ def evaluate(name_or_path: str | Path, config: EvalConfig = DEFAULTS) -> Evaluat
         FileNotFoundError: If there is no such checkpoint.
         ValueError: If a sampling choice is unknown, or no simulator belongs to the checkpoint.
         ImportError: If the simulator is not installed.
+        ChildProcessError: If a process that simulates ends before its time.
     """
     torch.set_num_threads(config.num_threads)
     checkpoint = load_checkpoint(name_or_path)
@@ -42,15 +44,17 @@ def evaluate(name_or_path: str | Path, config: EvalConfig = DEFAULTS) -> Evaluat
     options, video = config.eval, None
     if options.videos:
         video = Video(Path(config.output_dir or ".") / "video.mp4", options.videos)
-    return run_episodes(
-        policy,
-        task,
-        range(options.seed, options.seed + options.n_episodes),
-        options.batch_size,
-        latency=options.latency,
-        progress=Path(name_or_path).name,
-        video=video,
-    )
+    side_by_side = min(options.batch_size or task.side_by_side, options.n_episodes)
+    with environments(task, side_by_side, options.num_workers) as envs:
+        return run_episodes(
+            policy,
+            task,
+            range(options.seed, options.seed + options.n_episodes),
+            envs,
+            latency=options.latency,
+            progress=Path(name_or_path).name,
+            video=video,
+        )
 
 
 def task_of(checkpoint: Checkpoint, name: str, config: EvalConfig) -> Task:

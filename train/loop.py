@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ..decoding.plumbing.files import replacing
 from ..policies.checkpoint import Checkpoint, write_checkpoint
 from .config.training import OptimConfig, TrainConfig
+from .data.prefetch import Prefetched
 from .data.windows import EpochSampler, step_generator
 from .objectives.objective import Objective, TrainingWindows
 from .resume import CHECKPOINTS, write_settings
@@ -65,7 +66,9 @@ class Trainer:
         self.config, self.windows = config, windows
         self.run_dir = Path(config.output_dir)
         self._make_checkpoint = make_checkpoint
-        self.accelerator = Accelerator()
+        self.accelerator = Accelerator(
+            mixed_precision="no" if config.precision == "float32" else config.precision
+        )
         if config.batch_size % self.accelerator.num_processes:
             raise ValueError(
                 f"batch_size {config.batch_size} must be a multiple of the "
@@ -84,6 +87,7 @@ class Trainer:
         prepared = cast("Any", self.accelerator.prepare(objective, optimizer))
         self._wrapped, self.optimizer = prepared
         self.ema.to(self.accelerator.device)
+        self._batches = Prefetched(self._load, config.steps)
 
     def run(self, settings: Mapping[str, Any]) -> Path:
         """Train to the last step; return the folder of the last checkpoint.
@@ -101,7 +105,8 @@ class Trainer:
         )
         total = torch.zeros((), device=self.accelerator.device)
         since, clock = 0, time.perf_counter()
-        with TrainingLog(self.run_dir, self.step, enabled=main) as log, progress:
+        log = TrainingLog(self.run_dir, self.step, enabled=main)
+        with log, progress, self._batches.running():
             while self.step < config.steps:
                 total, since = total + self._optimise(), since + 1
                 progress.update()
@@ -124,12 +129,16 @@ class Trainer:
         depend on how many there are.
         """
         self.objective.prepare(step)
-        batch = self.windows.gather(self.sampler.indices(step)).to(self.accelerator.device)
+        batch = self._batches[step]
         generator = step_generator(self.config.seed, step, stream="draw")
         inputs = self.objective.draw(batch, generator)
         share = self.config.batch_size // self.accelerator.num_processes
         begin = self.accelerator.process_index * share
         return inputs.select(slice(begin, begin + share))
+
+    def _load(self, step: int) -> Any:
+        """The global batch of `step`, where the model is."""
+        return self.windows.gather(self.sampler.indices(step)).to(self.accelerator.device)
 
     def _lr(self, step: int) -> float:
         return learning_rate(self.config.optim, step, self.config.steps)

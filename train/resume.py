@@ -10,12 +10,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-
 from ..decoding.plumbing.files import write_text
 from ..policies.checkpoint import CONFIG_FILE, WEIGHTS_FILE, find_checkpoint
 from .config.training import TrainConfig
-from .data.episodes import Episodes, blocks
+from .data.digest import arrays_digest
+from .data.episodes import Episodes
 from .state import STATE_FOLDER
 
 RUN_FILE, LOG_FILE, CHECKPOINTS = "run.json", "log.csv", "checkpoints"
@@ -95,13 +94,7 @@ def content_hash(episodes: Episodes) -> str:
     arrays |= {"ends": episodes.episode_ends, "terminated": episodes.terminated}
     if episodes.rewards is not None:
         arrays["reward"] = episodes.rewards
-    digest = hashlib.blake2b(digest_size=16)
-    for key, array in sorted(arrays.items()):
-        digest.update(f"{key} {array.dtype} {array.shape}\n".encode())
-        row_bytes = array.itemsize * int(np.prod(array.shape[1:]))
-        for rows in blocks(len(array), row_bytes):
-            digest.update(np.ascontiguousarray(array[rows]).tobytes())
-    return digest.hexdigest()
+    return arrays_digest(arrays)
 
 
 def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:

@@ -17,8 +17,8 @@ from ..envs.registry import make_task
 from ..policies.checkpoint import Checkpoint
 from .config.distill import DistillConfig
 from .config.training import TrainConfig
+from .data.cameras import read_for_policy
 from .data.episodes import Episodes
-from .data.formats.registry import read_episodes
 from .data.matching import check_actions, check_matches_task
 from .data.recorded_spec import recorded_action_spec
 from .families import family_of
@@ -51,11 +51,12 @@ def train(config: TrainConfig) -> Path:
     torch.set_num_threads(config.num_threads)
     task = None if config.task.name == RECORDED else make_task(config.task.name)
     family = family_of(config.policy.kind)
-    episodes = read_episodes(
+    episodes = read_for_policy(
         config.task.dataset,
         config.task.keys or None,
         config.task.options,
-        pictures=family.pictures,
+        task=task,
+        cameras=family.cameras(config),
         instruction=family.instruction,
     )
     if task is None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import numpy as np
+import torch
 
 from ...decoding.rolling import Ladder
 from ..programs.rows import RowActions, RowNoise, check_reset, selection
@@ -25,14 +28,13 @@ class Buffers:
     """
 
     def __init__(self, model: DiffusionModel, ladder: Ladder, num_remembered: int) -> None:
-        normalizer = model.action_normalizer
-        self._scale, self._offset = normalizer.scale.cpu().numpy(), normalizer.offset.cpu().numpy()
+        self._normalizer = deepcopy(model.action_normalizer).cpu()
         self._signal = model.schedule.signals.astype(np.float32)
         self._sigma = model.schedule.sigmas.astype(np.float32)
         self._ladder, self._max_latency = ladder, model.config.max_latency
         self.noise = RowNoise()
         self.executed = RowActions(num_remembered, model.action_dim)
-        self.windows = np.zeros((0, model.config.horizon, model.action_dim), np.float32)
+        self.windows = np.zeros((0, *model.window_shape), np.float32)
         self._next_step: list[int] = []
 
     def reset(self, seeds: np.ndarray, rows: np.ndarray | None) -> None:
@@ -85,7 +87,7 @@ class Buffers:
         """Let the past slots of normalised windows (R, H, D) be what was executed before."""
         if self.executed.length:
             before = clean[:, : max(self._ladder.num_past, 1)]
-            self.executed.begin(rows, (before - self._offset) / self._scale)
+            self.executed.begin(rows, self._normalizer.inverse(torch.from_numpy(before)).numpy())
 
     def noised(self, rows: np.ndarray, clean: np.ndarray, levels: np.ndarray) -> np.ndarray:
         """Noise normalised windows (R, H, D) to `levels`, (H,): A_k = a_k A_0 + s_k z."""
@@ -93,5 +95,5 @@ class Buffers:
         return self._signal[levels][:, None] * clean + self._sigma[levels][:, None] * noise
 
     def normalised(self, actions: np.ndarray) -> np.ndarray:
-        """Physical actions, shape (R, n, D), in the network's units."""
-        return actions * self._scale + self._offset
+        """Physical actions, shape (R, n, D), in the network's units, (R, n, N)."""
+        return self._normalizer(torch.from_numpy(actions)).numpy()

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from ...decoding.prefix_guidance import GUIDANCES
 from ...decoding.rolling import Ladder
 from ...decoding.samplers import PREDICTIONS, UPDATES
-from ..networks.config import NetworkConfig
+from ..networks.config import EncoderConfig, NetworkConfig
+from .rotations import check_rotations
 
 START_BUFFERS = ("zero", "constant", "denoise")
 
@@ -29,6 +30,9 @@ class ModelConfig:
         max_latency: Control steps that the first chunk of a buffer may begin after the newest
             observation; the actions in between are given to the network. The window must have room
             for them beside the chunks.
+        encoder: What turns pictures into features, where there are any among the observations.
+        rotations: First index of each axis-angle triple [rad] among the actions. The network sees
+            it as six numbers that have no jumps (Zhou et al. 2019); nothing else changes.
     """
 
     horizon: int = 17
@@ -39,6 +43,8 @@ class ModelConfig:
     jump: bool = False
     network: NetworkConfig = field(default_factory=NetworkConfig)
     max_latency: int = 0
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    rotations: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Reject sizes and choices of no model."""
@@ -56,6 +62,7 @@ class ModelConfig:
                 "max_latency must be at least 0, and 0 without ladders (a streaming policy's), got "
                 f"{self.max_latency}"
             )
+        check_rotations(self.rotations)
 
     @property
     def num_past(self) -> int:

@@ -10,12 +10,15 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from ...decoding.interface import is_picture
 from ...decoding.rolling import Ladder
 from ...decoding.samplers import prediction_target
 from ...decoding.schedules import NoiseSchedule
 from ..networks.build import build_network
 from ..networks.config import WindowSizes
+from ..networks.vision import Vision
 from ..normalizer import Normalizer
+from .actions import ActionNormalizer
 from .config import ModelConfig, parse_ladder
 
 
@@ -24,21 +27,25 @@ class Batch:
     """A training batch in physical units.
 
     Attributes:
-        observation: Per key a tensor of shape (B, To, *shape).
+        observation: Per key a tensor of shape (B, To, *shape); pictures are uint8.
         actions: Shape (B, H, D); position To - 1 belongs to the newest observation.
+        features: Features of K crops of the pictures, the first from the middle, shape
+            (B, To, K, F), where they are known; then `observation` has no pictures.
     """
 
     observation: Mapping[str, Tensor]
     actions: Tensor
+    features: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on `device`."""
         observation = {key: value.to(device) for key, value in self.observation.items()}
-        return Batch(observation, self.actions.to(device))
+        features = None if self.features is None else self.features.to(device)
+        return Batch(observation, self.actions.to(device), features)
 
 
 class DiffusionModel(nn.Module):
-    """Normalisers, noise schedule and denoising network.
+    """Normalisers, encoder of pictures, noise schedule and denoising network.
 
     Args:
         config: Sizes and choices.
@@ -63,31 +70,54 @@ class DiffusionModel(nn.Module):
             for ladder in self.ladders
             for latency in range(config.max_latency + 1)
         )
-        frame_dim = sum(int(torch.Size(shape).numel()) for shape in observation_shapes.values())
+        pictures = {key: shape for key, shape in observation_shapes.items() if is_picture(shape)}
+        self.vector_keys = tuple(key for key in observation_shapes if key not in pictures)
+        self.vision = Vision(config.encoder, pictures) if pictures else None
+        frame_dim = sum(
+            int(torch.Size(observation_shapes[key]).numel()) for key in self.vector_keys
+        )
         self.observation_normalizer = Normalizer(frame_dim)
-        self.action_normalizer = Normalizer(action_dim)
+        if self.vision is not None:
+            frame_dim += self.vision.num_features
+        self.action_normalizer = ActionNormalizer(action_dim, config.rotations)
         self.network = build_network(
             config.network,
-            WindowSizes(config.horizon, action_dim, config.num_obs_steps * frame_dim, config.jump),
+            WindowSizes(*self.window_shape, config.num_obs_steps * frame_dim, config.jump),
         )
 
     @property
     def action_dim(self) -> int:
         """Action size D."""
-        return self.action_normalizer.scale.shape[0]
+        return self.action_normalizer.action_dim
+
+    @property
+    def window_shape(self) -> tuple[int, int]:
+        """Horizon H and size N of an action as the network sees it, D without rotations."""
+        return self.config.horizon, self.action_normalizer.scale.shape[0]
 
     @property
     def num_past(self) -> int:
         """Window slots before the current action, To - 1."""
         return self.config.num_past
 
+    def vectors(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """Join the frames of all keys but pictures, (B, To, *shape), normalised: (B, To, V)."""
+        if not self.vector_keys:
+            assert self.vision is not None
+            frames = observation[next(iter(self.vision.shapes))]
+            return torch.zeros(*frames.shape[:2], 0, device=frames.device)
+        frames = [rearrange(observation[key], "b to ... -> b to (...)") for key in self.vector_keys]
+        return self.observation_normalizer(torch.cat(frames, dim=-1))
+
     def flatten(self, observation: Mapping[str, Tensor]) -> Tensor:
-        """Join the frames of all keys, shapes (B, To, *shape), into normalised (B, To * O)."""
-        frames = [
-            rearrange(observation[key], "b to ... -> b to (...)") for key in self.observation_shapes
-        ]
-        joined = self.observation_normalizer(torch.cat(frames, dim=-1))
-        return rearrange(joined, "b to o -> b (to o)")
+        """Join the frames of all keys, shapes (B, To, *shape), into normalised (B, To * O).
+
+        Pictures are encoded as at run time.
+        """
+        vectors = self.vectors(observation)
+        if self.vision is None:
+            return join(vectors)
+        return join(vectors, self.vision.encode(self.vision.crop(observation, None)))
 
     def predict(
         self, x: Tensor, level: Tensor, observation: Tensor, jump: Tensor | None = None
@@ -127,6 +157,12 @@ class DiffusionModel(nn.Module):
     def config_dict(self) -> dict[str, Any]:
         """The configuration as JSON-able values."""
         return asdict(self.config)
+
+
+def join(vectors: Tensor, features: Tensor | None = None) -> Tensor:
+    """Frames (B, To, V) and features of their pictures (B, To, F) as one row, (B, To * O)."""
+    joined = vectors if features is None else torch.cat([vectors, features], dim=-1)
+    return rearrange(joined, "b to o -> b (to o)")
 
 
 def denoising_loss(

@@ -6,49 +6,38 @@ from dataclasses import replace
 
 import numpy as np
 
-from ...decoding import ActionSpec, ActionTrajectory, Observation, ObservationSpec
+from ...decoding import ActionSpec, ActionTrajectory, Observation
 from ...decoding.samplers import spaced_levels
 from ..programs.engines.engine import Engine, make_engine
 from ..programs.engines.memory import Memory
-from ..programs.program import Call, Port, Program
+from ..programs.program import Call, Program
 from ..programs.rows import RowNoise
+from .actions import ActionPort, Physical
 from .config import DiffusionSampling
+from .encoding import feature_ports
 from .model import DiffusionModel
-from .reverse import Physical, noise_names, reverse_program
+from .observed import Observed
+from .reverse import noise_names, reverse_program
 
 
 class ActionHead:
-    """What both diffusion policies need at the numpy boundary.
+    """What the diffusion policies need at the numpy boundary.
 
     Args:
         model: Trained model.
         action_spec: Names, bounds and period of the actions.
+        engine: How pictures are encoded between plans.
+
+    Attributes:
+        observed: The observations of all rows.
     """
 
-    def __init__(self, model: DiffusionModel, action_spec: ActionSpec) -> None:
-        self.observation_spec = ObservationSpec(
-            model.observation_shapes, model.config.num_obs_steps
-        )
-        self.window_shape = (model.config.horizon, model.action_dim)
+    def __init__(self, model: DiffusionModel, action_spec: ActionSpec, engine: str) -> None:
+        self.observed = Observed(model, engine)
         low, high = action_spec.float32_bounds
-        self.physical = Physical(model, low, high).eval()
+        self.physical = Physical(model.action_normalizer, model.num_past, low, high).eval()
         future = (model.config.horizon - model.num_past, model.action_dim)
-        self.actions = Port(future, scale=(high - low) / 2)
-        # Position of each key's features in a joined frame.
-        self._slices: dict[str, slice] = {}
-        begin = 0
-        for key, shape in model.observation_shapes.items():
-            end = begin + int(np.prod(shape))
-            self._slices[key] = slice(begin, end)
-            begin = end
-
-    def join_frames(self, observation: Observation, joined: np.ndarray) -> None:
-        """Write the frames of all keys side by side to `joined`, shape (R, To, O)."""
-        for key, features in self._slices.items():
-            frames = observation.frames[key]
-            if frames.ndim != 3:
-                frames = frames.reshape(*joined.shape[:2], -1)
-            joined[:, :, features] = frames
+        self.actions = ActionPort(future, scale=(high - low) / 2, rotations=model.config.rotations)
 
     def features(self, observation: Observation, key: str) -> np.ndarray:
         """Newest frame of one key, shape (R, F)."""
@@ -91,8 +80,8 @@ class DiffusionPolicy:
     ) -> None:
         self.action_spec, self.model = action_spec, model
         self.num_execute = sampling.num_execute
-        self._head = ActionHead(model, action_spec)
-        self.observation_spec = self._head.observation_spec
+        self._head = ActionHead(model, action_spec, engine)
+        self.observation_spec = self._head.observed.spec
         check_num_execute(self.num_execute, model)
         num_levels, horizon = model.config.num_levels, model.config.horizon
         levels = spaced_levels(num_levels, 0, sampling.calls_per_step or num_levels)
@@ -105,7 +94,7 @@ class DiffusionPolicy:
     def _act(self, program: Program) -> Program:
         """Let a program end in actions instead of a normalised window."""
         call = Call(self._head.physical, {"window": "window"}, ("actions",))
-        outputs = {"actions": self._head.actions}
+        outputs = {"actions": self._head.actions, **feature_ports(self.model)}
         return replace(program, outputs=outputs, calls=[*program.calls, call])
 
     @property
@@ -116,6 +105,11 @@ class DiffusionPolicy:
     def reset(self, seeds: np.ndarray, rows: np.ndarray | None = None) -> None:
         """Start an episode in each of `rows`; see `Policy.reset`."""
         self._noise.reset(seeds, rows)
+        self._head.observed.reset(len(seeds), rows)
+
+    def observe(self, observation: Observation) -> None:
+        """Encode pictures between two plans; see `Observing.observe`."""
+        self._head.observed.observe(observation)
 
     def plan(self, observation: Observation, step: np.ndarray) -> ActionTrajectory:
         """Sample H - To + 1 clean actions from the observed step on; see `Policy.plan`."""
@@ -123,8 +117,9 @@ class DiffusionPolicy:
         memory = self._engine.memory(len(rows))
         self._noise.fill(rows, memory.inputs["x"])
         write_noise(self._noise, rows, memory, self._noise_names)
-        self._head.join_frames(observation, memory.inputs["observation"])
+        self._head.observed.write(observation, memory)
         memory.run()
+        self._head.observed.keep(observation, memory)
         actions = memory.outputs["actions"].copy()
         return ActionTrajectory.clean(
             actions, observation.step, observation.step, self.action_spec.dt

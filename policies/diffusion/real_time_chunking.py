@@ -46,22 +46,27 @@ class RealTimeChunkingPolicy:
         self.action_spec = action_spec
         self.num_execute = sampling.num_execute
         self._model, self._guidance = model, sampling.prefix_guidance
-        self._head = ActionHead(model, action_spec)
-        self.observation_spec = self._head.observation_spec
+        self._head = ActionHead(model, action_spec, engine)
+        self.observation_spec = self._head.observed.spec
         levels = model.config.num_levels
         self._levels = spaced_levels(levels, 0, sampling.calls_per_step or levels)
         self._noise = RowNoise()
-        self._old = np.zeros((0, *self._head.window_shape), np.float32)
+        self._old = np.zeros((0, *model.window_shape), np.float32)
         self._old_step = np.zeros(0, np.int64)
 
     def reset(self, seeds: np.ndarray, rows: np.ndarray | None = None) -> None:
         """Start an episode in each of `rows`: there is no old plan; see `Policy.reset`."""
         self._noise.reset(seeds, rows)
+        self._head.observed.reset(len(seeds), rows)
         if rows is None:
             self._old = np.zeros((len(seeds), *self._old.shape[1:]), np.float32)
             self._old_step = np.full(len(seeds), -self._old.shape[1])
         else:
             self._old_step[rows] = -self._old.shape[1]
+
+    def observe(self, observation: Observation) -> None:
+        """Encode pictures between two plans; see `Observing.observe`."""
+        self._head.observed.observe(observation)
 
     def plan(self, observation: Observation, step: np.ndarray) -> ActionTrajectory:
         """Sample H - To + 1 actions from the observed step on; see `Policy.plan`.
@@ -70,12 +75,9 @@ class RealTimeChunkingPolicy:
         """
         rows = observation.rows
         old, weights = self._old_plan(rows, observation.step, step)
-        x = torch.from_numpy(self._noise.draw(rows, self._head.window_shape))
-        normalizer = self._model.observation_normalizer
-        frames = torch.empty(len(rows), self._model.config.num_obs_steps, len(normalizer.scale))
-        self._head.join_frames(observation, frames.numpy())
+        x = torch.from_numpy(self._noise.draw(rows, self._model.window_shape))
         with torch.no_grad():
-            context = normalizer(frames).flatten(1)  # (r, to * o)
+            context = self._head.observed.context(observation)  # (r, to * o)
             window = self._denoise(x, context, torch.from_numpy(old), torch.from_numpy(weights))
             actions = self._head.physical(window).numpy()  # (r, h - to + 1, d)
         self._old[rows], self._old_step[rows] = window.numpy(), observation.step

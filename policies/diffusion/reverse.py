@@ -12,24 +12,8 @@ from torch import Tensor, nn
 from ...decoding.samplers import reverse_step, step_coefficients
 from ..programs.program import Call, Port, Program
 from ..programs.shared import shared
+from .encoding import encode_call, feature_ports, observation_ports
 from .model import DiffusionModel
-
-
-class Encode(nn.Module):
-    """Observation to modulation: once per run.
-
-    Args:
-        model: Trained model.
-    """
-
-    def __init__(self, model: DiffusionModel) -> None:
-        super().__init__()
-        self.normalizer = model.observation_normalizer
-        self.network = model.network
-
-    def forward(self, observation: Tensor) -> Tensor:
-        """Return the modulation (R, ...) of frames in physical units, shape (R, To, O)."""
-        return self.network.encode(self.normalizer(observation).flatten(1))
 
 
 class Denoise(nn.Module):
@@ -81,48 +65,17 @@ class ReverseStep(nn.Module):
         return reverse_step(x, output, coefficients, noise, predicts_sample=self.predicts_sample)
 
 
-class Physical(nn.Module):
-    """Normalised window to the actions from the current step on, in physical units.
-
-    Args:
-        model: Trained model.
-        low: Smallest admissible action, shape (D,), float32.
-        high: Largest admissible action, shape (D,), float32.
-    """
-
-    low: Tensor
-    high: Tensor
-    gain: Tensor
-    shift: Tensor
-
-    def __init__(self, model: DiffusionModel, low: np.ndarray, high: np.ndarray) -> None:
-        super().__init__()
-        self.num_past = model.num_past
-        scale, offset = model.action_normalizer.scale, model.action_normalizer.offset
-        self.register_buffer("low", torch.from_numpy(low).to(scale.device))
-        self.register_buffer("high", torch.from_numpy(high).to(scale.device))
-        self.register_buffer("gain", 1 / scale)
-        self.register_buffer("shift", -offset / scale)
-
-    def forward(self, window: Tensor) -> Tensor:
-        """Map (R, H, D) to (R, H - To + 1, D), clipped; NaN stays NaN."""
-        actions = window[:, self.num_past :] * self.gain + self.shift  # (r, h - to + 1, d)
-        clipped = torch.minimum(torch.maximum(actions, self.low), self.high)
-        # Some runtimes' minimum drops NaN, which must not become an admissible action.
-        return torch.where(actions.isnan(), actions, clipped)
-
-
-def _part(kind: type[Encode | Denoise | ReverseStep], model: DiffusionModel) -> nn.Module:
+def _part(kind: type[Denoise | ReverseStep], model: DiffusionModel) -> nn.Module:
     """The one module of a kind around the model's network."""
-    choices = (id(model.observation_normalizer), model.config.prediction)
-    return shared(kind, model.network, lambda: kind(model), *choices)
+    return shared(kind, model.network, lambda: kind(model), model.config.prediction)
 
 
 def reverse_program(model: DiffusionModel, levels: Sequence[np.ndarray], update: str) -> Program:
     """Observation and noisy actions to the normalised window at the last levels.
 
-    Inputs are ``observation`` (To, O) in physical units, ``x`` (H, D) at the first levels and,
-    where steps add noise, ``noise.0`` and so on; the output is ``window`` (H, D).
+    Inputs are those of the observation (see `encoding`), ``x`` (H, D) at the first levels and,
+    where steps add noise, ``noise.0`` and so on; outputs are ``window`` (H, D) and, of pictures,
+    the newest frame's ``features``.
 
     Args:
         model: Trained model.
@@ -134,9 +87,9 @@ def reverse_program(model: DiffusionModel, levels: Sequence[np.ndarray], update:
         for level, next_level in pairwise(levels)
     ]
     adds_noise = any(step.c_z.any() for step in steps)
-    window = Port((model.config.horizon, model.action_dim))
-    inputs = {"observation": _observation_port(model), "x": window}
-    calls = [_encode_call(model)]
+    window = Port(model.window_shape)
+    inputs = {**observation_ports(model), "x": window}
+    calls = [encode_call(model)]
     x = "x"
     for index, (step, level, next_level) in enumerate(zip(steps, levels, levels[1:], strict=False)):
         arguments = {"modulation": "modulation", "x": x}
@@ -149,7 +102,7 @@ def reverse_program(model: DiffusionModel, levels: Sequence[np.ndarray], update:
             "coefficients": step.tensor().to(_device(model)),
         }
         calls.append(Call(_part(ReverseStep, model), arguments, (x,), constants))
-    return Program(inputs, {"window": window}, calls, len(steps))
+    return Program(inputs, {"window": window, **feature_ports(model)}, calls, len(steps))
 
 
 def noise_names(program: Program) -> list[str]:
@@ -159,23 +112,12 @@ def noise_names(program: Program) -> list[str]:
 
 def bare_forward(model: DiffusionModel, level: np.ndarray) -> Program:
     """One network call without a reverse step, to time it by itself; the output is ``output``."""
-    window = Port((model.config.horizon, model.action_dim))
+    window = Port(model.window_shape)
     arguments = {"modulation": "modulation", "x": "x"}
     constants = {"level_modulation": _embed(model, level, 0.0)}
     call = Call(_part(Denoise, model), arguments, ("output",), constants)
-    inputs = {"observation": _observation_port(model), "x": window}
-    return Program(inputs, {"output": window}, [_encode_call(model), call])
-
-
-def _encode_call(model: DiffusionModel) -> Call:
-    return Call(_part(Encode, model), {"observation": "observation"}, ("modulation",))
-
-
-def _observation_port(model: DiffusionModel) -> Port:
-    normalizer = model.observation_normalizer
-    scale, offset = normalizer.scale.cpu().numpy(), normalizer.offset.cpu().numpy()
-    # Half the range of a min-max normaliser.
-    return Port((model.config.num_obs_steps, len(scale)), -offset / scale, 0.5 / np.abs(scale))
+    inputs = {**observation_ports(model), "x": window}
+    return Program(inputs, {"output": window}, [encode_call(model), call])
 
 
 def _jump(level: np.ndarray, next_level: np.ndarray) -> float:

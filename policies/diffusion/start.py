@@ -55,10 +55,11 @@ class SampledStart:
     def sample(self, observation: Observation, buffers: Buffers) -> np.ndarray:
         """Clean normalised windows, shape (R, H, D), overwritten by the next call."""
         rows, memory = observation.rows, self._engine.memory(len(observation.rows))
-        self._head.join_frames(observation, memory.inputs["observation"])
+        self._head.observed.write(observation, memory)
         buffers.noise.fill(rows, memory.inputs["x"])
         write_noise(buffers.noise, rows, memory, self._noise_names)
         memory.run()
+        self._head.observed.keep(observation, memory)
         return memory.outputs["window"]
 
 
@@ -70,7 +71,7 @@ def make_guess(
     Raises:
         ValueError: If the observation that holds the position is not one of the model's.
     """
-    horizon, size = head.window_shape
+    horizon, size = model.window_shape
     key = sampling.start_key
     if sampling.start == "zero":
         return lambda observation: np.zeros((len(observation.rows), horizon, size), np.float32)
@@ -81,7 +82,7 @@ def make_guess(
         )
 
     def stay(observation: Observation) -> np.ndarray:
-        position = head.features(observation, key)[:, :size]  # (r, d)
+        position = head.features(observation, key)[:, : model.action_dim]  # (r, d)
         return np.repeat(buffers.normalised(position)[:, None], horizon, axis=1)  # (r, h, d)
 
     return stay

@@ -45,8 +45,8 @@ class StreamingDiffusionPolicy:
         self.action_spec, self.model = action_spec, model
         self.num_execute = sampling.num_execute
         self._sampling, self._engine_name = sampling, engine
-        self._head = ActionHead(model, action_spec)
-        self.observation_spec = self._head.observation_spec
+        self._head = ActionHead(model, action_spec, engine)
+        self.observation_spec = self._head.observed.spec
         self.ladder = model.ladder(self.num_execute)
         self.program = self._program(latency=0)
         self._noise_names = noise_names(self.program)
@@ -84,6 +84,11 @@ class StreamingDiffusionPolicy:
     def reset(self, seeds: np.ndarray, rows: np.ndarray | None = None) -> None:
         """Start an episode in each of `rows`: their buffers are forgotten; see `Policy.reset`."""
         self._buffers.reset(seeds, rows)
+        self._head.observed.reset(len(seeds), rows)
+
+    def observe(self, observation: Observation) -> None:
+        """Encode pictures between two plans; see `Observing.observe`."""
+        self._head.observed.observe(observation)
 
     def plan(self, observation: Observation, step: np.ndarray) -> ActionTrajectory:
         """Advance each row's buffer by one control step; see `Policy.plan`.
@@ -113,7 +118,7 @@ class StreamingDiffusionPolicy:
             return self._start(observation)
         rows, buffers = observation.rows, self._buffers
         memory = self._engine(latency).memory(len(rows))
-        self._head.join_frames(observation, memory.inputs["observation"])
+        self._head.observed.write(observation, memory)
         memory.inputs["x"][...] = buffers.read(rows, latency)
         if "past" in memory.inputs:
             past = buffers.executed.newest(rows, self.ladder.num_past + latency)
@@ -121,6 +126,7 @@ class StreamingDiffusionPolicy:
         write_noise(buffers.noise, rows, memory, self._noise_names)
         buffers.noise.fill(rows, memory.inputs["fresh"])
         memory.run()
+        self._head.observed.keep(observation, memory)
         buffers.write(rows, memory.outputs["buffer"])
         return self._remembered(rows, memory.outputs["actions"].copy(), latency)
 

@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 from ...decoding.rolling import Ladder, advance
 from ..programs.program import Call, Port, Program
+from .actions import Physical
+from .encoding import feature_ports
 from .model import DiffusionModel
 from .policy import ActionHead
-from .reverse import Physical, reverse_program
+from .reverse import reverse_program
 
 
 class Emit(nn.Module):
@@ -74,7 +76,7 @@ def stream_program(
     """
     program = reverse_program(model, ladder.control_step(num_calls), update)
     emit = Emit(model, ladder, head.physical).eval()
-    num_past, size = ladder.num_past, model.action_dim
+    num_past, size = ladder.num_past, model.window_shape[1]
     inputs = {**program.inputs, "fresh": Port((num_past + emit.num_shifted, size))}
     arguments = {"window": "window", "fresh": "fresh"}
     if emit.needs_past:
@@ -82,4 +84,5 @@ def stream_program(
         inputs["past"] = Port((num_past, size))
     outputs = {"buffer": program.outputs["window"], "actions": head.actions}
     call = Call(emit, arguments, tuple(outputs))
+    outputs |= feature_ports(model)
     return replace(program, inputs=inputs, outputs=outputs, calls=[*program.calls, call])

@@ -1,7 +1,17 @@
-"""Denoising networks behind one call signature."""
+"""Denoising networks and picture encoders, each behind one call signature."""
 
 from .build import NETWORKS, build_network
-from .config import NetworkConfig, WindowSizes
+from .config import EncoderConfig, NetworkConfig, WindowSizes
 from .denoiser import Denoiser
+from .encoder import ENCODERS, PictureEncoder
 
-__all__ = ["NETWORKS", "Denoiser", "NetworkConfig", "WindowSizes", "build_network"]
+__all__ = [
+    "ENCODERS",
+    "NETWORKS",
+    "Denoiser",
+    "EncoderConfig",
+    "NetworkConfig",
+    "PictureEncoder",
+    "WindowSizes",
+    "build_network",
+]

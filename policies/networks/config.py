@@ -51,6 +51,49 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True)
+class EncoderConfig:
+    """How pictures become features: what is done to them, which encoder, and how large.
+
+    Attributes:
+        kind: ``"conv"`` (a few strided convolutions, for a CPU), ``"resnet18"``, a plugin's
+            encoder, or one's own as ``module:Name``.
+        resize: Height and width [px] that every picture is brought to first; null leaves it.
+        crop: Height and width [px] of the part that the encoder sees: at a random place in
+            training, from the middle at run time; null shows all of it.
+        shared: Whether all cameras share one encoder.
+        num_features: Features of one picture.
+        num_keypoints: Points of a picture whose positions the features are made from.
+        width: Channels of the first convolution of ``"conv"``; null is the encoder's own.
+        options: Further choices of an encoder that is not hotloop's own.
+    """
+
+    kind: str = "conv"
+    resize: tuple[int, int] | None = None
+    crop: tuple[int, int] | None = None
+    shared: bool = False
+    num_features: int = 64
+    num_keypoints: int = 32
+    width: int | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Reject sizes of no picture and of no encoder."""
+        sides = (*(self.resize or ()), *(self.crop or ()))
+        if min((*sides, self.num_features, self.num_keypoints, self.width or 1)) < 1:
+            raise ValueError(f"encoder: all sizes must be at least 1, got {self}")
+
+    def refuse(self, *unread: str) -> None:
+        """Raise ValueError if a choice was made that an encoder does not read, by these names."""
+        for name in unread:
+            default = {} if name == "options" else getattr(EncoderConfig, name)
+            if getattr(self, name) != default:
+                raise ValueError(
+                    f"encoder {self.kind!r} has no choice encoder.{name}, got "
+                    f"{getattr(self, name)!r}; leave it out"
+                )
+
+
+@dataclass(frozen=True)
 class WindowSizes:
     """What a network looks at.
 

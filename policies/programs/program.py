@@ -25,16 +25,24 @@ class Port:
         shape: Shape of one row.
         offset: Typical value, broadcast to `shape`; what a comparison of engines is tried on.
         scale: Typical deviation from it, and the unit in which engines may differ.
+        dtype: Type of its numbers; bytes (uint8) are typically anything from 0 to 255.
     """
 
     shape: tuple[int, ...]
     offset: Any = 0.0
     scale: Any = 1.0
+    dtype: type[np.float32] | type[np.uint8] = np.float32
 
     def draw(self, generator: np.random.Generator, rows: int) -> np.ndarray:
-        """Draw typical values of shape (R, *shape), float32."""
+        """Draw typical values of shape (R, *shape)."""
+        if self.dtype is np.uint8:
+            return generator.integers(0, 256, (rows, *self.shape), np.uint8)
         noise = generator.standard_normal((rows, *self.shape))
         return (self.offset + self.scale * noise).astype(np.float32)
+
+    def difference(self, found: np.ndarray, expected: np.ndarray) -> float:
+        """Largest difference of two values of shape (R, *shape), in units of `scale`."""
+        return float(np.max(np.abs(found - expected) / self.scale))
 
 
 @dataclass(frozen=True, eq=False)

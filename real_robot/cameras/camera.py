@@ -7,6 +7,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ...decoding.pictures import picture_problem
+
 
 class Picture(NamedTuple):
     """What a camera saw.
@@ -39,3 +41,16 @@ class Camera(Protocol):
     def close(self) -> None:
         """Stop; callable at any time, twice too."""
         ...
+
+
+def check_picture(name: str, picture: Picture, size: tuple[int, int]) -> None:
+    """Raise ValueError unless a camera gave what its configuration says.
+
+    Args:
+        name: The camera's.
+        picture: What it gave.
+        size: Height and width [px].
+    """
+    image = np.asarray(picture.image)
+    if problem := picture_problem(image.shape, image.dtype, (*size, 3)):
+        raise ValueError(f"the picture of camera {name!r} {problem}")

@@ -21,7 +21,7 @@ from .held_up import FARTHEST, farthest_behind
 from .joint_map import JointMap
 from .joints import (
     Reader,
-    camera_name,
+    cameras_of,
     check_rate,
     check_read,
     make_reader,
@@ -242,7 +242,7 @@ def on_tool(policy: Policy, robot: RobotConfig, options: PolicyOptions) -> Carte
     shapes = {key: tuple(shape) for key, shape in policy.observation_spec.shapes.items()}
     check_read(shapes, options)
     readers = _readers(shapes, meaning, robot, options)
-    cameras = tuple(camera_name(key) for key, shape in shapes.items() if len(shape) == 3)
+    cameras = cameras_of(policy.observation_spec)
     solver = Solver(arm, limits.velocity * robot.control.speed, limits.acceleration)
     latency = 1 if options.latency is None else options.latency
     made = CartesianPolicy(

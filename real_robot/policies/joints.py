@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ...decoding import ActionSpec, Policy
+from ...decoding import ActionSpec, ObservationSpec, Policy
 from ...decoding.instruction import INSTRUCTION_KEY, encode_instruction
+from ...decoding.interface import is_picture
 from ..cameras.camera import Picture
 from ..config import PolicyOptions, RobotConfig, plain_name
 from ..core.limits import Vector
@@ -109,7 +110,7 @@ def on_joints(policy: Policy, robot: RobotConfig, options: PolicyOptions) -> Joi
     readers = {
         key: make_reader(key, shape, robot, joints, options) for key, shape in shapes.items()
     }
-    cameras = tuple(camera_name(key) for key, shape in shapes.items() if len(shape) == 3)
+    cameras = cameras_of(policy.observation_spec)
     made = JointPolicy(policy, joints, readers, cameras, latency)
     _tell(policy.action_spec, robot, joints)
     duration = made.try_out(standing_still(robot, shapes))
@@ -182,6 +183,21 @@ def check_read(shapes: Mapping[str, tuple[int, ...]], options: PolicyOptions) ->
         )
 
 
+def cameras_of(spec: ObservationSpec) -> tuple[str, ...]:
+    """Cameras whose pictures a policy reads.
+
+    Raises:
+        ValueError: If two of its keys would be pictures of the same camera.
+    """
+    names = tuple(map(camera_name, spec.pictures))
+    if twice := [key for key in spec.pictures if names.count(camera_name(key)) > 1]:
+        raise ValueError(
+            f"the checkpoint reads {' and '.join(twice)}, which both are pictures of a camera "
+            f"{camera_name(twice[0])!r}; train it with keys that end in different names"
+        )
+    return names
+
+
 def camera_name(key: str) -> str:
     """Camera of ``observation.images.NAME``."""
     return key.rpartition(".")[2]
@@ -243,6 +259,11 @@ def _state_reader(shape: tuple[int, ...], robot: RobotConfig, joints: JointMap) 
 
 
 def _picture_reader(key: str, shape: tuple[int, ...], robot: RobotConfig) -> Reader:
+    if not is_picture(shape):
+        raise ValueError(
+            f"the checkpoint reads {key!r} of shape {shape}; cameras give pictures of height, "
+            "width and 3 colours, channels last; train it on such pictures"
+        )
     name = camera_name(key)
     if name not in robot.cameras:
         raise ValueError(
@@ -266,7 +287,7 @@ def standing_still(robot: RobotConfig, shapes: Mapping[str, tuple[int, ...]]) ->
     pictures = {
         camera_name(key): Picture(0.0, np.zeros(shape, np.uint8))
         for key, shape in shapes.items()
-        if len(shape) == 3
+        if is_picture(shape)
     }
     sensors: Any = np.zeros(shapes.get(SENSORS_KEY, 0))
     return Snapshot(0.0, middle, np.zeros_like(middle), sensors, pictures)

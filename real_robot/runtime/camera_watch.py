@@ -1,4 +1,7 @@
-"""Fresh pictures from several cameras: one that stops is named, opened again, or given up."""
+"""Fresh pictures from several cameras: one that stops is named, opened again, or given up.
+
+One that gives something else than it was configured for ends the run: nothing is planned from it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from ..cameras import Camera, Picture
+from ..cameras.camera import check_picture
 
 LOST_AFTER = 1.0  # [s] without a fresh picture, a camera counts as lost
 RETRY_PERIOD = 1.0  # [s]
@@ -17,6 +21,7 @@ class CameraWatch:
 
     Args:
         cameras: The cameras by name, open.
+        sizes: Height and width of their pictures [px].
         max_age: How old a picture may be [s].
         tell: Takes which cameras are lost, in one sentence; an empty one when all are back.
         monotonic: Clock [s].
@@ -25,19 +30,29 @@ class CameraWatch:
     def __init__(
         self,
         cameras: Mapping[str, Camera],
+        sizes: Mapping[str, tuple[int, int]],
         max_age: float,
         tell: Callable[[str], None],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._cameras, self._max_age, self._tell = cameras, max_age, tell
+        self._cameras, self._sizes = cameras, sizes
+        self._max_age, self._tell = max_age, tell
         self._monotonic = monotonic
         self._fresh_at: dict[str, float] = {}
         self._retry_at: dict[str, float] = {}
         self._told = ""
 
     def read(self) -> dict[str, Picture | None]:
-        """The newest picture of each camera, however old; None before its first."""
-        return {name: camera.read() for name, camera in self._cameras.items()}
+        """The newest picture of each camera, however old; None before its first.
+
+        Raises:
+            ValueError: If one is of another size or type than its camera's configuration says.
+        """
+        pictures = {name: camera.read() for name, camera in self._cameras.items()}
+        for name, picture in pictures.items():
+            if picture is not None:
+                check_picture(name, picture, self._sizes[name])
+        return pictures
 
     def fresh(self, pictures: Mapping[str, Picture | None], now: float) -> dict[str, Picture]:
         """The pictures, or none of them while one camera has no fresh one.

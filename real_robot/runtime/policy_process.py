@@ -111,9 +111,11 @@ def main() -> int:
         if (attach := getattr(policy, "attach", None)) is not None:
             attach(PolicyConsole(channels, report.finish))
         with open_cameras(robot, policy.cameras, newest_state) as cameras:
+            sizes = {name: robot.cameras[name].size for name in cameras}
+            watch = CameraWatch(cameras, sizes, robot.control.rules.max_age, report.lost)
+            watch.read()  # what a camera gives is seen before the robot is touched
             policy.reset(extra["seed"])
             report.ready(concludes=hasattr(policy, "conclude"))
-            watch = CameraWatch(cameras, robot.control.rules.max_age, report.lost)
             with concluding(policy, channels) as ended:
                 serve(policy, watch, channels, extra["inject"], newest_state, report, ended)
     except (ValueError, OSError, ImportError) as error:

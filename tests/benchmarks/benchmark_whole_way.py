@@ -184,7 +184,8 @@ def train(folder: Path, settings: list[str]) -> float:
     """Train the student, or go on with it; how long it took [s]."""
     student, began = folder / "student", perf_counter()
     subprocess.run(
-        [*HOTLOOP, "train", "policy=sdp", "task=recorded", f"task.dataset={folder / 'data'}",
+        [*HOTLOOP, "train", "policy=sdp", "policy.cameras=[]", "task=recorded",
+         f"task.dataset={folder / 'data'}",
          f"output_dir={student}", f"resume={str(student.exists()).lower()}", *settings],
         check=True,
         stdout=subprocess.DEVNULL,

@@ -50,6 +50,10 @@ class Results:
         row = self.find(key)
         assert row is not None, f"no row has {key}"
         row.update(values)
-        write_text(self.path, json.dumps({**self._header, "rows": self.rows}, indent=1) + "\n")
+        self.write()
         shown = {name: value for name, value in row.items() if name not in self._silent}
         print(json.dumps(shown), flush=True)
+
+    def write(self) -> None:
+        """Write the file."""
+        write_text(self.path, json.dumps({**self._header, "rows": self.rows}, indent=1) + "\n")

@@ -9,18 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import ExitCode
+from .data_generate import add_generate, generate
 
 if TYPE_CHECKING:
     from ..data.formats.format import Format, Option
     from ..data.inspect import DatasetReport
 
 _LONGEST_VALUE = 200  # characters of one entry of the metadata
-
-GENERATE_EPILOG = """\
-examples:
-  hotloop data generate pointmaze-umaze maze.hdf5 --action-noise 0.3
-  hotloop data generate hopper hopper.hdf5 --level medium-expert --agents DIR --num-steps 200000
-"""
 
 
 def add_parser(
@@ -49,7 +44,7 @@ def complete(parser: argparse.ArgumentParser) -> None:
     )
     _add_read_options(inspect)
     _add_convert(actions)
-    _add_generate(actions)
+    add_generate(actions)
     replay = actions.add_parser(
         "replay",
         help="repeat demonstrations in the simulator",
@@ -65,42 +60,6 @@ def _source_help() -> str:
     from ..data.formats.registry import all_formats
 
     return "; ".join(kind.description for kind in all_formats().values())
-
-
-def _add_generate(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-
-    generate = actions.add_parser(
-        "generate",
-        help="record what scripted controllers or trained agents do in a simulator",
-        description="Record demonstrations in D4RL's HDF5 layout: of a scripted controller, or "
-        "of trained agents, whose files you bring.",
-        epilog=GENERATE_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    generate.add_argument("task", help="name of a task, e.g. pointmaze-umaze or hopper")
-    generate.add_argument("out", type=Path, help="HDF5 file to create")
-    generate.add_argument("--num-episodes", type=int, default=200, help="default: %(default)s")
-    generate.add_argument(
-        "--num-steps",
-        type=int,
-        default=0,
-        help="instead of a number of episodes: record whole ones up to this many steps",
-    )
-    generate.add_argument(
-        "--level",
-        default="",
-        help="which trained agents: medium, expert, medium-expert (half each) or medium-replay "
-        "(several weak ones)",
-    )
-    generate.add_argument("--agents", type=Path, help="folder with the trained agents' .npz files")
-    generate.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    generate.add_argument(
-        "--action-noise",
-        type=float,
-        help="standard deviation of the noise on each executed action, in half widths of its "
-        "range; default: the level's own, 0 without one",
-    )
-    generate.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
 
 def _add_convert(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -167,7 +126,7 @@ def _read_options_by_name(formats: Mapping[str, Format]) -> dict[str, tuple[Opti
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; the answer is no if a dataset has problems."""
-    commands = {"inspect": _inspect, "convert": _convert, "generate": _generate, "replay": _replay}
+    commands = {"inspect": _inspect, "convert": _convert, "generate": generate, "replay": _replay}
     return commands[args.data_command](args)
 
 
@@ -278,21 +237,3 @@ def _short(value: object) -> str:
     """A value in one line; `--json` has all of it."""
     text = " ".join(str(value).split())
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}... (see --json)"
-
-
-def _generate(args: argparse.Namespace) -> int:
-    from ..demonstrations.generate import Collection, generate_demonstrations
-
-    names = ("task", "num_episodes", "num_steps", "level", "agents", "action_noise", "seed")
-    collection = Collection(**{name: getattr(args, name) for name in names})
-    episodes = generate_demonstrations(
-        args.out, collection, overwrite=args.overwrite, progress=sys.stderr.isatty()
-    )
-    facts = episodes.metadata
-    score = f", normalised score {facts['mean_score']:.1f}" if "mean_score" in facts else ""
-    print(
-        f"{args.out}: {episodes.num_episodes} episodes, {episodes.num_steps} steps, "
-        f"{facts['num_success']} successful, {int(episodes.terminated.sum())} ended in a terminal "
-        f"state, mean return {facts['mean_return']:.1f}{score}"
-    )
-    return ExitCode.SUCCESS

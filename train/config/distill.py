@@ -31,6 +31,11 @@ class JumpDistillConfig(DistillConfig):
         num_visits: Rollouts per ladder whose buffers are kept at each refresh; the latencies that
             the model knows share them.
         refresh_every: Steps between two refreshes.
+        num_crops: Crops per frame whose features the student learns from, where the teacher sees
+            pictures: the first from the middle, as at run time, the others at random places. They
+            are computed once by the teacher's encoder, which the student takes over as it is.
+        train_encoder: Whether the student learns from the pictures themselves, and trains the
+            encoder too, which takes longer.
     """
 
     calls_per_step: tuple[int, ...] = (1, 2)
@@ -40,6 +45,8 @@ class JumpDistillConfig(DistillConfig):
     visited: float = 0.4
     num_visits: int = 1024
     refresh_every: int = 500
+    num_crops: int = 4
+    train_encoder: bool = False
 
     def __post_init__(self) -> None:
         """Reject numbers that are none."""
@@ -48,6 +55,7 @@ class JumpDistillConfig(DistillConfig):
         at_least(1, distill__calls_per_step=min(self.calls_per_step))
         at_least(1, distill__teacher_steps=self.teacher_steps)
         at_least(1, distill__num_visits=self.num_visits, distill__refresh_every=self.refresh_every)
+        at_least(1, distill__num_crops=self.num_crops)
         shares(distill__denoising=self.denoising, distill__start=self.start)
         shares(distill__visited=self.visited)
         if self.denoising + self.start + self.visited > 1:

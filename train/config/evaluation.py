@@ -16,21 +16,26 @@ class EvalOptions:
     Attributes:
         n_episodes: Number of episodes.
         seed: Seed of the first episode; episode i uses seed + i.
-        batch_size: Environments side by side.
+        batch_size: Environments side by side; by default as many as the task says, mostly 50.
         latency: Injected control steps between an observation and its first action.
         videos: Episodes recorded to ``video.mp4``.
+        num_workers: Processes that simulate and draw, with the same outcome; 0 for this one.
     """
 
     n_episodes: int = 50
     seed: int = 100_000
-    batch_size: int = 50
+    batch_size: int | None = None
     latency: int = 0
     videos: int = 0
+    num_workers: int = 0
 
     def __post_init__(self) -> None:
         """Reject numbers that are none."""
-        at_least(1, eval__n_episodes=self.n_episodes, eval__batch_size=self.batch_size)
+        at_least(1, eval__n_episodes=self.n_episodes)
+        if self.batch_size is not None:
+            at_least(1, eval__batch_size=self.batch_size)
         at_least(0, eval__seed=self.seed, eval__latency=self.latency, eval__videos=self.videos)
+        at_least(0, eval__num_workers=self.num_workers)
 
 
 @dataclass(frozen=True)

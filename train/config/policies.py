@@ -21,16 +21,25 @@ class DenoisingConfig:
         chunkwise: Share of samples on one of the model's ladders; the rest of the samples has a
             constant level.
         independent: Share of samples with independent levels.
-        observation_noise: Standard deviation of the noise on normalised observations, against
-            over-fitting to the exact states of few demonstrations.
+        cameras: Observation keys of the pictures that are read; null for all that dataset and task
+            have, none for a policy that does not see.
+        observation_noise: Standard deviation of the noise on normalised observations, pictures
+            aside, against over-fitting to the exact states of few demonstrations.
+        num_draws: Draws of level and noise for each window of a batch. Where pictures are encoded,
+            which takes most of the time, further draws cost little.
+        encoder_weights: File (.safetensors) of weights that the encoders start from, as far as it
+            has them, such as torchvision's of a ResNet-18; empty starts from random ones.
         action_normalization: min_max, z_score or identity.
         observation_normalization: min_max, z_score or identity.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
+    cameras: tuple[str, ...] | None = None
     chunkwise: float = 0.0
     independent: float = 0.0
     observation_noise: float = 0.0
+    num_draws: int = 1
+    encoder_weights: str = ""
     action_normalization: Literal["min_max", "z_score", "identity"] = "min_max"
     observation_normalization: Literal["min_max", "z_score", "identity"] = "min_max"
 
@@ -38,6 +47,7 @@ class DenoisingConfig:
         """Reject shares and noise that are none."""
         shares(policy__chunkwise=self.chunkwise, policy__independent=self.independent)
         at_least(0, policy__observation_noise=self.observation_noise)
+        at_least(1, policy__num_draws=self.num_draws)
 
 
 @dataclass(frozen=True)
@@ -114,7 +124,7 @@ class VlaPolicyConfig:
         pretrained: Name or path of a pretrained host instead.
         lora_rank: Rank of the adapters that are trained instead of the host; 0 trains all of it.
         num_actions: Actions per chunk m.
-        cameras: Observation keys of the pictures; by default all ``observation.images.*``.
+        cameras: Observation keys of the pictures; null for all that dataset and task have.
         state_key: Observation key of the proprioception; empty for none.
         unscaled_actions: Dimensions that lie within [-1, 1] already and are not scaled by their
             quantiles, such as a gripper command.
@@ -135,7 +145,7 @@ class VlaPolicyConfig:
     pretrained: str = ""
     lora_rank: int = 0
     num_actions: int = 8
-    cameras: tuple[str, ...] = ()
+    cameras: tuple[str, ...] | None = None
     state_key: str = "observation.state"
     unscaled_actions: tuple[int, ...] = ()
     image_shift: int = 0

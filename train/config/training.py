@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, make_dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from ..data.source import ReadOptions
 from .checks import above_zero, at_least, shares
@@ -95,6 +95,8 @@ class TrainConfig:
         log_every: Steps between two log lines; 0 logs only where a checkpoint is saved.
         save_every: Steps between two checkpoints; 0 saves only the last one.
         num_threads: CPU threads per process.
+        precision: ``"float32"``, or ``"bf16"`` for the products of forward and backward passes,
+            which is faster where the processor has it; weights stay float32.
     """
 
     policy: TrainablePolicy = field(default_factory=PolicyConfig)
@@ -109,6 +111,7 @@ class TrainConfig:
     log_every: int = 100
     save_every: int = 5_000
     num_threads: int = 1
+    precision: Literal["float32", "bf16"] = "float32"
 
     def __post_init__(self) -> None:
         """Reject numbers that are none."""

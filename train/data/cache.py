@@ -8,6 +8,7 @@ all, and processes that want the same one wait for the first to make it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -21,7 +22,7 @@ from ...decoding.plumbing.files import replacing
 from .decode import Allocate
 from .episodes import Episodes
 
-VERSION = 2
+VERSION = 3
 _FACTS = ("texts", "metadata", "faults", "notes")
 
 
@@ -99,7 +100,9 @@ def _write(folder: Path, decode: Callable[[Allocate], Episodes], fingerprint: st
 
     def allocate(key: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
         names[key] = f"{len(names):03d}.npy"
-        return np.lib.format.open_memmap(folder / names[key], "w+", dtype=dtype, shape=shape)
+        mapped = np.lib.format.open_memmap(folder / names[key], "w+", dtype=dtype, shape=shape)
+        _reserve(folder / names[key])
+        return mapped
 
     episodes = decode(allocate)
     small = {"episode_ends": episodes.episode_ends, "terminated": episodes.terminated}
@@ -114,6 +117,27 @@ def _write(folder: Path, decode: Callable[[Allocate], Episodes], fingerprint: st
         **{name: getattr(episodes, name) for name in _FACTS},
     }
     (folder / "index.json").write_text(json.dumps(index, indent=1) + "\n")
+
+
+def _reserve(path: Path) -> None:
+    """Take the room of a file at once: writing to a map where the disk is full ends the process.
+
+    Raises:
+        OSError: If there is not as much room.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                return  # a file system that cannot reserve
+            raise OSError(
+                f"{cache_root()} has no room for another {size / 1e9:.1f} GB; delete what is old "
+                "there, or set HOTLOOP_CACHE to a folder on a larger disk"
+            ) from error
 
 
 def _assemble(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> Episodes:

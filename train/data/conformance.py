@@ -18,7 +18,7 @@ from .episodes import Episodes
 from .formats.format import Format
 from .formats.registry import open_with
 from .inspect import inspect_opened
-from .source import Wanted
+from .selection import Wanted
 
 
 def example_episodes(*, pictures: bool = False) -> Episodes:

@@ -16,7 +16,8 @@ from .decode import Allocate, Decoding
 from .episodes import Episodes
 from .formats.format import Format
 from .formats.registry import MAX_MEMORY, find_dataset, open_dataset
-from .source import DatasetFile, Wanted
+from .selection import Wanted
+from .source import DatasetFile
 from .write import WriteOptions, check_target, write_episodes
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,29 @@ from ...decoding.instruction import INSTRUCTION_KEY
 from .columns import Column
 from .episodes import Episodes, blocks, check_lengths
 from .pictures import as_pixels
+from .robosuite_control import ABSOLUTE_COLUMN
 from .selection import Selection
 from .source import Cuts, DatasetFile
 from .timing import rate_faults
 
 Allocate = Callable[[str, tuple[int, ...], np.dtype[Any]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step of a key becomes.
+
+    Attributes:
+        column: Where it comes from.
+        shape: Of one step.
+        dtype: Of its numbers.
+        is_picture: Whether it is read as a picture.
+    """
+
+    column: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    is_picture: bool
 
 
 class Decoding:
@@ -57,6 +76,14 @@ class Decoding:
     def columns(self) -> set[str]:
         """Columns that are read."""
         return {target.column.name for target in self._targets.values()}
+
+    @property
+    def steps(self) -> dict[str, Step]:
+        """What is read, by key."""
+        return {
+            key: Step(target.column.name, target.shape[1:], target.dtype, target.is_picture)
+            for key, target in self._targets.items()
+        }
 
     @property
     def rounded(self) -> list[str]:
@@ -127,6 +154,8 @@ class Decoding:
             facts["action_features"] = list(features)
         if names:
             facts["feature_names"] = names
+        if self._selections["action"].column == ABSOLUTE_COLUMN:
+            facts["absolute_actions"] = True
         return {
             **facts,
             "source": self.file.path.name,
@@ -191,6 +220,11 @@ class _Target:
         elif column.is_picture and self._features is None:
             step = column.shape
         self.shape = (column.num_steps, *step)
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether the result is pictures."""
+        return self._axes is not None
 
     def convert(self, block: np.ndarray) -> np.ndarray:
         """Rows as the file has them to rows of the result.

@@ -10,6 +10,7 @@ from ...decoding import ActionSpec
 from ...envs.task import Task
 from .environment import is_same_environment, recorded_environments
 from .episodes import Episodes, blocks
+from .robosuite_control import check_control
 from .robosuite_version import check_robosuite
 from .source import stated_rate
 
@@ -29,7 +30,8 @@ def check_matches_task(episodes: Episodes, task: Task, *, check: bool = True) ->
     Args:
         episodes: Demonstrations.
         task: What is trained for.
-        check: Whether the environment must be the same, not only its shapes.
+        check: Whether the environment and what actions mean there must be the same, not only the
+            shapes.
     """
     source = episodes.metadata.get("source", "the dataset")
     found, expected = episodes.actions.shape[1], task.action_spec.size
@@ -67,6 +69,8 @@ def check_matches_task(episodes: Episodes, task: Task, *, check: bool = True) ->
                 f"{array.shape[1:]}, the task's {tuple(task.observation_shapes[key])}"
             )
     check_robosuite(episodes.metadata)
+    if check:
+        check_control(episodes, task)
 
 
 def check_actions(episodes: Episodes, spec: ActionSpec) -> None:

@@ -62,6 +62,6 @@ def as_pixels(block: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     if not valid.all() or not np.array_equal(pixels, ordered):
         raise ValueError(
             f"pixels must be whole numbers from 0 to 255, found {block.min():.6g} to "
-            f"{block.max():.6g}"
+            f"{block.max():.6g}{'; store them as 255 times that' if block.max() <= 1 else ''}"
         )
     return pixels

@@ -7,11 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...decoding.instruction import INSTRUCTION_KEY
 from .columns import Column
 
 _SELECTOR = re.compile(r"(?P<name>[^\[\]]+)(\[(?P<parts>[\d:,\s]+)\])?")
 _FORM = "column selector must look like 'state', 'state[0:2]' or 'state[0:2,5]'"
 _PART = re.compile(r"(?P<start>\d*)(?P<range>:)?(?P<stop>\d*)")
+
+
+OpenColumn = Callable[[str], Column]
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,48 @@ class Selection:
     shape: tuple[int, ...] | None = None
 
 
-def parse_selector(selector: str, path: Path, open_column: Callable[[str], Column]) -> Selection:
+@dataclass(frozen=True)
+class Wanted:
+    """What is read where no columns are named: the state, actions and rewards, and these.
+
+    Attributes:
+        pictures: Whether pictures are read; or keys of those that are, also of named columns.
+        instruction: What the robot was asked to do, ``observation.instruction``, also where the
+            file has it as tasks.
+        everything: All that the file has.
+    """
+
+    pictures: bool | tuple[str, ...] = False
+    instruction: bool = False
+    everything: bool = False
+
+    def takes(self, key: str, selection: Selection, open_column: OpenColumn) -> bool:
+        """Whether a selection is read that nobody has named."""
+        if self.everything:
+            return True
+        if key.startswith("info."):
+            return False
+        if key == INSTRUCTION_KEY:
+            return self.instruction
+        column = open_column(selection.column)
+        if is_picture_of(key, selection, column):
+            return self.pictures if isinstance(self.pictures, bool) else key in self.pictures
+        return not column.is_picture
+
+    def keeps(self, key: str, selection: Selection, open_column: OpenColumn) -> bool:
+        """Whether a selection is read that was named: all but pictures that were not chosen."""
+        if isinstance(self.pictures, bool) or key in self.pictures:
+            return True
+        return not is_picture_of(key, selection, open_column(selection.column))
+
+
+def is_picture_of(key: str, selection: Selection, column: Column) -> bool:
+    """Whether a selection is read as pictures, and not as numbers or a map of them."""
+    is_whole = key.startswith("observation.") and selection.features is None
+    return is_whole and column.picture_axes is not None
+
+
+def parse_selector(selector: str, path: Path, open_column: OpenColumn) -> Selection:
     """Read a selector: ``"state"`` is a column, ``"state[:2,5]"`` some of its features.
 
     Args:

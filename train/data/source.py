@@ -13,7 +13,7 @@ import numpy as np
 
 from ...decoding.instruction import INSTRUCTION_KEY
 from .columns import Column, StoredArray, naming
-from .selection import Selection, parse_selector
+from .selection import Selection, Wanted, is_picture_of, parse_selector
 from .tasks import TASK_COLUMN, TaskTexts, known_texts
 
 # What a file itself does not say, by name; every format declares which options it takes.
@@ -33,22 +33,6 @@ class Cuts:
     episode_ends: np.ndarray
     terminated: np.ndarray
     num_unfinished: int = 0
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is read where no columns are named: the state, actions and rewards, and these.
-
-    Attributes:
-        pictures: Pictures and maps.
-        instruction: What the robot was asked to do, ``observation.instruction``, also where the
-            file has it as tasks.
-        everything: All that the file has.
-    """
-
-    pictures: bool = False
-    instruction: bool = False
-    everything: bool = False
 
 
 class DatasetFile(ABC):
@@ -107,6 +91,11 @@ class DatasetFile(ABC):
     def final_rows(self, name: str, cuts: Cuts) -> np.ndarray | None:
         """Rows of column `name` after each episode's last action, (E, *shape), where known."""
         del name, cuts
+        return None
+
+    def declared_picture(self, name: str) -> tuple[int, ...] | None:
+        """Height, width and channels that the file declares of a column, beside the data."""
+        del name
         return None
 
     def texts(self) -> dict[str, list[str]]:
@@ -175,30 +164,41 @@ class DatasetFile(ABC):
         return Column(self.path, name, array)
 
     def select(
-        self, keys: Mapping[str, str] | None = None, wanted: Wanted = Wanted()
+        self, keys: Mapping[str, str] | None = None, wanted: Wanted | None = None
     ) -> dict[str, Selection]:
         """What to read: `keys`, or what is `wanted` of all that there is.
 
         Raises:
             ValueError: If `keys` is not usable, naming the file and the key.
         """
-        if not keys:
-            selections = self.default_keys()
-            chosen = {key: s for key, s in selections.items() if self._is_wanted(key, s, wanted)}
-        else:
-            chosen = self._parse(keys)
+        named = self._parse(keys) if keys else self.default_keys()
+        wanted = wanted or Wanted()
+        is_read = wanted.keeps if keys else wanted.takes
+        chosen = {k: s for k, s in named.items() if is_read(k, s, self.column)}
         has_texts = INSTRUCTION_KEY in chosen or not known_texts(self.tasks())
         if wanted.instruction and not has_texts:
             chosen[INSTRUCTION_KEY] = Selection(TASK_COLUMN)
         return chosen
 
-    def left_out(self, wanted: Wanted) -> list[str]:
-        """Columns of observations that are not read by default."""
+    def left_out(self, keys: Mapping[str, str] | None, wanted: Wanted) -> list[str]:
+        """Columns of observations that are not read, though nobody said so; see `select`.
+
+        Naming columns says so of all others; of pictures, only where all that are named are read.
+        """
+        if keys and isinstance(wanted.pictures, bool):
+            return []
+        read = {selection.column for selection in self.select(keys, wanted).values()}
         return [
             selection.column
             for key, selection in self.default_keys().items()
-            if key.startswith("observation.") and not self._is_wanted(key, selection, wanted)
+            if key.startswith("observation.") and selection.column not in read
+            if not keys or self.column(selection.column).is_picture
         ]
+
+    def picture_keys(self, keys: Mapping[str, str] | None = None) -> list[str]:
+        """Keys, see `select`, under which there are pictures."""
+        selections = self.select(keys, Wanted(pictures=True)).items()
+        return [key for key, s in selections if is_picture_of(key, s, self.column(s.column))]
 
     def _parse(self, keys: Mapping[str, str]) -> dict[str, Selection]:
         observations = [key for key in keys if key.startswith("observation.")]
@@ -213,18 +213,11 @@ class DatasetFile(ABC):
         for key, selector in keys.items():
             if key == INSTRUCTION_KEY and selector == self.task_column and self.tasks():
                 selections[key] = Selection(TASK_COLUMN)
+            elif selector not in self.names and selector in (own := self.default_keys()):
+                selections[key] = own[selector]
             else:
                 selections[key] = parse_selector(selector, self.path, self.column)
         return selections
-
-    def _is_wanted(self, key: str, selection: Selection, wanted: Wanted) -> bool:
-        if wanted.everything:
-            return True
-        if key == INSTRUCTION_KEY:
-            return wanted.instruction
-        if key.startswith("info."):
-            return False
-        return wanted.pictures or not self.column(selection.column).is_picture
 
     def _texts(self) -> TaskTexts | None:
         """The tasks as a column of texts, None if the file has none."""

@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 
 from ...envs.registry import TASKS, make_task
+from ...envs.robosuite_arm import takes_poses
 from ...envs.task import Task
 from .columns import Column
 from .environment import is_same_environment, recorded_environment
-from .source import DatasetFile, Wanted, stated_rate
+from .robosuite_control import ABSOLUTE_COLUMN, control_problems
+from .selection import Wanted
+from .source import DatasetFile, stated_rate
 
 _TOLERANCE = 1e-4  # of the range of an action, that rounding may leave it by
 _RATE_TOLERANCE = 0.01
@@ -44,6 +47,10 @@ def task_problems(
         yield f"recorded in {environment!r}, task {name!r} runs in {task.simulator!r}"
     keys = file.select(None, Wanted(pictures=True, instruction=True))
     action = file.column(keys["action"].column)
+    if takes_poses(task) and ABSOLUTE_COLUMN in file.names:
+        action = file.column(ABSOLUTE_COLUMN)
+        facts = {**facts, "absolute_actions": True}
+    yield from control_problems(facts, task)
     if action.num_features != task.action_spec.size:
         yield (
             f"actions have {action.num_features} numbers, task {task.name!r} takes "

@@ -25,6 +25,8 @@ class Windows:
         observation_keys: Keys that the policy reads.
         num_obs_steps: Observation frames To.
         horizon: Window length H.
+        features: Features of the pictures of every step, shape (T, K, F), where an encoder that is
+            not trained has made them of K crops; then batches have them too.
 
     Attributes:
         num_short: Episodes with fewer steps than the window, whose windows all repeat steps.
@@ -36,11 +38,13 @@ class Windows:
         observation_keys: tuple[str, ...],
         num_obs_steps: int,
         horizon: int,
+        features: np.ndarray | None = None,
     ) -> None:
         self.observations = {
             key: _as_tensor(episodes.observations[key]) for key in observation_keys
         }
         self.actions = _as_tensor(episodes.actions)
+        self._features = None if features is None else _as_tensor(features)
         lengths = np.diff(episodes.episode_ends, prepend=0)
         self.num_short = int((lengths < horizon).sum())
         # Borders are looked up per batch: two integers per step would take memory of their own.
@@ -59,7 +63,8 @@ class Windows:
         observed = torch.clamp(current[:, None] + self._observed, first, last)
         window = torch.clamp(current[:, None] + self._window, first, last)
         observation = {key: _rows(array, observed) for key, array in self.observations.items()}
-        return Batch(observation, _rows(self.actions, window))
+        features = None if self._features is None else _rows(self._features, observed)
+        return Batch(observation, _rows(self.actions, window), features)
 
     def later(self, current: Tensor, num_steps: int) -> Tensor:
         """The steps `num_steps` after `current`, at most the last of their episodes."""

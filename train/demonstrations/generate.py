@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import tempfile
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from ...envs.task import Environment, Task
 from ..data.episodes import Episodes
 from ..data.write import check_target, write_episodes
 from .behaviors import behaviors
+from .robosuite import ROBOSUITE_ENVS, SolvedEpisodes, add_pictures
 
 _PROVENANCE_PACKAGES = (
     "hotloop",
@@ -45,6 +47,8 @@ class Collection:
         action_noise: Standard deviation of the noise on executed actions, in half widths of their
             range; None takes the level's own, or none.
         seed: First seed; every episode has the next one.
+        pictures: Whether robosuite's demonstrations hold pictures beside the objects' states.
+        num_workers: Processes that draw them; 0 for this one.
     """
 
     task: str
@@ -54,9 +58,21 @@ class Collection:
     agents: Path | None = None
     action_noise: float | None = None
     seed: int = 0
+    pictures: bool = False
+    num_workers: int = 0
 
     def __post_init__(self) -> None:
         """Raise ValueError if a number is out of range."""
+        if self.pictures and self.task not in ROBOSUITE_ENVS:
+            raise ValueError(
+                f"pictures on request are for {', '.join(ROBOSUITE_ENVS)}, got task {self.task!r}; "
+                "other tasks have pictures or have none"
+            )
+        if self.num_workers < 0 or (self.num_workers and not self.pictures):
+            raise ValueError(
+                "num_workers is how many processes draw pictures: 0 or more, and 0 without "
+                f"pictures, got {self.num_workers}"
+            )
         if self.num_episodes < 1 or self.seed < 0 or self.num_steps < 0:
             raise ValueError(
                 "num_episodes must be at least 1, num_steps and seed at least 0, got "
@@ -73,6 +89,7 @@ class _Part:
     action_noise: float
     record_intended: bool = False
     keys: Sequence[str] | None = None
+    solved: SolvedEpisodes | None = None
 
 
 def generate_demonstrations(
@@ -80,7 +97,8 @@ def generate_demonstrations(
 ) -> Episodes:
     """Record episodes into the HDF5 file `path` and return them.
 
-    The layout is D4RL's, or robomimic's where there are pictures, for which D4RL's has no place.
+    The layout is D4RL's; robomimic's for robosuite's tasks, of which only solved episodes are kept,
+    and where there are pictures, for which D4RL's has no place.
 
     Args:
         path: File to create, see `write_episodes`; nothing is written before all are there.
@@ -95,8 +113,10 @@ def generate_demonstrations(
     """
     task = make_task(collection.task)
     pictures = any(len(shape) == 3 for shape in task.observation_shapes.values())
-    path, kind = check_target(path, "robomimic" if pictures else "d4rl", overwrite=overwrite)
     parts = _parts(collection)
+    solved = parts[0].solved
+    layout = "robomimic" if pictures or solved else "d4rl"
+    path, kind = check_target(path, layout, overwrite=overwrite)
     unit, total = "episode", collection.num_episodes
     if collection.num_steps:
         unit, total = "step", collection.num_steps
@@ -109,7 +129,13 @@ def generate_demonstrations(
             recorded += episodes
             facts.append(_part_facts(part, first_seed, len(episodes)))
     dataset = _joined(task, recorded, {**_facts(task, collection), "experts": facts})
-    write_episodes(path, dataset, kind.name, overwrite=overwrite)
+    with tempfile.TemporaryDirectory(dir=path.parent if collection.pictures else None) as folder:
+        if solved is not None:
+            dataset = solved.completed(dataset)
+        if collection.pictures:
+            workers = collection.num_workers
+            dataset = add_pictures(dataset, Path(folder), num_workers=workers, progress=progress)
+        write_episodes(path, dataset, kind.name, overwrite=overwrite)
     return dataset
 
 
@@ -139,7 +165,15 @@ def _parts(collection: Collection) -> list[_Part]:
             )
         noise = scripted.action_noise if noise is None else noise
         intended, keys = scripted.record_intended, scripted.records
-        return [_Part(scripted.name, scripted.make, noise, intended, keys)]
+        solved = None
+        if (env_name := ROBOSUITE_ENVS.get(collection.task)) is not None:
+            solved = SolvedEpisodes(env_name)
+        return [_Part(scripted.name, scripted.make, noise, intended, keys, solved)]
+    if (base := collection.task.partition("-")[0]) in ROBOSUITE_ENVS:
+        raise ValueError(
+            f"demonstrations of {collection.task!r} are those of {base!r}: generate that, with "
+            "pictures on request; the file holds deltas and absolute hand poses"
+        )
     found = behaviors(collection.task, level)
     if collection.agents is None:
         raise ValueError(
@@ -159,10 +193,11 @@ def _parts(collection: Collection) -> list[_Part]:
 
 def _record(task: Task, part: _Part, seed: int) -> Generator[RecordedEpisode, None, None]:
     """Yield one episode after the other, without end."""
-    with closing(task.make()) as env:
+    solved = part.solved
+    with closing(solved.make() if solved else task.make()) as env:
         expert: Expert = part.make(env)
         while True:
-            yield record_episode(
+            episode = record_episode(
                 task,
                 env,
                 expert,
@@ -172,6 +207,8 @@ def _record(task: Task, part: _Part, seed: int) -> Generator[RecordedEpisode, No
                 keys=part.keys,
             )
             seed += 1
+            if solved is None or solved.keeps(env, episode):
+                yield episode
 
 
 def _joined(task: Task, recorded: list[RecordedEpisode], metadata: dict[str, Any]) -> Episodes:

@@ -86,7 +86,7 @@ def _replay_episodes(episodes: Episodes, task_name: str, num_episodes: int) -> R
 
 def _starter(env: Any, task_name: str, episodes: Episodes) -> Callable[[int, int], Frame]:
     """What resets `env` to the first state of an episode, given its index and its first row."""
-    if task_name == "pusht":
+    if isinstance(env, PushT):
         return lambda index, row: env.set_state(episodes.observations["observation.state"][row])
     seed = episodes.metadata.get("seed")
     if seed is not None:

@@ -5,14 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import closing
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ...decoding import ActionSpec
 from ...envs.registry import make_task
-from ...envs.robosuite_arm import CONTROL_HZ
+from ...envs.robosuite_arm import CONTROL_HZ, takes_poses
+from ..data.robosuite_control import (
+    ABSOLUTE_COLUMN,
+    arm_settings,
+    control_problems,
+    recorded_absolute,
+)
 from .replayed import Replay, ReplayedEpisode, check_actions, deviation
 
 ROBOSUITE_TASKS = {"Lift": "lift", "PickPlaceCan": "can", "NutAssemblySquare": "square"}
@@ -20,6 +28,8 @@ ROBOSUITE_TASKS = {"Lift": "lift", "PickPlaceCan": "can", "NutAssemblySquare": "
 
 def replay_robosuite(path: Path, task_name: str, num_episodes: int) -> Replay | None:
     """Replay a file with robosuite's states, or return None if it has none or tells its seeds.
+
+    A task that takes absolute hand poses gets the file's ``actions_abs`` if there are any.
 
     Raises:
         ValueError: If the task is not known, or the actions or states do not fit it.
@@ -35,36 +45,45 @@ def replay_robosuite(path: Path, task_name: str, num_episodes: int) -> Replay | 
         if "seed" in json.loads(data.attrs.get("metadata", "{}")):
             return None  # hotloop's own: the seed gives the model too, which differs by episode
         env_args = json.loads(data.attrs.get("env_args", "{}"))
-        env_name = env_args.get("env_name", data.attrs.get("env", ""))
-        task_name = task_name or ROBOSUITE_TASKS.get(env_name, "")
-        if not task_name:
-            raise ValueError(
-                f"{path}: recorded in robosuite's {env_name!r}, which no task here is; known are "
-                f"{', '.join(ROBOSUITE_TASKS)}"
-            )
-        version = env_args.get("env_version", data.attrs.get("repository_version"))
         names: list[str] = sorted(data, key=lambda name: int(str(name).rpartition("_")[2]))
         demos: dict[str, Any] = {name: data[name] for name in names[: num_episodes or None]}
-        task = make_task(task_name)
+        env_name = env_args.get("env_name", data.attrs.get("env", ""))
+        task = make_task(task_name or _recorded_task(path, env_name, env_args))
+        column = ABSOLUTE_COLUMN if takes_poses(task) and ABSOLUTE_COLUMN in first else "actions"
+        facts = {"env_args": env_args, "absolute_actions": column == ABSOLUTE_COLUMN}
+        for problem in control_problems(facts, task):
+            raise ValueError(f"{path}: {problem}")
         for name, demo in demos.items():
-            check_actions(demo["actions"][:], task, f"{path}: data/{name}")
+            check_actions(demo[column][:], task, f"{path}: data/{name}")
+        version = env_args.get("env_version", data.attrs.get("repository_version"))
         with closing(task.make()) as env:  # before anything else asks which robosuite there is
             notes = _robosuite_notes(version, env_args.get("env_kwargs", {}))
-            episodes = tuple(
-                _replay_demo(env, name, demo, same_model=_fits(version))
-                for name, demo in demos.items()
-            )
-    return Replay(task_name, episodes, notes, by_success=True)
+            replay = partial(_replay_demo, env, task.action_spec, column, _fits(version))
+            episodes = tuple(replay(name, demo) for name, demo in demos.items())
+    return Replay(task.name, episodes, notes, by_success=True)
 
 
-def _replay_demo(env: Any, name: str, demo: Any, *, same_model: bool) -> ReplayedEpisode:
+def _recorded_task(path: Path, env_name: str, env_args: Mapping[str, Any]) -> str:
+    """The task that a file was recorded in, as its controller took actions."""
+    if env_name not in ROBOSUITE_TASKS:
+        raise ValueError(
+            f"{path}: recorded in robosuite's {env_name!r}, which no task here is; known are "
+            f"{', '.join(ROBOSUITE_TASKS)}"
+        )
+    _, arm = arm_settings(env_args.get("env_kwargs", {}))
+    return f"{ROBOSUITE_TASKS[env_name]}{'-abs' if recorded_absolute(arm) else ''}"
+
+
+def _replay_demo(
+    env: Any, spec: ActionSpec, column: str, same_model: bool, name: str, demo: Any
+) -> ReplayedEpisode:
     states, model = demo["states"][:], str(demo.attrs.get("model_file", ""))
     # Some files name the model instead of holding it; another version's has other parts and names.
     usable = same_model and model.lstrip().startswith("<")
     env.set_state(states[0], model if usable else "")
     reached, success = [env.infos["states"]], False
-    for action in demo["actions"][:]:
-        env.step(np.clip(action, -1, 1))
+    for action in demo[column][:]:
+        env.step(np.clip(action, spec.low, spec.high))
         success = success or env.success
         reached.append(env.infos["states"])
     # The first number is the simulator's time, which no demonstration needs to share.
@@ -84,8 +103,6 @@ def _robosuite_notes(recorded: str | None, env_kwargs: Mapping[str, Any]) -> tup
         )
     if (rate := env_kwargs.get("control_freq", CONTROL_HZ)) != CONTROL_HZ:
         notes.append(f"recorded at {rate} Hz, but the task runs at {CONTROL_HZ} Hz")
-    if "'control_delta': False" in str(env_kwargs) or "'input_type': 'absolute'" in str(env_kwargs):
-        notes.append("recorded with absolute hand poses as actions, but the task takes deltas")
     return tuple(notes)
 
 

@@ -5,25 +5,31 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from ...decoding.interface import is_picture
 from ...decoding.rolling import LevelMixture
 from ...policies.checkpoint import Checkpoint, load_checkpoint
+from ...policies.diffusion.encoding import frame_program
 from ...policies.diffusion.model import DiffusionModel, ModelConfig
 from ...policies.diffusion.real_time_chunking import RealTimeChunkingPolicy
 from ...policies.diffusion.reverse import bare_forward
+from ...policies.diffusion.rotations import check_angles, find_leaps
 from ...policies.normalizer import Normalizer
 from ...policies.programs.engines.engine import make_engine
-from ..config.distill import JumpDistillConfig
+from ..config.distill import DistillConfig, JumpDistillConfig
 from ..config.policies import DenoisingConfig, DiffusionPolicyConfig, PolicyConfig
 from ..data.episodes import Episodes
+from ..data.features import cached_features, is_cut
 from ..data.windows import Windows
 from ..measure.latency import ControlStepTimer, Frames
 from ..objectives.denoising import DenoisingObjective
-from ..objectives.segment import JumpObjective
+from ..objectives.segment import JumpObjective, check_student
+from .encoder_weights import load_encoder_weights
 from .family import BenchRow, Costs, Family, Training, observation_scale
 
 if TYPE_CHECKING:
@@ -36,9 +42,17 @@ class DiffusionFamily(Family):
     """Diffusion Policy and Streaming Diffusion Policy."""
 
     distill = JumpDistillConfig
+    pictures = True
 
     def __init__(self, config: type[DenoisingConfig]) -> None:
         self.config = config
+
+    def cameras(self, config: TrainConfig) -> tuple[str, ...] | None:
+        """A student's are its teacher's."""
+        if not config.distill.teacher:
+            return super().cameras(config)
+        shapes = diffusion_teacher(config.distill.teacher).observation_shapes
+        return tuple(key for key, shape in shapes.items() if is_picture(shape))
 
     def prepare(self, config: TrainConfig, episodes: Episodes) -> Training:
         """Denoising of demonstrations, or jumps that a teacher makes in many steps."""
@@ -47,27 +61,46 @@ class DiffusionFamily(Family):
         teacher = diffusion_teacher(distill.teacher) if distill.teacher else None
         if teacher is None:
             model = initial_model(policy, episodes, config.seed)
-        else:
-            model = student_of(teacher, config.seed)
-        windows = make_windows(model.config, episodes)
-        mixture = level_mixture(policy, model)
-        objective = DenoisingObjective(model, mixture, policy.observation_noise)
-        if teacher is None:
-            return Training(objective, windows)
+            if policy.encoder_weights and model.vision is not None:
+                load_encoder_weights(model.vision, Path(policy.encoder_weights))
+            windows = make_windows(model.config, episodes)
+            mixture = level_mixture(policy, model)
+            noise = policy.observation_noise
+            return Training(DenoisingObjective(model, mixture, noise, policy.num_draws), windows)
         if config.save_every % distill.refresh_every:
             raise ValueError(
                 f"save_every {config.save_every} must be a multiple of distill.refresh_every "
                 f"{distill.refresh_every}: buffers between refreshes are not saved"
             )
-        student = JumpObjective(model, teacher, objective, windows, distill, config.seed)
+        model = student_of(teacher, config.seed)
+        check_student(model)  # before its pictures are encoded, which takes time
+        features = None
+        if model.vision is not None and not distill.train_encoder:
+            model.vision.requires_grad_(False)
+            features = cached_features(model.vision, episodes, distill.num_crops)
+        windows = make_windows(model.config, episodes, features)
+        denoising = DenoisingObjective(
+            model, level_mixture(policy, model), policy.observation_noise
+        )
+        student = JumpObjective(model, teacher, denoising, windows, distill, config.seed)
         return Training(student, windows)
 
     def unread(self, config: TrainConfig) -> Iterable[tuple[str, str]]:
         """A student takes over its teacher's network; without a teacher there is no student."""
         if config.distill.teacher:
-            names = ("model", "action_normalization", "observation_normalization")
+            names = (
+                "model",
+                "cameras",
+                "num_draws",
+                "encoder_weights",
+                "action_normalization",
+                "observation_normalization",
+            )
             reason = "the student takes over its teacher's network and normalisation"
-            return [(f"policy.{name}", reason) for name in names]
+            return [
+                *((f"policy.{name}", reason) for name in names),
+                *_unread_of_pictures(config.distill),
+            ]
         names = [field.name for field in fields(JumpDistillConfig) if field.name != "teacher"]
         return [(f"distill.{name}", "distill.teacher names no teacher") for name in names]
 
@@ -87,15 +120,16 @@ class DiffusionFamily(Family):
         return [row for row in rows if (row.sampling["calls_per_step"] or 0) <= num_levels]
 
     def timer(self, policy: Any, engine: str, episodes: Sequence[Frames]) -> ControlStepTimer:
-        """Plans, and calls of the network alone."""
+        """Plans, calls of the network alone, and the encoder of pictures alone."""
         del episodes
         if isinstance(policy, RealTimeChunkingPolicy):
             raise ValueError(
                 "plans are compared with forwards of the network, and real-time chunking needs its "
                 "gradient too; leave sampling.prefix_guidance out"
             )
-        scale = observation_scale(policy.model)
-        return ControlStepTimer(policy, forward_call(policy, engine), scale)
+        scale = observation_scale(policy.model) if policy.model.vector_keys else 1.0
+        forward, encode = forward_call(policy, engine), encode_call(policy, engine)
+        return ControlStepTimer(policy, forward, scale, encode=encode)
 
     def costs(self, policy: Any, timer: ControlStepTimer) -> Costs:
         """As many calls in every plan."""
@@ -122,26 +156,66 @@ def diffusion_teacher(name_or_path: str) -> DiffusionModel:
     return checkpoint.model
 
 
+def _unread_of_pictures(distill: DistillConfig) -> Iterable[tuple[str, str]]:
+    """What has no effect on how a student learns from the pictures that its teacher sees."""
+    assert isinstance(distill, JumpDistillConfig)
+    vision = diffusion_teacher(distill.teacher).vision
+    if vision is None:
+        names, reason = ["num_crops", "train_encoder"], "the teacher sees no pictures"
+    elif distill.train_encoder:
+        names, reason = ["num_crops"], "an encoder in training sees new crops in every batch"
+    elif not is_cut(vision):
+        names, reason = ["num_crops"], "the teacher's encoder sees whole pictures"
+    else:
+        return ()
+    return [(f"distill.{name}", reason) for name in names]
+
+
 def forward_call(policy: Any, engine: str) -> Callable[[], object]:
-    """One call of the network alone, by the same engine, on fixed input."""
+    """One call of the network, by the same engine, on a fixed observation."""
     level = np.full(policy.model.config.horizon, policy.model.config.num_levels)
     return make_engine(engine, bare_forward(policy.model, level)).memory(1).run
+
+
+def encode_call(policy: Any, engine: str) -> Callable[[], object] | None:
+    """The pictures of one frame to features, by the same engine; None without pictures."""
+    if policy.model.vision is None:
+        return None
+    return make_engine(engine, frame_program(policy.model)).memory(1).run
 
 
 def initial_model(config: DenoisingConfig, episodes: Episodes, seed: int) -> DiffusionModel:
     """Build a model with random weights and the data's normalisation."""
     shapes = {key: value.shape[1:] for key, value in episodes.observations.items()}
     model = _seeded(config.model, shapes, episodes.actions.shape[1], seed)
-    observations = list(episodes.observations.values())
-    for normalizer, arrays, mode in (
-        (model.observation_normalizer, observations, config.observation_normalization),
-        (model.action_normalizer, [episodes.actions], config.action_normalization),
-    ):
-        # Key by key: side by side, memory-mapped arrays would be read into memory.
-        fits = [Normalizer.fit(array.reshape(len(array), -1), mode) for array in arrays]
-        states = [fit.state_dict() for fit in fits]
-        normalizer.load_state_dict({key: torch.cat([s[key] for s in states]) for key in states[0]})
+    # Key by key: side by side, memory-mapped arrays would be read into memory.
+    arrays = [episodes.observations[key] for key in model.vector_keys]
+    mode = config.observation_normalization
+    fits = [Normalizer.fit(array.reshape(len(array), -1), mode).state_dict() for array in arrays]
+    if fits:
+        joined = {key: torch.cat([fit[key] for fit in fits]) for key in fits[0]}
+        model.observation_normalizer.load_state_dict(joined)
+    check_angles(episodes.actions, config.model.rotations)
+    _warn_of_leaps(episodes, config.model.rotations)
+    model.action_normalizer.scale_like(
+        Normalizer.fit(episodes.actions, config.action_normalization)
+    )
     return model
+
+
+def _warn_of_leaps(episodes: Episodes, rotations: Sequence[int]) -> None:
+    """Tell of axis-angle actions that the network is to learn as they are, leaps and all."""
+    leaps = find_leaps(episodes.actions, episodes.episode_ends)
+    for first, num in leaps.items():
+        if first not in rotations:
+            _LOG.warning(
+                "actions %d to %d leap to their opposite %d times, as axis-angle vectors do at a "
+                "turn by pi; policy.model.rotations=%s shows the network rotations without leaps",
+                first,
+                first + 2,
+                num,
+                sorted([*rotations, first]),
+            )
 
 
 def student_of(teacher: DiffusionModel, seed: int) -> DiffusionModel:
@@ -165,10 +239,22 @@ def level_mixture(config: DenoisingConfig, model: DiffusionModel) -> LevelMixtur
     )
 
 
-def make_windows(config: ModelConfig, episodes: Episodes) -> Windows:
-    """Training windows of the model's size; logs how many episodes are shorter than one."""
-    keys = tuple(episodes.observations)
-    windows = Windows(episodes, keys, config.num_obs_steps, config.horizon)
+def make_windows(
+    config: ModelConfig, episodes: Episodes, features: np.ndarray | None = None
+) -> Windows:
+    """Training windows of the model's size; logs how many episodes are shorter than one.
+
+    Args:
+        config: Sizes.
+        episodes: Demonstrations.
+        features: What windows hold instead of pictures, see `Windows`.
+    """
+    keys = tuple(
+        key
+        for key, array in episodes.observations.items()
+        if features is None or not is_picture(array.shape[1:])
+    )
+    windows = Windows(episodes, keys, config.num_obs_steps, config.horizon, features)
     if windows.num_short:
         _LOG.warning(
             "%d of %d episodes are shorter than the horizon of %d steps; their windows repeat the "

@@ -83,7 +83,7 @@ class Family(ABC):
         config: Dataclass of `TrainConfig.policy`; it has `kind` and `sampling`.
         distill: Dataclass of `TrainConfig.distill`.
         engines: Engines that its policies run on; empty for all.
-        pictures: Whether it learns from pictures, where no columns are named.
+        pictures: Whether it learns from pictures.
         instruction: Whether it learns from what the robot was asked to do.
     """
 
@@ -92,6 +92,10 @@ class Family(ABC):
     engines: tuple[str, ...] = ()
     pictures: bool = False
     instruction: bool = False
+
+    def cameras(self, config: TrainConfig) -> tuple[str, ...] | None:
+        """Observation keys of the pictures that a run reads; None for all that there are."""
+        return getattr(config.policy, "cameras", None) if self.pictures else ()
 
     @abstractmethod
     def prepare(self, config: TrainConfig, episodes: Episodes) -> Training:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ...decoding.instruction import INSTRUCTION_KEY, decode_instruction
+from ...decoding.interface import is_picture
 from ...policies.checkpoint import Checkpoint, load_checkpoint
 from ...policies.vla.build import pretrained_vla, tiny_vla
 from ...policies.vla.decoding_config import METHODS
@@ -199,14 +200,14 @@ def initial_vla(config: VlaPolicyConfig, episodes: Episodes, seed: int) -> VlaMo
         ValueError: If the episodes lack pictures, instructions or the state.
     """
     observations = episodes.observations
-    images = [key for key in observations if key.startswith("observation.images.")]
-    cameras = config.cameras or tuple(images)
+    images = [key for key, array in observations.items() if is_picture(array.shape[1:])]
+    cameras = tuple(images) if config.cameras is None else config.cameras
     needed = [*cameras, INSTRUCTION_KEY, *([config.state_key] if config.state_key else [])]
     absent = [key for key in needed if key not in observations]
     if absent or not cameras:
         raise ValueError(
             f"a vision-language policy needs pictures and instructions; the dataset lacks "
-            f"{absent or 'observation.images.*'}, it has {sorted(observations)}; name its columns "
+            f"{absent or 'pictures'}, it has {sorted(observations)}; name its columns "
             "with task.keys"
         )
     flags = tuple(

@@ -107,6 +107,8 @@ def row_of(timed: Timed, threads: int) -> dict[str, Any]:
         "per_action_ms": float(np.median(timer.action_ms)),
         "forward_ms": float(np.median(timer.forward_ms)) if timer.forward else None,
         "overhead": timer.overhead(costs.num_compared) if timer.forward else None,
+        "encoder_ms": float(np.median(timer.encode_ms)) if timer.encode else None,
+        "encoder_share": timer.encoder_share() if timer.encode else None,
         "control_rate_hz": 1000 / median,
         "actions_per_second": 1000 * policy.num_execute / median,
         "tokens_per_second": per_second,
@@ -128,13 +130,14 @@ def format_rows(rows: Sequence[dict[str, Any]]) -> str:
     lines = [
         f"{'policy':24} {'checkpoint':16} {'engine':10} {'threads':>7} {'calls':>6} "
         f"{'median ms':>10} {'p99 ms':>9} {'/action ms':>10} {'actions/s':>9} {'tokens/s':>9} "
-        f"{'overhead':>9} {'parity':>8} {'/ base':>8}"
+        f"{'encoder':>8} {'overhead':>9} {'parity':>8} {'/ base':>8}"
     ]
     for row in rows:
         reference = base.get(_base_of(row))
         cells = (
             ("7.0f", row["actions_per_second"], 9),
             (".0f", row["tokens_per_second"], 9),
+            (".0%", row["encoder_share"], 8),
             (".0%", row["overhead"], 9),
             (".1e", row["parity_max_abs"], 8),
             (".2f", reference and row["median_ms"] / reference, 8),

@@ -22,24 +22,28 @@ Frames = Sequence[Mapping[str, np.ndarray]]
 
 
 class ControlStepTimer:
-    """Times whole control steps of one policy, and one bare network call beside them.
+    """Times whole control steps of one policy, and beside them what they are made of.
 
     The first plan of an episode, which may take more network calls than the others, is not timed.
 
     Args:
         policy: What to time; it is reset.
-        forward: One bare network call, if that is to be timed too.
-        scale: Standard deviation of random observations, in their physical units.
+        forward: One bare network call on an observation, if that is to be timed too.
+        scale: Standard deviation of random observations, in their physical units; pictures are
+            random bytes.
         episodes: Frames to observe instead, with arrays of shape (1, *shape), over and over, each
             time as a new episode. Random observations are one episode that never ends.
         calls: The newest plan's number of network calls, where plans differ.
+        encode: What `forward` does with the pictures of a frame before its call, which a plan does
+            once, whatever its number of calls.
 
     Attributes:
         plan_ms: Duration of each control step that planned [ms].
         num_calls: Network calls of each of them, if `calls` tells.
         action_ms: Mean duration of the control steps from each plan to the next [ms].
-        forward_ms: Per block the durations of bare calls [ms].
         plan_blocks: Per block the durations that are in `plan_ms` [ms].
+        forward_blocks: The same of bare calls.
+        encode_blocks: The same of the encoder of pictures.
     """
 
     def __init__(
@@ -49,12 +53,14 @@ class ControlStepTimer:
         scale: float = 1.0,
         episodes: Sequence[Frames] = (),
         calls: Callable[[], int] | None = None,
+        encode: Callable[[], object] | None = None,
     ) -> None:
-        self.forward = forward
+        self.forward, self.encode = forward, encode
         self.num_calls: list[int] = []
         self.action_ms: list[float] = []
         self.plan_blocks: list[list[float]] = []
         self.forward_blocks: list[list[float]] = []
+        self.encode_blocks: list[list[float]] = []
         self._executor = Executor(policy)
         self._calls = calls
         self._endless = not episodes
@@ -77,8 +83,16 @@ class ControlStepTimer:
         """All durations of bare network calls [ms], shape (n,)."""
         return np.concatenate(self.forward_blocks)
 
+    @property
+    def encode_ms(self) -> np.ndarray:
+        """All durations of the encoder of pictures [ms], shape (n,)."""
+        return np.concatenate(self.encode_blocks)
+
     def run_block(self, num_plans: int) -> None:
-        """Time up to `num_plans` plans in a row, then as many bare calls, each after a warm-up."""
+        """Time up to `num_plans` plans in a row, then as often what else there is to be timed.
+
+        Each is called once before, untimed.
+        """
         end = time.perf_counter() + MAX_BLOCK_SECONDS
         self._cycle()
         plans = []
@@ -89,19 +103,27 @@ class ControlStepTimer:
                 self.num_calls.append(self._calls())
             self.action_ms.append(action_ms)
         self.plan_blocks.append(plans)
-        if self.forward is not None:
-            self.forward()
-            self.forward_blocks.append([_milliseconds(self.forward) for _ in plans])
+        for part, blocks in (
+            (self.forward, self.forward_blocks),
+            (self.encode, self.encode_blocks),
+        ):
+            if part is not None:
+                part()
+                blocks.append([_milliseconds(part) for _ in plans])
 
     def overhead(self, num_calls: int) -> float:
-        """Share of a control step's time beyond `num_calls` bare calls.
+        """Share of a control step's time beyond `num_calls` bare calls, and one of the encoder.
 
-        Both are compared within each block, as the speed of a shared machine drifts; the result
-        is the median over the blocks.
+        All are compared within each block, as the speed of a shared machine drifts; the result is
+        the median over the blocks.
         """
-        pairs = zip(self.plan_blocks, self.forward_blocks, strict=True)
-        ratios = [np.median(plans) / (num_calls * np.median(calls)) for plans, calls in pairs]
-        return float(np.median(ratios)) - 1
+        plans, calls = _medians(self.plan_blocks), _medians(self.forward_blocks)
+        encodes = _medians(self.encode_blocks) if self.encode_blocks else np.zeros_like(plans)
+        return float(np.median(plans / (encodes + num_calls * (calls - encodes)))) - 1
+
+    def encoder_share(self) -> float:
+        """Share of a control step's time that the encoder of pictures takes, by blocks as well."""
+        return float(np.median(_medians(self.encode_blocks) / _medians(self.plan_blocks)))
 
     def _start_episode(self) -> None:
         """Reset, and act up to the second plan."""
@@ -156,6 +178,11 @@ def undisturbed() -> Iterator[None]:
         gc.unfreeze()
         if was_enabled:
             gc.enable()
+
+
+def _medians(blocks: Sequence[Sequence[float]]) -> np.ndarray:
+    """Median of each block, shape (n,)."""
+    return np.array([np.median(block) for block in blocks])
 
 
 def _milliseconds(call: Callable[[], object]) -> float:

@@ -10,20 +10,21 @@ from torch import Tensor, nn
 from ...decoding.rolling import LevelMixture
 from ...policies.diffusion.model import Batch, DiffusionModel, denoising_loss
 from .objective import Drawn
+from .observed import Seen, see
 
 
 @dataclass(frozen=True)
 class DenoisingDraw(Drawn):
-    """Samples to denoise.
+    """Samples to denoise, n of each window.
 
     Attributes:
-        observation: Normalised observation histories, shape (B, To * O).
+        seen: Observation histories of B windows.
         clean: Normalised actions, shape (B, H, D).
-        level: Noise level of each action, shape (B, H).
-        noise: Gaussian noise, shape (B, H, D).
+        level: Noise level of each action, shape (B, n, H).
+        noise: Gaussian noise, shape (B, n, H, D).
     """
 
-    observation: Tensor
+    seen: Seen
     clean: Tensor
     level: Tensor
     noise: Tensor
@@ -36,33 +37,44 @@ class DenoisingObjective(nn.Module):
         model: Model to train.
         mixture: How levels are drawn.
         observation_noise: Standard deviation of the noise on normalised observations.
+        num_draws: Draws of level and noise for each window, n. Where pictures are encoded, further
+            draws cost little.
     """
 
     def __init__(
-        self, model: DiffusionModel, mixture: LevelMixture, observation_noise: float = 0.0
+        self,
+        model: DiffusionModel,
+        mixture: LevelMixture,
+        observation_noise: float = 0.0,
+        num_draws: int = 1,
     ) -> None:
         super().__init__()
         self.model = model
         self.mixture = mixture
         self.observation_noise = observation_noise
+        self.num_draws = num_draws
 
     def prepare(self, step: int) -> None:
         """Nothing to prepare."""
 
     def draw(self, batch: Batch, generator: torch.Generator) -> DenoisingDraw:
         """Normalise the batch, and draw levels and noise for each sample."""
+        seen = see(self.model, batch, generator, self.observation_noise)
         with torch.no_grad():
-            observation = self.model.flatten(batch.observation)  # (b, to * o)
             clean = self.model.action_normalizer(batch.actions)  # (b, h, d)
-        if self.observation_noise > 0:
-            jitter = torch.randn(observation.shape, generator=generator)
-            observation = observation + self.observation_noise * jitter.to(clean.device)
-        level = self.mixture.draw(len(clean), generator).to(clean.device)  # (b, h)
-        noise = torch.randn(clean.shape, generator=generator).to(clean.device)  # (b, h, d)
-        return DenoisingDraw(observation, clean, level, noise)
+        num, shape = self.num_draws, clean.shape
+        level = self.mixture.draw(shape[0] * num, generator).unflatten(0, (-1, num))  # (b, n, h)
+        noise = torch.randn(shape[0], num, *shape[1:], generator=generator)  # (b, n, h, d)
+        return DenoisingDraw(seen, clean, level.to(clean.device), noise.to(clean.device))
 
     def forward(self, inputs: DenoisingDraw) -> Tensor:
         """Mean squared prediction error, shape ()."""
+        num = inputs.level.shape[1]
+        context, clean = inputs.seen.context(self.model), inputs.clean
         return denoising_loss(
-            self.model, inputs.observation, inputs.clean, inputs.level, inputs.noise
+            self.model,
+            context.repeat_interleave(num, dim=0) if num > 1 else context,
+            clean.repeat_interleave(num, dim=0) if num > 1 else clean,
+            inputs.level.flatten(0, 1),
+            inputs.noise.flatten(0, 1),
         )

@@ -13,13 +13,18 @@ D = TypeVar("D", bound="Drawn")
 
 @dataclass(frozen=True)
 class Drawn:
-    """What an objective draws for a batch: fields are tensors (B, ...), or None where unused."""
+    """What an objective draws for a batch: tensors (B, ...), None where unused, or such again."""
 
     def select(self: D, rows: Any) -> D:
         """The same of some rows: a slice, or a tensor that indexes the first dimension."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(
-            self, **{name: value[rows] for name, value in values.items() if value is not None}
+            self,
+            **{
+                name: value.select(rows) if isinstance(value, Drawn) else value[rows]
+                for name, value in values.items()
+                if value is not None
+            },
         )
 
 

@@ -25,6 +25,7 @@ from ..config.distill import JumpDistillConfig
 from ..data.windows import Windows, step_generator
 from .denoising import DenoisingObjective
 from .objective import Drawn
+from .observed import Seen, see
 
 
 class Jump(NamedTuple):
@@ -40,14 +41,14 @@ class JumpDraw(Drawn):
 
     Attributes:
         x: Normalised buffers, shape (B, H, D).
-        observation: Normalised observation histories, shape (B, To * O).
+        seen: Observation histories.
         clean: Normalised demonstrated actions, shape (B, H, D).
         level: Level of each action, shape (B, H).
         next_level: Level that the jump leads to, shape (B, H).
     """
 
     x: Tensor
-    observation: Tensor
+    seen: Seen
     clean: Tensor
     level: Tensor
     next_level: Tensor
@@ -90,13 +91,7 @@ class JumpObjective(nn.Module):
         seed: int,
     ) -> None:
         super().__init__()
-        if student.config.prediction != "sample":
-            raise ValueError(
-                "distillation needs a model that predicts clean actions (prediction 'sample'), "
-                f"got {student.config.prediction!r}"
-            )
-        if not student.ladders:
-            raise ValueError("distillation needs a teacher with at least one ladder (policy=sdp)")
+        check_student(student)
         self.model = student
         # In a list, so that neither the optimiser nor a device wrapper sees the teacher.
         self._teacher = [teacher]
@@ -124,13 +119,13 @@ class JumpObjective(nn.Module):
         config, visited = self._config, self._visited
         assert visited is not None, "prepare() comes before draw()"
         denoising = self._denoising[0].draw(batch, generator)
-        observation, clean = denoising.observation, denoising.clean
+        clean, noise = denoising.clean, denoising.noise[:, 0]
         num, device = len(clean), clean.device
         kind = torch.rand(num, generator=generator)  # (b,)
         is_start = (kind >= config.denoising) & (kind < config.denoising + config.start)
         is_visited = kind >= 1 - config.visited
         is_ladder = (kind >= config.denoising + config.start) & ~is_visited
-        level = next_level = denoising.level.cpu()
+        level = next_level = denoising.level[:, 0].cpu()
         for pool, chosen in ((self._start_jumps, is_start), (self._ladder_jumps, is_ladder)):
             which = torch.randint(len(pool), (num,), generator=generator)
             starts, ends = (torch.from_numpy(np.stack(side)) for side in zip(*pool, strict=True))
@@ -139,11 +134,12 @@ class JumpObjective(nn.Module):
         which = torch.randint(len(visited.x), (num,), generator=generator)
         level = torch.where(is_visited[:, None], visited.level[which], level).to(device)
         next_level = torch.where(is_visited[:, None], visited.next_level[which], next_level)
-        x = self.model.schedule.add_noise(clean, denoising.noise, level)  # (b, h, d)
+        x = self.model.schedule.add_noise(clean, noise, level)  # (b, h, d)
+        there = self._windows.gather(visited.current[which]).to(device)
         is_visited, which = is_visited.to(device), which.to(device)
         return JumpDraw(
             x=torch.where(is_visited[:, None, None], visited.x[which], x),
-            observation=torch.where(is_visited[:, None], visited.observation[which], observation),
+            seen=denoising.seen.where(is_visited, see(self.model, there, None)),
             clean=clean,
             level=level,
             next_level=next_level.to(device),
@@ -156,7 +152,8 @@ class JumpObjective(nn.Module):
         is_jump = jump > 0
         if is_jump.any():
             target[is_jump], weight[is_jump] = self._teacher_target(inputs.select(is_jump))
-        output = self.model.predict(inputs.x, inputs.level, inputs.observation, jump)  # (b, h, d)
+        context = inputs.seen.context(self.model)
+        output = self.model.predict(inputs.x, inputs.level, context, jump)  # (b, h, d)
         return (weight * (output - target) ** 2).mean()
 
     @torch.no_grad()
@@ -168,10 +165,11 @@ class JumpObjective(nn.Module):
         x = rows.x
         teacher = self._teacher[0].to(x.device)
         level, next_level = rows.level.cpu().numpy(), rows.next_level.cpu().numpy()
+        context = rows.seen.context(teacher)
         share = np.linspace(0, 1, self._config.teacher_steps + 1)
         levels = [level - np.round(s * (level - next_level)).astype(np.int64) for s in share]
         landed = reverse(
-            lambda x, k: teacher.predict(x, k.to(x.device), rows.observation),
+            lambda x, k: teacher.predict(x, k.to(x.device), context),
             x,
             levels,
             teacher.schedule,
@@ -187,18 +185,29 @@ class JumpObjective(nn.Module):
         return torch.where(moves, target, 0.0).clamp(-1, 1), moves.float()
 
 
+def check_student(student: DiffusionModel) -> None:
+    """Raise ValueError if a model cannot learn jumps."""
+    if student.config.prediction != "sample":
+        raise ValueError(
+            "distillation needs a model that predicts clean actions (prediction 'sample'), "
+            f"got {student.config.prediction!r}"
+        )
+    if not student.ladders:
+        raise ValueError("distillation needs a teacher with at least one ladder (policy=sdp)")
+
+
 class VisitedBuffers(NamedTuple):
     """Buffers that the student itself produced, at the start of a control step.
 
     Attributes:
         x: Normalised buffers, shape (M, H, D).
-        observation: Normalised observation histories, shape (M, To * O).
+        current: Windows that they were produced along, integer, shape (M,), on the CPU.
         level: Ladder of each buffer, shape (M, H), on the CPU.
         next_level: Ladder one control step on, shape (M, H), on the CPU.
     """
 
     x: Tensor
-    observation: Tensor
+    current: Tensor
     level: Tensor
     next_level: Tensor
 
@@ -232,16 +241,14 @@ def visit(
         x = schedule.add_noise(clean, noise, level.expand(num_visits, -1).to(device))  # (m, h, d)
         jump = torch.full((num_visits,), ladder.levels_per_step, device=device)
         for control_step in range(ladder.num_chunks + 1):
-            observation = model.flatten(windows.gather(current).to(device).observation)
+            context = see(model, windows.gather(current).to(device), None).context(model)
             if control_step > 0:
                 keep = torch.rand(num_visits, generator=generator) < 2 / (ladder.num_chunks + 1)
                 size = (int(keep.sum()), -1)
-                kept = keep.to(device)
-                parts.append(
-                    (x[kept], observation[kept], level.expand(size), next_level.expand(size))
-                )
+                kept = x[keep.to(device)]
+                parts.append((kept, current[keep], level.expand(size), next_level.expand(size)))
             landed = reverse(
-                lambda x, k, o=observation, j=jump: model.predict(x, k.to(x.device), o, j),
+                lambda x, k, o=context, j=jump: model.predict(x, k.to(x.device), o, j),
                 x,
                 [ladder.levels(0), ladder.levels(ladder.levels_per_step)],
                 schedule,

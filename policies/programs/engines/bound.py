@@ -76,7 +76,8 @@ class BoundEngine:
             return Memory(inputs, outputs, self._whole.bind(inputs, outputs))
         # Everything between inputs and outputs needs a place of its own.
         between = {
-            name: np.zeros(value.shape, np.float32) for name, value in self._example(rows).items()
+            name: np.zeros(value.shape, value.numpy().dtype)
+            for name, value in self._example(rows).items()
         }
         arrays = {**between, **inputs, **outputs}
         runs = [self._bind_call(call, arrays) for call in self._program.calls]

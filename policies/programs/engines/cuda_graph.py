@@ -13,6 +13,7 @@ from .memory import Memory
 
 # cuDNN and cuBLAS choose their kernels in the first runs, which must not happen while recording.
 _WARM_UP_RUNS = 3
+_ALIGNMENT = 64  # [byte]
 
 
 class CudaGraphEngine:
@@ -82,13 +83,23 @@ class CudaGraphEngine:
 
 
 def _pinned(ports: Mapping[str, Port], rows: int) -> tuple[Tensor, dict[str, np.ndarray]]:
-    size = rows * sum(int(np.prod(port.shape)) for port in ports.values())
-    flat = torch.zeros(size, pin_memory=True)
+    size = sum(_num_bytes(port, rows) for port in ports.values())
+    flat = torch.zeros(size, dtype=torch.uint8, pin_memory=True)
     return flat, {name: view.numpy() for name, view in _views(flat, ports, rows).items()}
 
 
 def _views(flat: Tensor, ports: Mapping[str, Port], rows: int) -> dict[str, Tensor]:
-    """Cut flat memory into the arrays of the ports."""
-    sizes = [rows * int(np.prod(port.shape)) for port in ports.values()]
-    parts = zip(ports.items(), flat.split(sizes), strict=True)
-    return {name: part.view(rows, *port.shape) for (name, port), part in parts}
+    """Cut flat memory, in bytes, into the arrays of the ports."""
+    views, begin = {}, 0
+    for name, port in ports.items():
+        dtype = torch.uint8 if port.dtype is np.uint8 else torch.float32
+        used = rows * int(np.prod(port.shape)) * dtype.itemsize
+        views[name] = flat[begin : begin + used].view(dtype).view(rows, *port.shape)
+        begin += _num_bytes(port, rows)
+    return views
+
+
+def _num_bytes(port: Port, rows: int) -> int:
+    """Bytes of a port's array, rounded up so that the next one is aligned."""
+    used = rows * int(np.prod(port.shape)) * np.dtype(port.dtype).itemsize
+    return -(-used // _ALIGNMENT) * _ALIGNMENT

@@ -127,8 +127,7 @@ def max_difference(engine: Engine, reference: Engine, program: Program, seed: in
         inputs = program.draw(generator, rows)
         found, expected = run(engine, inputs), run(reference, inputs)
         differences += [
-            np.max(np.abs(found[name] - expected[name]) / port.scale)
-            for name, port in program.outputs.items()
+            port.difference(found[name], expected[name]) for name, port in program.outputs.items()
         ]
     return float(np.max(differences))
 

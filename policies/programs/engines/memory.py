@@ -30,9 +30,9 @@ class Memory:
 
 
 def allocate(program: Program, rows: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Input and output arrays of a program, float32."""
+    """Input and output arrays of a program."""
     inputs, outputs = (
-        {name: np.zeros((rows, *port.shape), np.float32) for name, port in ports.items()}
+        {name: np.zeros((rows, *port.shape), port.dtype) for name, port in ports.items()}
         for ports in (program.inputs, program.outputs)
     )
     return inputs, outputs

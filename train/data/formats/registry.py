@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +19,14 @@ from ..columns import naming, require_path
 from ..decode import Allocate, Decoding
 from ..episodes import Episodes
 from ..pointers import is_pointer
-from ..source import DatasetFile, Wanted
+from ..selection import Wanted
+from ..source import DatasetFile
 from .format import Format
 
 _LOG = logging.getLogger(__name__)
 # Decoded data up to this size [bytes] stays in memory; more is decoded into a cache folder.
 MAX_MEMORY = 2**29
+MAX_PICTURES = 2**24  # the same where there are pictures, which take longer to decode
 
 FORMATS: Registry[Format] = Registry(
     group="hotloop.formats",
@@ -59,7 +61,7 @@ def read_episodes(
     keys: Mapping[str, str] | None = None,
     options: Mapping[str, Any] | None = None,
     *,
-    pictures: bool = False,
+    pictures: bool | Collection[str] = False,
     instruction: bool = False,
     everything: bool = False,
     max_memory: int = MAX_MEMORY,
@@ -74,10 +76,12 @@ def read_episodes(
             ``D4RL/door/human-v2``) whose files are there.
         keys: From ``action``, ``reward``, ``observation.*`` and ``info.*`` to columns of the file
             or some of their features, e.g. ``{"observation.goal": "infos/goal", "action":
-            "actions[0:3,5]", "observation.state": "observations[:2]"}``. Default: as the format
-            has it, without pictures, instructions and infos.
+            "actions[0:3,5]", "observation.state": "observations[:2]"}``; or to one of these names,
+            for what the format has under it by default. Default: as the format has it, without
+            pictures, instructions and infos.
         options: What the file does not say itself, see `Format.options`.
-        pictures: Without `keys`, read pictures too.
+        pictures: Without `keys`, read pictures too. Keys of pictures read these alone, also of
+            those that `keys` names.
         instruction: Read what the robot was asked to do as ``observation.instruction``, also where
             the dataset has it as tasks.
         everything: Without `keys`, read all that the file has.
@@ -87,7 +91,9 @@ def read_episodes(
         FileNotFoundError: If there is no such file or id; names the nearest ones.
         ValueError: If the format is unknown, or the file is damaged or inconsistent.
     """
-    path, wanted = find_dataset(name), Wanted(pictures, instruction, everything)
+    path = find_dataset(name)
+    chosen = pictures if isinstance(pictures, bool) else tuple(pictures)
+    wanted = Wanted(chosen, instruction, everything)
     request = {"keys": dict(keys or {}), "options": dict(options or {}), "wanted": vars(wanted)}
     cache = EpisodeCache(path, request)
     if (episodes := cache.load()) is None:
@@ -105,27 +111,38 @@ def _read(
     max_memory: int,
     cache: EpisodeCache,
 ) -> Episodes:
+    from tqdm import tqdm
+
     facts = {"columns": dict(keys)} if keys else {}
     with open_dataset(path, options) as file:
         notes = [f"{path}: {text}" for text in file.absences()]
-        if not keys and (left_out := file.left_out(wanted)):
-            notes.append(_left_out_message(path, file, left_out))
-
-        def decode(allocate: Allocate) -> Episodes:
-            return replace(decoding.run(facts, allocate), notes=tuple(notes))
-
+        if left_out := file.left_out(keys, wanted):
+            notes.append(_left_out_message(path, file, left_out, wanted))
         decoding = Decoding(file, file.select(keys, wanted))
+
+        def decode(allocate: Allocate, *advance: Callable[[int], object]) -> Episodes:
+            return replace(decoding.run(facts, allocate, *advance), notes=tuple(notes))
+
+        def decode_and_show(allocate: Allocate) -> Episodes:
+            with tqdm(total=decoding.num_steps, desc=f"decode {path.name}", unit="step") as bar:
+                return decode(allocate, bar.update)
+
+        if any(step.is_picture for step in decoding.steps.values()):
+            max_memory = min(max_memory, MAX_PICTURES)
         if decoding.num_bytes > max_memory:
-            return cache.build(decode)
+            return cache.build(decode_and_show)
         return decode(lambda key, shape, dtype: np.empty(shape, dtype))
 
 
-def _left_out_message(path: Path, file: DatasetFile, names: list[str]) -> str:
+def _left_out_message(path: Path, file: DatasetFile, names: list[str], wanted: Wanted) -> str:
     pictures = [name for name in names if file.column(name).is_picture]
     others = [name for name in names if name not in pictures]
     parts = [f"the pictures of {', '.join(pictures)}"] if pictures else []
     parts += [f"the texts of {', '.join(others)}"] if others else []
-    return f"{path}: {' and '.join(parts)} are left out; name columns with keys to read them"
+    hint = "name columns with keys to read them"
+    if not isinstance(wanted.pictures, bool):
+        hint = "a policy reads pictures of its task, or those of policy.cameras"
+    return f"{path}: {' and '.join(parts)} are left out; {hint}"
 
 
 @contextmanager

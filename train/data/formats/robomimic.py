@@ -2,11 +2,11 @@
 
 ``data/demo_N`` holds one episode: ``actions`` (in [-1, 1]), ``rewards``, ``dones``, ``obs/KEY`` and
 optionally ``next_obs/KEY``, ``states`` and ``actions_abs``; images are uint8, height x width x
-channels. ``data`` says in the JSON attribute ``env_args`` which environment made it, and
-``mask/NAME`` lists subsets of the demonstrations (Mandlekar et al. 2021), which become indices of
-episodes in ``metadata["subsets"]``; texts that are attributes of each demonstration, such as
-``model_file``, become `Episodes.texts`. An observation is called ``observation.KEY`` here, and an
-episode terminated if its last ``dones`` is set; ``dones`` before the end are ``info.dones``.
+channels, or PNG or JPEG files. ``data`` says in the JSON attribute ``env_args`` which environment
+made it, and ``mask/NAME`` lists subsets of the demonstrations (Mandlekar et al. 2021), which become
+indices of episodes in ``metadata["subsets"]``; texts that are attributes of each demonstration,
+such as ``model_file``, become `Episodes.texts`. An observation is called ``observation.KEY`` here,
+and an episode terminated if its last ``dones`` is set; ``dones`` before the end are ``info.dones``.
 
 Files that hotloop writes say in the JSON attribute ``metadata`` of ``data`` where they come from.
 """
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from ..columns import ConcatenatedArray, StoredArray
+from ..encoded_pictures import EncodedPictures, is_encoded
 from ..episodes import Episodes
 from ..following import differs
 from ..robosuite_version import check_robosuite
@@ -87,7 +88,7 @@ class RobomimicFile(DatasetFile):
                     f"data/{demo}/{name} has {len(part)} steps, but data/{demo}/actions has "
                     f"{num_samples}"
                 )
-            parts[f"data/{demo}/{name}"] = part
+            parts[f"data/{demo}/{name}"] = _opened(part)
         return ConcatenatedArray(parts)
 
     def cuts(self) -> Cuts:
@@ -238,7 +239,12 @@ class RobomimicFile(DatasetFile):
 
     def _last_rows(self, name: str) -> np.ndarray:
         self.column(name)
-        return np.stack([group[name][-1] for group in self._demos.values()])
+        return np.concatenate([_opened(group[name])[-1:] for group in self._demos.values()])
+
+
+def _opened(dataset: Any) -> Any:
+    """A dataset of a demonstration; encoded pictures decode as they are read."""
+    return EncodedPictures(dataset) if is_encoded(dataset) else dataset
 
 
 def _subset(file: Any, name: str) -> list[str]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from .....decoding.plumbing.extras import require
+from ...encoded_pictures import decode_picture, decode_pictures
 
 
 class _Part:
@@ -104,31 +103,15 @@ class Pictures(_Part):
     def __init__(self, file: Any, name: str, declared: tuple[int, ...]) -> None:
         super().__init__(file, name)
         first = self._first()
-        step = declared if first is None else self._decode(first[0].as_py()).shape
+        step = declared if first is None else decode_picture(self._bytes(first[0].as_py())).shape
         self.shape = (self.num_rows, *step)
 
     def __getitem__(self, rows: slice, /) -> np.ndarray:
         """Decode some rows."""
-        pictures = [
-            self._decode(cell) for values in self._values(rows) for cell in values.to_pylist()
-        ]
-        if other := [p.shape for p in pictures if p.shape != self.shape[1:]]:
-            raise ValueError(
-                f"a picture has the shape {other[0]}, but the first one {self.shape[1:]}"
-            )
-        return np.stack(pictures) if pictures else np.empty((0, *self.shape[1:]), np.uint8)
+        cells = [cell for values in self._values(rows) for cell in values.to_pylist()]
+        return decode_pictures([self._bytes(cell) for cell in cells], self.shape[1:])
 
-    def _decode(self, cell: Any) -> np.ndarray:
+    def _bytes(self, cell: Any) -> bytes:
         if not isinstance(cell, dict) or not cell.get("bytes"):
             raise ValueError(f"{self._name!r} has a cell without the bytes of a picture")
-        image = require("PIL.Image", "lerobot")
-        try:
-            with image.open(io.BytesIO(cell["bytes"])) as opened:
-                if opened.mode in ("P", "1", "CMYK", "YCbCr"):
-                    opened = opened.convert("RGB")
-                pixels = np.asarray(opened)
-        except Exception as error:
-            raise ValueError(f"a picture cannot be decoded: {error}") from error
-        if pixels.dtype != np.uint8:
-            raise ValueError(f"a picture has {pixels.dtype} pixels, expected bytes")
-        return pixels[..., None] if pixels.ndim == 2 else pixels
+        return cell["bytes"]

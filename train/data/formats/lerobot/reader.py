@@ -144,6 +144,11 @@ class LeRobotFile(DatasetFile):
         """Names that ``info.json`` declares."""
         return self.features[name].feature_names if name in self.features else None
 
+    def declared_picture(self, name: str) -> tuple[int, ...] | None:
+        """What ``info.json`` declares, in whatever order."""
+        feature = self.features.get(name)
+        return feature.picture_shape if feature is not None and feature.is_picture else None
+
     def rate(self) -> float | None:
         """The declared ``fps`` [Hz]."""
         return stated_rate({"fps": self.info.get("fps")})
