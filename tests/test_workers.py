@@ -67,7 +67,7 @@ def test_a_policy_that_fails_leaves_no_process():
 
 
 def test_an_interrupt_while_a_process_starts_is_for_the_one_that_asks(monkeypatch):
-    """Ctrl-C reaches all processes of a terminal; those that simulate must not die telling of it."""
+    """Ctrl-C reaches all processes of a terminal; those that simulate must not die of it."""
     start = SpawnProcess.start
 
     def interrupted(process):
