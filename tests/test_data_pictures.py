@@ -23,6 +23,7 @@ from hotloop.decoding import ActionSpec
 from hotloop.envs.task import Task
 from hotloop.policies.checkpoint import load_checkpoint
 from hotloop.policies.diffusion.config import ModelConfig
+from hotloop.train import compose_training, train
 from hotloop.train.cli import main
 from hotloop.train.data import Episodes, write_episodes
 from hotloop.train.data.cameras import read_for_policy
@@ -172,6 +173,36 @@ def test_pictures_of_another_form_are_refused_before_any_is_decoded(
     with pytest.raises(ValueError, match=pattern) as error:
         read(path, cameras, seen)
     assert str(error.value).count("a.npz") == ("task 'reach'" not in message)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["policy.model.encoder.crop=[17,9]"], "crop (17, 9) is larger than the pictures of '{0}'"),
+        (["policy.model.encoder.crop=[8,8]"], "needs pictures of at least 16 pixels a side"),
+        (["policy.model.encoder.kind=resnet"], "no picture encoder 'resnet'"),
+        (["policy.encoder_weights=no.safetensors"], "no.safetensors: there is no such file"),
+        (["policy.cameras=[]", "policy.model.encoder.width=8"], "encoder.width has no effect here"),
+        (["policy.cameras=[]", "policy.encoder_weights=a"], "encoder_weights has no effect here"),
+        (["policy.model.encoder.resize=[9999,9]"], "encoder.resize must be between 1 and 4096"),
+    ],
+)
+def test_settings_that_do_not_suit_the_pictures_are_refused_before_any_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: list[str], message: str
+) -> None:
+    episodes = two_cameras()
+    pictures = np.tile(episodes.observations[TOP], (1, 2, 2, 1))  # 20 x 24
+    seen = {STATE: episodes.observations[STATE], TOP: pictures}
+    path = write_episodes(tmp_path / "a.hdf5", replace(episodes, observations=seen), "robomimic")
+    monkeypatch.setattr(
+        "hotloop.train.data.decode.Decoding.run", lambda *_: pytest.fail("it was decoded")
+    )
+    resized = [] if "resize" in settings[0] else ["policy.model.encoder.resize=[16,20]"]
+    given = settings if "policy.cameras=[]" in settings else [*resized, *settings]
+    overrides = ["policy=sdp", "task=recorded", f"task.dataset={path}", *given]
+    with pytest.raises((ValueError, OSError), match=re.escape(message.format(TOP))):
+        train(compose_training([*overrides, f"output_dir={tmp_path / 'run'}"]))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_size_that_is_declared_otherwise_is_refused(tmp_path: Path) -> None:
