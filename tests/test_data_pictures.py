@@ -6,7 +6,6 @@ import io
 import logging
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +26,6 @@ from hotloop.train import compose_training, train
 from hotloop.train.cli import main
 from hotloop.train.data import Episodes, write_episodes
 from hotloop.train.data.cameras import read_for_policy
-from hotloop.train.data.windows import Windows
 from hotloop.train.families.diffusion import make_windows
 
 TOP, WRIST, STATE = "observation.images.top", "observation.wrist", "observation.state"
@@ -290,29 +288,3 @@ def test_a_training_from_pictures_goes_on_bit_for_bit(
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert load_checkpoint(whole).model.observation_shapes == {STATE: (4,), WRIST: (24, 24, 3)}
     assert sum("images.top" in message for message in caplog.messages) == 2, "once for each run"
-
-
-def own_memory() -> int:
-    """Memory of this process that no file has [bytes]."""
-    status = Path("/proc/self/status").read_text()
-    found = re.search(r"RssAnon:\s+(\d+) kB", status)
-    assert found is not None
-    return int(found[1]) * 1024
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells whose memory it is")
-def test_an_epoch_needs_no_memory_for_pictures_but_the_batch(tmp_path: Path) -> None:
-    shape, num_steps = (64, 64, 3), 12_000  # 150 MB
-    pictures = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.uint8, (num_steps, *shape))
-    del pictures
-    mapped = np.load(tmp_path / "a.npy", mmap_mode="c")
-    actions = np.zeros((num_steps, 2), np.float32)
-    episodes = Episodes({TOP: mapped}, actions, np.array([num_steps // 2, num_steps]))
-    before = own_memory()
-    windows = Windows(episodes, (TOP,), 2, 4)
-    most = 0
-    for current in torch.randperm(num_steps).split(64):
-        batch = windows.gather(current)
-        most = max(most, own_memory() - before)
-        del batch
-    assert most < 32 * 2**20, f"{most / 2**20:.0f} MiB"
