@@ -153,7 +153,8 @@ class _Worker:
         self._process = context.Process(
             target=_serve, args=(far_end, task.make, num_envs), name=task.name, daemon=True
         )
-        self._process.start()
+        with _no_interrupts():
+            self._process.start()
         stack.callback(self._end)
         far_end.close()  # the process alone holds it, so that its end is noticed here
 
@@ -186,6 +187,19 @@ class _Worker:
         if self._process.exitcode is None:
             self._process.kill()
             self._process.join()
+
+
+@contextlib.contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Ctrl-C waits; a process that is started here never gets it, not even while it imports."""
+    if not hasattr(signal, "pthread_sigmask"):  # as on Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _serve(pipe: Connection, make: Callable[[], Environment], num_envs: int) -> None:

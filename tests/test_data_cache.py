@@ -84,13 +84,15 @@ def test_mapped_arrays_can_be_written_to_without_changing_the_cache(cache_root, 
     assert_same(read(path), make_episodes())
 
 
-@pytest.mark.parametrize("damage", ["truncate", "delete", "version", "json"])
+@pytest.mark.parametrize("damage", ["truncate", "empty", "delete", "version", "json"])
 def test_a_damaged_cache_is_made_anew(cache_root, path, decodings, damage):
     read(path)
     (folder,) = (child for child in cache_root.iterdir() if child.is_dir())
     array, index = folder / "000.npy", folder / "index.json"
     if damage == "truncate":
         array.write_bytes(array.read_bytes()[:-8])
+    elif damage == "empty":
+        array.write_bytes(b"")
     elif damage == "delete":
         array.unlink()
     elif damage == "version":

@@ -6,7 +6,6 @@ import io
 import logging
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,10 +22,10 @@ from hotloop.decoding import ActionSpec
 from hotloop.envs.task import Task
 from hotloop.policies.checkpoint import load_checkpoint
 from hotloop.policies.diffusion.config import ModelConfig
+from hotloop.train import compose_training, train
 from hotloop.train.cli import main
 from hotloop.train.data import Episodes, write_episodes
 from hotloop.train.data.cameras import read_for_policy
-from hotloop.train.data.windows import Windows
 from hotloop.train.families.diffusion import make_windows
 
 TOP, WRIST, STATE = "observation.images.top", "observation.wrist", "observation.state"
@@ -174,6 +173,36 @@ def test_pictures_of_another_form_are_refused_before_any_is_decoded(
     assert str(error.value).count("a.npz") == ("task 'reach'" not in message)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["policy.model.encoder.crop=[17,9]"], "crop (17, 9) is larger than the pictures of '{0}'"),
+        (["policy.model.encoder.crop=[8,8]"], "needs pictures of at least 16 pixels a side"),
+        (["policy.model.encoder.kind=resnet"], "no picture encoder 'resnet'"),
+        (["policy.encoder_weights=no.safetensors"], "no.safetensors: there is no such file"),
+        (["policy.cameras=[]", "policy.model.encoder.width=8"], "encoder.width has no effect here"),
+        (["policy.cameras=[]", "policy.encoder_weights=a"], "encoder_weights has no effect here"),
+        (["policy.model.encoder.resize=[9999,9]"], "encoder.resize must be between 1 and 4096"),
+    ],
+)
+def test_settings_that_do_not_suit_the_pictures_are_refused_before_any_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: list[str], message: str
+) -> None:
+    episodes = two_cameras()
+    pictures = np.tile(episodes.observations[TOP], (1, 2, 2, 1))  # 20 x 24
+    seen = {STATE: episodes.observations[STATE], TOP: pictures}
+    path = write_episodes(tmp_path / "a.hdf5", replace(episodes, observations=seen), "robomimic")
+    monkeypatch.setattr(
+        "hotloop.train.data.decode.Decoding.run", lambda *_: pytest.fail("it was decoded")
+    )
+    resized = [] if "resize" in settings[0] else ["policy.model.encoder.resize=[16,20]"]
+    given = settings if "policy.cameras=[]" in settings else [*resized, *settings]
+    overrides = ["policy=sdp", "task=recorded", f"task.dataset={path}", *given]
+    with pytest.raises((ValueError, OSError), match=re.escape(message.format(TOP))):
+        train(compose_training([*overrides, f"output_dir={tmp_path / 'run'}"]))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_size_that_is_declared_otherwise_is_refused(tmp_path: Path) -> None:
     path = write_episodes(tmp_path / "a", two_cameras(), "lerobot")
     info = path / "meta/info.json"
@@ -259,29 +288,3 @@ def test_a_training_from_pictures_goes_on_bit_for_bit(
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert load_checkpoint(whole).model.observation_shapes == {STATE: (4,), WRIST: (24, 24, 3)}
     assert sum("images.top" in message for message in caplog.messages) == 2, "once for each run"
-
-
-def own_memory() -> int:
-    """Memory of this process that no file has [bytes]."""
-    status = Path("/proc/self/status").read_text()
-    found = re.search(r"RssAnon:\s+(\d+) kB", status)
-    assert found is not None
-    return int(found[1]) * 1024
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells whose memory it is")
-def test_an_epoch_needs_no_memory_for_pictures_but_the_batch(tmp_path: Path) -> None:
-    shape, num_steps = (64, 64, 3), 12_000  # 150 MB
-    pictures = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.uint8, (num_steps, *shape))
-    del pictures
-    mapped = np.load(tmp_path / "a.npy", mmap_mode="c")
-    actions = np.zeros((num_steps, 2), np.float32)
-    episodes = Episodes({TOP: mapped}, actions, np.array([num_steps // 2, num_steps]))
-    before = own_memory()
-    windows = Windows(episodes, (TOP,), 2, 4)
-    most = 0
-    for current in torch.randperm(num_steps).split(64):
-        batch = windows.gather(current)
-        most = max(most, own_memory() - before)
-        del batch
-    assert most < 32 * 2**20, f"{most / 2**20:.0f} MiB"

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from hotloop.policies.networks import EncoderConfig
 from hotloop.policies.networks.resnet import ResNet18Encoder
 from hotloop.policies.networks.vision import Vision
-from hotloop.train.families.encoder_weights import load_encoder_weights
+from hotloop.train.families.encoders import load_encoder_weights
 
 FRONT, SHAPE = "observation.front", (32, 40, 3)
 ENCODER = EncoderConfig(crop=(20, 20), width=8, num_keypoints=4, num_features=8)
@@ -74,5 +74,7 @@ def test_an_encoder_starts_from_weights_in_a_file(tmp_path: Path) -> None:
     other = Vision(ENCODER, {FRONT: SHAPE})
     with pytest.raises(ValueError, match=r"another encoder than ConvEncoder.*layers\.0\.weight"):
         load_encoder_weights(other, tmp_path / "weights.safetensors")
+    with pytest.raises(ValueError, match="is a folder; name a file of weights"):
+        load_encoder_weights(vision, tmp_path)
     with pytest.raises(ValueError, match="pickle"):
         load_encoder_weights(vision, tmp_path / "resnet18.pth")

@@ -276,6 +276,17 @@ def test_pictures_that_do_not_fit_the_teacher_are_named(teacher: Path) -> None:
             cached_features(model.vision, replace(episodes, observations=observations), 2)
 
 
+def test_an_encoder_is_not_trained_on_pictures_of_another_size(
+    teacher: Path, tmp_path: Path
+) -> None:
+    episodes = seen_demonstrations()
+    other = {**episodes.observations, CAMERAS[0]: episodes.observations[CAMERAS[0]][:, :19]}
+    distill = JumpDistillConfig(str(teacher), num_visits=8, refresh_every=2, train_encoder=True)
+    config = seeing_config(tmp_path, 4, distill=distill)
+    with pytest.raises(ValueError, match=r"images\.front': .* have \(19, 20, 3\)"):
+        train_on(config, replace(episodes, observations=other), SPEC)
+
+
 def test_settings_without_effect_are_refused(teacher: Path, tmp_path: Path) -> None:
     checkpoint = load_checkpoint(teacher)
     model = checkpoint.model

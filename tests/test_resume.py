@@ -54,6 +54,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
     [
         ({"seed": 9}, ["seed was 42, is 9"]),
         ({"batch_size": 16}, ["batch_size was 8, is 16"]),
+        ({"precision": "bf16"}, ['precision was "float32", is "bf16"']),
         ({"optim": OptimConfig(lr=0.01)}, ["optim.lr was 0.0005, is 0.01"]),
         ({"policy": DiffusionPolicyConfig(model=MODEL)}, ['policy.kind was "sdp", is "dp"']),
         (

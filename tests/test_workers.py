@@ -3,9 +3,11 @@
 import dataclasses
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +64,20 @@ def test_a_policy_that_fails_leaves_no_process():
     with pytest.raises(KeyboardInterrupt), environments(DRIFT, 2, num_workers=1) as envs:
         evaluate(Failing(), DRIFT, SEEDS, envs)
     assert not multiprocessing.active_children()
+
+
+def test_an_interrupt_while_a_process_starts_is_for_the_one_that_asks(monkeypatch):
+    """Ctrl-C reaches all processes of a terminal; those that simulate must not die of it."""
+    start = SpawnProcess.start
+
+    def interrupted(process):
+        start(process)
+        os.kill(process.pid, signal.SIGINT)
+
+    monkeypatch.setattr(SpawnProcess, "start", interrupted)
+    with environments(DRIFT, 1, num_workers=1) as envs:
+        assert set(envs.reset({0: 0})) == {0}
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def test_what_another_process_could_not_find_is_refused():

@@ -79,6 +79,7 @@ def settings_of(config: TrainConfig, episodes: Episodes) -> dict[str, Any]:
         "seed": config.seed,
         "batch_size": config.batch_size,
         "steps": config.steps,
+        "precision": config.precision,
         "distill": None,
     }
     if config.distill.teacher:

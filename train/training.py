@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ def train(config: TrainConfig) -> Path:
         task=task,
         cameras=family.cameras(config),
         instruction=family.instruction,
+        check=partial(family.check_pictures, config),
     )
     if task is None:
         return train_on(config, episodes, recorded_action_spec(episodes))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+_LARGEST = 4096  # side [px] or number of an encoder; beyond it, memory ends
+
 
 @dataclass(frozen=True)
 class NetworkConfig:
@@ -78,9 +80,11 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         """Reject sizes of no picture and of no encoder."""
-        sides = (*(self.resize or ()), *(self.crop or ()))
-        if min((*sides, self.num_features, self.num_keypoints, self.width or 1)) < 1:
-            raise ValueError(f"encoder: all sizes must be at least 1, got {self}")
+        for name in ("resize", "crop", "num_features", "num_keypoints", "width"):
+            value = getattr(self, name)
+            sizes = value if isinstance(value, tuple) else (1 if value is None else value,)
+            if not 1 <= min(sizes) <= max(sizes) <= _LARGEST:
+                raise ValueError(f"encoder.{name} must be between 1 and {_LARGEST}, got {value}")
 
     def refuse(self, *unread: str) -> None:
         """Raise ValueError if a choice was made that an encoder does not read, by these names."""

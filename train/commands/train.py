@@ -12,6 +12,7 @@ EPILOG = """\
 examples:
   hotloop train policy=sdp task=pusht task.dataset=pusht_lowdim.npz
   hotloop train policy=dp task=pointmaze-umaze task.dataset=umaze.hdf5 steps=10000 seed=1
+  hotloop train policy=sdp task=lift-image task.dataset=lift.hdf5 policy.model.encoder.crop=[76,76]
   hotloop train policy=my_policy.yaml task=my_task.yaml   files of one's own
   hotloop train resume=true output_dir=outputs/train ...   go on after an interruption
   hotloop train policy=sdp distill.teacher=outputs/train   distil to one call per control step

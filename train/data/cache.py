@@ -56,11 +56,10 @@ class EpisodeCache:
                 key: np.load(self.folder / name, mmap_mode="c", allow_pickle=False)
                 for key, name in index["arrays"].items()
             }
-            facts = {name: index[name] for name in _FACTS}
+            return _assemble(arrays, {name: index[name] for name in _FACTS})
         # A folder that was tampered with, or whose disk was full, is made anew.
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, EOFError, ValueError, KeyError, TypeError):
             return None
-        return _assemble(arrays, facts)
 
     def build(self, decode: Callable[[Allocate], Episodes]) -> Episodes:
         """Fill the folder with what `decode` returns and map it.

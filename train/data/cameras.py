@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ def read_for_policy(
     task: Task | None,
     cameras: Sequence[str] | None,
     instruction: bool = False,
+    check: Callable[[Mapping[str, tuple[int, ...]]], object] = lambda shapes: None,
 ) -> Episodes:
     """Read demonstrations with the pictures that a policy reads.
 
@@ -38,6 +39,7 @@ def read_for_policy(
         task: What is trained for; None for recordings of one's own robot.
         cameras: Observation keys of the pictures; None for all that dataset and task have.
         instruction: Read what the robot was asked to do.
+        check: Given the shapes of the pictures, by key; raises ValueError if they do not suit.
 
     Raises:
         ValueError: If pictures are not there or of another form, naming key, expected and found.
@@ -51,6 +53,8 @@ def read_for_policy(
                 _check_form(file, key, step, is_named=cameras is not None and key in cameras)
                 if task is not None and step.is_picture:
                     _check_size(file, key, step, task)
+        pictures = {key: step.shape for key, step in decoding.steps.items() if step.is_picture}
+    check(pictures)
     return read_episodes(source, keys, options, pictures=chosen, instruction=instruction)
 
 

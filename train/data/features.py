@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def cached_features(vision: Vision, episodes: Episodes, num_crops: int) -> np.nd
     """
     from filelock import FileLock
 
-    _check_pictures(vision, episodes)
+    check_seen(vision, {key: array.shape[1:] for key, array in episodes.observations.items()})
     shape = (episodes.num_steps, num_crops if is_cut(vision) else 1, vision.num_features)
     path = cache_root() / "features" / f"{_identity(vision, episodes, shape)}.npy"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,6 +65,17 @@ def cached_features(vision: Vision, episodes: Episodes, num_crops: int) -> np.nd
             for block in _encoded(vision, episodes, shape[1]):
                 stream.write(block.astype("<f4").tobytes())
         return np.load(path, mmap_mode="c", allow_pickle=False)
+
+
+def check_seen(vision: Vision, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ValueError if demonstrations of these shapes are not what a teacher has seen."""
+    for key, expected in vision.shapes.items():
+        found = shapes.get(key)
+        if found is None or tuple(found) != tuple(expected):
+            raise ValueError(
+                f"{key!r}: the teacher reads pictures of shape {tuple(expected)}, the "
+                f"demonstrations have {found or 'no such key'}; distil on those it was trained on"
+            )
 
 
 def is_cut(vision: Vision) -> bool:
@@ -127,14 +138,3 @@ def _load(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     except (OSError, EOFError, ValueError):
         return None
     return features if features.shape == shape and features.dtype == np.float32 else None
-
-
-def _check_pictures(vision: Vision, episodes: Episodes) -> None:
-    for key, expected in vision.shapes.items():
-        array = episodes.observations.get(key)
-        found = None if array is None else tuple(array.shape[1:])
-        if found != tuple(expected):
-            raise ValueError(
-                f"{key!r}: the teacher reads pictures of shape {tuple(expected)}, the "
-                f"demonstrations have {found or 'no such key'}; distil on those it was trained on"
-            )

@@ -35,5 +35,5 @@ def check_robosuite(facts: Mapping[str, Any]) -> None:
             f"{facts.get('source', 'the dataset')} was recorded with robosuite {version}, but "
             f"{installed} is installed, in which the same actions do something else; install "
             f"robosuite=={version}, or if `hotloop data replay` succeeds on the file, accept it "
-            f"with accept_robosuite={version}"
+            f"in training with task.options.accept_robosuite={version}"
         )

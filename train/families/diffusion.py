@@ -24,12 +24,12 @@ from ...policies.programs.engines.engine import make_engine
 from ..config.distill import DistillConfig, JumpDistillConfig
 from ..config.policies import DenoisingConfig, DiffusionPolicyConfig, PolicyConfig
 from ..data.episodes import Episodes
-from ..data.features import cached_features, is_cut
+from ..data.features import cached_features, check_seen, is_cut
 from ..data.windows import Windows
 from ..measure.latency import ControlStepTimer, Frames
 from ..objectives.denoising import DenoisingObjective
 from ..objectives.segment import JumpObjective, check_student
-from .encoder_weights import load_encoder_weights
+from .encoders import check_encoders, load_encoder_weights, refuse_encoder
 from .family import BenchRow, Costs, Family, Training, observation_scale
 
 if TYPE_CHECKING:
@@ -54,6 +54,13 @@ class DiffusionFamily(Family):
         shapes = diffusion_teacher(config.distill.teacher).observation_shapes
         return tuple(key for key, shape in shapes.items() if is_picture(shape))
 
+    def check_pictures(self, config: TrainConfig, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """By building the encoders; a student's are its teacher's."""
+        if not config.distill.teacher:
+            check_encoders(config.policy, shapes)
+        elif (vision := diffusion_teacher(config.distill.teacher).vision) is not None:
+            check_seen(vision, shapes)
+
     def prepare(self, config: TrainConfig, episodes: Episodes) -> Training:
         """Denoising of demonstrations, or jumps that a teacher makes in many steps."""
         policy, distill = config.policy, config.distill
@@ -61,7 +68,9 @@ class DiffusionFamily(Family):
         teacher = diffusion_teacher(distill.teacher) if distill.teacher else None
         if teacher is None:
             model = initial_model(policy, episodes, config.seed)
-            if policy.encoder_weights and model.vision is not None:
+            if model.vision is None:
+                refuse_encoder(policy)
+            elif policy.encoder_weights:
                 load_encoder_weights(model.vision, Path(policy.encoder_weights))
             windows = make_windows(model.config, episodes)
             mixture = level_mixture(policy, model)
@@ -75,6 +84,8 @@ class DiffusionFamily(Family):
         model = student_of(teacher, config.seed)
         check_student(model)  # before its pictures are encoded, which takes time
         features = None
+        if model.vision is not None:
+            check_seen(model.vision, {k: a.shape[1:] for k, a in episodes.observations.items()})
         if model.vision is not None and not distill.train_encoder:
             model.vision.requires_grad_(False)
             features = cached_features(model.vision, episodes, distill.num_crops)

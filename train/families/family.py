@@ -97,6 +97,14 @@ class Family(ABC):
         """Observation keys of the pictures that a run reads; None for all that there are."""
         return getattr(config.policy, "cameras", None) if self.pictures else ()
 
+    def check_pictures(self, config: TrainConfig, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Hold settings against pictures of these shapes, by key, before any is decoded.
+
+        Raises:
+            ValueError: If a run could not learn from them.
+        """
+        del config, shapes
+
     @abstractmethod
     def prepare(self, config: TrainConfig, episodes: Episodes) -> Training:
         """Build what a run optimises.

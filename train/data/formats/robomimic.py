@@ -85,13 +85,8 @@ class RobomimicFile(DatasetFile):
 
     def column(self, name: str) -> Column:
         """Open a column; of one that robomimic's scripts would add, say which does."""
-        adds = _ADDED_LATER.get(name.rpartition("_")[2])
-        if adds is not None and name not in self.names:
-            has = [known for known in self.names if not known.startswith("next_obs/")]
-            raise ValueError(
-                f"{self.path}: no column {name!r}, which robomimic's {adds} would add; the file "
-                f"has {', '.join(has)}"
-            )
+        if name not in self.names and (adds := _ADDED_LATER.get(name.rpartition("_")[2])):
+            raise ValueError(f"{self.path}: no column {name!r}, which robomimic's {adds} would add")
         return super().column(name)
 
     def open_array(self, name: str) -> StoredArray:

@@ -1,20 +1,53 @@
-"""Picture encoders that start from weights in a file."""
+"""Picture encoders before training: settings held against pictures, and weights from a file."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import nn
 
 from ...decoding.plumbing.files import refuse_lfs_pointer
-from ...policies.checkpoint import PICKLE_SUFFIXES
+from ...policies.checkpoint import PICKLE_SUFFIXES, WEIGHTS_FILE
+from ...policies.networks.config import EncoderConfig
 from ...policies.networks.vision import Vision
+from ..config.policies import DenoisingConfig
 
 _LOG = logging.getLogger(__name__)
 _OWN = "vision.encoders."  # how a checkpoint's encoders are called
+
+
+def check_encoders(policy: DenoisingConfig, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ValueError if a policy's encoders do not fit pictures of these shapes, by key."""
+    if not shapes:
+        refuse_encoder(policy)
+        return
+    with torch.random.fork_rng(devices=[]):
+        vision = Vision(policy.model.encoder, shapes)
+    if policy.encoder_weights:
+        load_encoder_weights(vision, Path(policy.encoder_weights))
+
+
+def refuse_encoder(policy: DenoisingConfig) -> None:
+    """Raise ValueError if something was chosen about pictures, of which none are read."""
+    encoder, default = policy.model.encoder, EncoderConfig()
+    chosen = [
+        f"policy.model.encoder.{one.name}"
+        for one in fields(encoder)
+        if getattr(encoder, one.name) != getattr(default, one.name)
+    ]
+    if policy.encoder_weights:
+        chosen.append("policy.encoder_weights")
+    if chosen:
+        raise ValueError(
+            f"{chosen[0]} has no effect here: no pictures are read of this dataset for this task; "
+            "choose a task and policy.cameras that have some, or leave it out"
+        )
 
 
 def load_encoder_weights(vision: Vision, path: Path) -> None:
@@ -32,6 +65,11 @@ def load_encoder_weights(vision: Vision, path: Path) -> None:
             f"policy.encoder_weights={path} looks like a pickle, which can run any code when "
             "opened; convert it with safetensors.torch.save_file(state_dict, 'weights.safetensors')"
         )
+    if path.is_dir():
+        raise ValueError(
+            f"policy.encoder_weights={path} is a folder; name a file of weights, of a checkpoint "
+            f"its {WEIGHTS_FILE}"
+        )
     if not path.is_file():
         raise FileNotFoundError(f"policy.encoder_weights={path}: there is no such file")
     refuse_lfs_pointer(path)
@@ -43,7 +81,9 @@ def load_encoder_weights(vision: Vision, path: Path) -> None:
         ) from error
     for index, encoder in enumerate(vision.encoders):
         prefix = f"{_OWN}{index}."
-        own = {name[len(prefix) :]: value for name, value in weights.items() if prefix in name}
+        own = {
+            name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)
+        }
         _load(encoder, own or weights, path)
 
 
