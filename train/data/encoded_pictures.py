@@ -46,7 +46,7 @@ class EncodedPictures:
     """A dataset of HDF5 whose cells are encoded files, as an array of pictures.
 
     Args:
-        dataset: Of shape (T,), see `is_encoded`; not empty.
+        dataset: Bytes of variable length, shape (T,), not empty.
     """
 
     dtype = np.dtype(np.uint8)
@@ -65,9 +65,9 @@ class EncodedPictures:
         return decode_pictures(encoded, self.shape[1:])
 
 
-def is_encoded(dataset: Any) -> bool:
-    """Whether the cells of a dataset of HDF5 are bytes, as many as each needs."""
+def opened(dataset: Any) -> Any:
+    """A dataset of HDF5; one whose cells are encoded files decodes them as it is read."""
     import h5py
 
     is_bytes = h5py.check_vlen_dtype(dataset.dtype) == np.uint8
-    return is_bytes and dataset.ndim == 1 and len(dataset) > 0
+    return EncodedPictures(dataset) if is_bytes and dataset.ndim == 1 and len(dataset) else dataset

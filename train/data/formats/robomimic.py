@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from ..columns import Column, ConcatenatedArray, StoredArray
-from ..encoded_pictures import EncodedPictures, is_encoded
+from ..encoded_pictures import opened
 from ..episodes import Episodes
 from ..following import differs
 from ..robosuite_version import check_robosuite
@@ -103,7 +103,7 @@ class RobomimicFile(DatasetFile):
                     f"data/{demo}/{name} has {len(part)} steps, but data/{demo}/actions has "
                     f"{num_samples}"
                 )
-            parts[f"data/{demo}/{name}"] = _opened(part)
+            parts[f"data/{demo}/{name}"] = opened(part)
         return ConcatenatedArray(parts)
 
     def cuts(self) -> Cuts:
@@ -254,12 +254,7 @@ class RobomimicFile(DatasetFile):
 
     def _last_rows(self, name: str) -> np.ndarray:
         self.column(name)
-        return np.concatenate([_opened(group[name])[-1:] for group in self._demos.values()])
-
-
-def _opened(dataset: Any) -> Any:
-    """A dataset of a demonstration; encoded pictures decode as they are read."""
-    return EncodedPictures(dataset) if is_encoded(dataset) else dataset
+        return np.concatenate([opened(group[name])[-1:] for group in self._demos.values()])
 
 
 def _subset(file: Any, name: str) -> list[str]:
