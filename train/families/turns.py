@@ -14,7 +14,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def check_turns(episodes: Episodes, rotations: Sequence[int]) -> None:
-    """Raise ValueError for rotations that are none, and tell of those that are better set otherwise.
+    """Raise ValueError for rotations that are none, and tell of those that would learn badly.
 
     Args:
         episodes: Demonstrations.
