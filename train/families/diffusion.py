@@ -56,8 +56,10 @@ class DiffusionFamily(Family):
 
     def check_pictures(self, config: TrainConfig, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """By building the encoders; a student's are its teacher's."""
+        policy = config.policy
+        assert isinstance(policy, DenoisingConfig)
         if not config.distill.teacher:
-            check_encoders(config.policy, shapes)
+            check_encoders(policy, shapes)
         elif (vision := diffusion_teacher(config.distill.teacher).vision) is not None:
             check_seen(vision, shapes)
 
