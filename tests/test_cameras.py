@@ -45,6 +45,16 @@ def test_a_drawn_picture_shows_the_robot_where_it_was_measured() -> None:
     camera.close()
 
 
+def test_a_drawing_of_another_scene_than_is_measured_is_refused() -> None:
+    state = replace(posed(*[0.0] * 6), sensors=np.zeros(4))
+    camera = make_camera(DRAWN, lambda: state)
+    camera.open()
+    message = r"'arm6' of 6 joints and 0 numbers of the scene, the robot measures 6 and 4; set"
+    with pytest.raises(ValueError, match=message):
+        camera.read()
+    camera.close()
+
+
 @pytest.fixture(scope="module")
 def video(tmp_path_factory) -> Path:
     """Half a second at 20 Hz that turns from red to blue in its middle."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,8 +21,10 @@ from PIL import Image
 
 from hotloop.decoding import ActionSpec
 from hotloop.envs.task import Task
+from hotloop.policies.checkpoint import load_checkpoint
 from hotloop.policies.diffusion.config import ModelConfig
 from hotloop.train import compose_training, train
+from hotloop.train.cli import main
 from hotloop.train.data import Episodes, write_episodes
 from hotloop.train.data.cameras import read_for_policy
 from hotloop.train.data.windows import Windows
@@ -261,6 +264,32 @@ def test_pictures_are_decoded_once_with_progress_and_stay_where_they_are(
         batch = windows.gather(torch.tensor([0, 5])).observation[key]
         assert batch.dtype == torch.uint8 and batch.shape == (2, 2, *mapped.shape[1:])
         np.testing.assert_array_equal(batch[1], mapped[[4, 5]])
+
+
+def test_a_training_from_pictures_goes_on_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("hotloop.train.data.formats.registry.MAX_PICTURES", 0)
+    episodes = two_cameras()
+    wrist = np.tile(episodes.observations[WRIST], (1, 3, 3, 1))
+    episodes = replace(episodes, observations={**episodes.observations, WRIST: wrist})
+    data = write_episodes(tmp_path / "data", episodes, "lerobot")
+    command = ["train", "policy=dp", "task=recorded", f"task.dataset={data}", "steps=6"]
+    command += [f"policy.cameras=[{WRIST}]", "policy.model.encoder.crop=[16,20]", "save_every=3"]
+    command += ["policy.model.encoder.num_keypoints=4", "policy.model.encoder.width=4"]
+    command += ["policy.model.horizon=3", "policy.model.network.width=8", "batch_size=4"]
+    command += ["policy.model.network.depth=1", "policy.sampling.num_execute=1"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert main([*command, f"output_dir={whole}"]) == 0
+    shutil.copytree(whole, cut, symlinks=True)
+    shutil.rmtree(cut / "checkpoints" / "000006")
+    (cut / "checkpoints" / "last").unlink()
+    (cut / "checkpoints" / "last").symlink_to("000003")
+    assert main([*command, f"output_dir={cut}", "resume=true"]) == 0
+    weights = [load_checkpoint(run).model.state_dict() for run in (whole, cut)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert load_checkpoint(whole).model.observation_shapes == {STATE: (4,), WRIST: (24, 24, 3)}
+    assert sum("images.top" in message for message in caplog.messages) == 2, "once for each run"
 
 
 def own_memory() -> int:

@@ -115,10 +115,12 @@ def test_record_train_and_control(tmp_path: Path) -> None:
     assert episodes.observations["observation.environment_state"].shape[1:] == (4,)
     assert episodes.observations["observation.images.front"].shape[1:] == (32, 32, 3)
     training = ["steps=2", "batch_size=4", "policy.model.horizon=9", "policy.model.ladders=[2x4]"]
+    training += ["policy.model.network.width=32", "policy.model.encoder.width=8"]
     training += ["policy.sampling.num_execute=2", f"task.dataset={data}", f"output_dir={student}"]
     assert main(["train", "policy=sdp", "task=recorded", *training]) == 0
     assert "observation.images.front" in load_checkpoint(str(student)).model.observation_shapes
-    scene = ["robot.options.model=pick", f"robot.options.scene={random_cube(9)}"]
+    scene = ["robot.options.model=pick", "robot.cameras.front.options.model=pick"]
+    scene += [f"robot.options.scene={random_cube(9)}"]
     folder = tmp_path / "run"
     main([*robot, f"checkpoint={student}", "duration=1", *scene, f"output_dir={folder}"])
     summary = json.loads((folder / "summary.json").read_text())

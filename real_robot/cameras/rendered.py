@@ -54,9 +54,21 @@ class RenderedCamera:
         state = self._state()
         if state is None:
             return None
+        self._check(state)
         self._plant.pose(state.position, state.sensors)
         self._renderer.update_scene(self._plant.data, camera=self._view)
         return Picture(state.time - self._config.latency, self._renderer.render())
+
+    def _check(self, state: RobotState) -> None:
+        """Raise ValueError unless the model has what the robot measures."""
+        drawn = len(self._plant.position), len(self._plant.sensors)
+        measured = len(state.position), len(state.sensors)
+        if measured not in (drawn, (drawn[0], 0)):
+            raise ValueError(
+                f"camera mujoco draws the model {self._config.options['model']!r} of {drawn[0]} "
+                f"joints and {drawn[1]} numbers of the scene, the robot measures {measured[0]} and "
+                f"{measured[1]}; set the camera's options.model to the robot's"
+            )
 
     def close(self) -> None:
         """Give OpenGL back."""

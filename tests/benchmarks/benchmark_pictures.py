@@ -17,7 +17,7 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,14 +143,11 @@ def encoder_runs(task: str, encoder: str, policy: str) -> dict[str, Any]:
     return {"planning_step": steps[0], "steps_of_a_chunk": steps}
 
 
-def measure(engine: str, num_steps: int) -> Iterator[dict[str, Any]]:
+def measure(
+    engine: str, chosen: Sequence[tuple[str, str, str]], num_steps: int
+) -> Iterator[dict[str, Any]]:
     """Rows of one engine, whose contenders take turns."""
-    contenders = [
-        Contender(task, encoder, policy, engine)
-        for task in SHAPES
-        for encoder in ENCODERS
-        for policy in POLICIES
-    ]
+    contenders = [Contender(*names, engine) for names in chosen]
     num_blocks = min(NUM_BLOCKS, num_steps)
     with undisturbed():
         for _ in range(num_blocks):
@@ -188,19 +185,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("output", type=Path)
     parser.add_argument("--engines", nargs="+", default=list(installed_engines()))
+    parser.add_argument("--encoders", nargs="+", default=list(ENCODERS), choices=ENCODERS)
     parser.add_argument("--steps", type=int, default=200)
     args = parser.parse_args()
     torch.set_num_threads(1)
     result = measurement_header(shlex.join(["python", *sys.argv])) | {"threads": 1}
-    result["encoder_runs"] = {
-        f"{task}, {encoder}, {policy}": encoder_runs(task, encoder, policy)
+    chosen = [
+        (task, encoder, policy)
         for task in SHAPES
-        for encoder in ENCODERS
+        for encoder in args.encoders
         for policy in POLICIES
-    }
+    ]
+    result["encoder_runs"] = {", ".join(names): encoder_runs(*names) for names in chosen}
     result["rows"] = []
     for engine in args.engines:
-        result["rows"] += measure(engine, args.steps)
+        result["rows"] += measure(engine, chosen, args.steps)
         write_text(args.output, json.dumps(result, indent=1) + "\n")
     print(format_table(result["rows"]))
 

@@ -29,7 +29,14 @@ from ..robosuite_version import check_robosuite
 from ..selection import Selection
 from ..source import Cuts, DatasetFile, rate_problems
 from .format import Advance, Format, Option
-from .hdf5 import HDF5_SUFFIXES, check_size, is_dataset, json_attribute, open_hdf5, top_names
+from .hdf5 import (
+    HDF5_SUFFIXES,
+    check_size,
+    dataset_names,
+    json_attribute,
+    open_hdf5,
+    top_names,
+)
 from .robomimic_write import write_robomimic_file
 
 _DEMO = re.compile(r"demo_(\d+)")
@@ -66,7 +73,7 @@ class RobomimicFile(DatasetFile):
                 f"{path}` replays them in the simulator, and robomimic's dataset_states_to_obs.py "
                 "makes observations from them"
             )
-        self._names = tuple(_dataset_names(first))
+        self._names = tuple(dataset_names(first))
         # What `losses` tells of ``next_obs`` is all that there is to tell.
         following = [name for name in self._names if name.startswith("next_obs/")]
         self.bookkeeping = ("dones", *following)
@@ -78,13 +85,8 @@ class RobomimicFile(DatasetFile):
 
     def column(self, name: str) -> Column:
         """Open a column; of one that robomimic's scripts would add, say which does."""
-        adds = _ADDED_LATER.get(name.rpartition("_")[2])
-        if adds is not None and name not in self.names:
-            has = [known for known in self.names if not known.startswith("next_obs/")]
-            raise ValueError(
-                f"{self.path}: no column {name!r}, which robomimic's {adds} would add; the file "
-                f"has {', '.join(has)}"
-            )
+        if name not in self.names and (adds := _ADDED_LATER.get(name.rpartition("_")[2])):
+            raise ValueError(f"{self.path}: no column {name!r}, which robomimic's {adds} would add")
         return super().column(name)
 
     def open_array(self, name: str) -> StoredArray:
@@ -216,7 +218,7 @@ class RobomimicFile(DatasetFile):
     def _differences(self) -> Iterator[str]:
         """Columns that other demonstrations have and the first has not."""
         for demo, group in self._demos.items():
-            if others := sorted(set(_dataset_names(group)) - set(self.names)):
+            if others := sorted(set(dataset_names(group)) - set(self.names)):
                 yield f"data/{demo} has {', '.join(others[:3])}, unlike the first demonstration"
 
     def _subsets(self) -> dict[str, list[int]]:
@@ -263,15 +265,6 @@ def _opened(dataset: Any) -> Any:
 def _subset(file: Any, name: str) -> list[str]:
     entries = file["mask"][name][:]
     return [entry.decode() if isinstance(entry, bytes) else str(entry) for entry in entries]
-
-
-def _dataset_names(group: Any) -> Iterator[str]:
-    """Paths of the datasets of a demonstration, such as ``obs/KEY``."""
-    for name, item in group.items():
-        if is_dataset(item):
-            yield name
-        elif hasattr(item, "items"):
-            yield from (f"{name}/{inner}" for inner in _dataset_names(item))
 
 
 class RobomimicFormat(Format):
