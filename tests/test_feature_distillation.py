@@ -14,11 +14,10 @@ from test_distill_runs import train_config
 from tiny import SPEC, demonstrations
 from torch import Tensor
 
-from hotloop.policies.checkpoint import load_checkpoint, save_checkpoint
+from hotloop.policies.checkpoint import load_checkpoint
 from hotloop.policies.diffusion.model import Batch, DiffusionModel
 from hotloop.policies.networks.config import EncoderConfig
 from hotloop.policies.networks.vision import Vision
-from hotloop.train import compose_training
 from hotloop.train.config.distill import JumpDistillConfig
 from hotloop.train.config.policies import PolicyConfig
 from hotloop.train.config.training import TrainConfig
@@ -285,21 +284,3 @@ def test_an_encoder_is_not_trained_on_pictures_of_another_size(
     config = seeing_config(tmp_path, 4, distill=distill)
     with pytest.raises(ValueError, match=r"images\.front': .* have \(19, 20, 3\)"):
         train_on(config, replace(episodes, observations=other), SPEC)
-
-
-def test_settings_without_effect_are_refused(teacher: Path, tmp_path: Path) -> None:
-    checkpoint = load_checkpoint(teacher)
-    model = checkpoint.model
-    config = replace(model.config, encoder=replace(ENCODER, crop=None))
-    whole = DiffusionModel(config, model.observation_shapes, 2)
-    save_checkpoint(tmp_path / "whole", replace(checkpoint, model=whole))
-    for name, settings, message in (
-        ("pusht-sdp", ["num_crops=2"], r"num_crops has no effect here: .* sees no pictures"),
-        ("pusht-sdp", ["train_encoder=true"], r"train_encoder has .* sees no pictures"),
-        (teacher, ["train_encoder=true", "num_crops=2"], r"num_crops has .* in every batch"),
-        (tmp_path / "whole", ["num_crops=2"], r"num_crops has .* whole pictures"),
-    ):
-        given = [f"distill.{setting}" for setting in settings]
-        with pytest.raises(ValueError, match=message):
-            compose_training(["policy=sdp", f"distill.teacher={name}", *given])
-    compose_training(["policy=sdp", f"distill.teacher={teacher}", "distill.num_crops=2"])

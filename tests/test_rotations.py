@@ -30,6 +30,7 @@ from hotloop.train.config.distill import JumpDistillConfig
 from hotloop.train.config.policies import PolicyConfig
 from hotloop.train.config.training import OptimConfig, TrainConfig
 from hotloop.train.data.episodes import Episodes
+from hotloop.train.families.diffusion import initial_model
 from hotloop.train.training import train_on
 
 NAMES = ("x [m]", "y [m]", "z [m]", "turn x [rad]", "turn y [rad]", "turn z [rad]", "fingers")
@@ -252,6 +253,15 @@ def test_leaps_are_found_within_episodes_and_where_they_are() -> None:
     smooth = np.sin(np.arange(320))[:, None] * np.linspace(0.5, 3.5, 7)
     assert find_leaps(smooth, episodes.episode_ends) == {}
     assert find_leaps(episodes.actions[:, :2], episodes.episode_ends) == {}
+
+
+def test_rotations_that_are_deltas_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    episodes, model = turning(), ModelConfig(9, 2, 24, rotations=(3,))
+    initial_model(PolicyConfig(model=model), episodes, seed=0)
+    assert caplog.text == ""
+    deltas = replace(episodes, actions=episodes.actions * np.float32(0.1))
+    initial_model(PolicyConfig(model=model), deltas, seed=0)
+    assert "actions 3 to 5 turn by 0.31 rad at most" in caplog.text
 
 
 @pytest.mark.parametrize(

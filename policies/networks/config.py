@@ -82,7 +82,7 @@ class EncoderConfig:
         """Reject sizes of no picture and of no encoder."""
         for name in ("resize", "crop", "num_features", "num_keypoints", "width"):
             value = getattr(self, name)
-            sizes = value if isinstance(value, tuple) else (1 if value is None else value,)
+            sizes = (value,) if isinstance(value, int) else value or (1,)
             if not 1 <= min(sizes) <= max(sizes) <= _LARGEST:
                 raise ValueError(f"encoder.{name} must be between 1 and {_LARGEST}, got {value}")
 

@@ -54,7 +54,7 @@ class ConvEncoder(PictureEncoder):
         if min(size) < _SMALLEST_SIDE:
             raise ValueError(
                 f"encoder 'conv' needs pictures of at least {_SMALLEST_SIDE} pixels a side, got "
-                f"{size}"
+                f"{size}; make encoder.crop or encoder.resize larger"
             )
         width = config.width or _WIDTH
         return cls(size, width, config.num_keypoints, config.num_features)

@@ -71,7 +71,7 @@ class ResNet18Encoder(PictureEncoder):
         if min(size) < _SMALLEST_SIDE:
             raise ValueError(
                 f"encoder 'resnet18' needs pictures of at least {_SMALLEST_SIDE} pixels a side, "
-                f"got {size}"
+                f"got {size}; make encoder.crop or encoder.resize larger, or choose 'conv'"
             )
         return cls(size, config.num_keypoints, config.num_features)
 

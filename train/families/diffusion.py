@@ -18,7 +18,6 @@ from ...policies.diffusion.encoding import frame_program
 from ...policies.diffusion.model import DiffusionModel, ModelConfig
 from ...policies.diffusion.real_time_chunking import RealTimeChunkingPolicy
 from ...policies.diffusion.reverse import bare_forward
-from ...policies.diffusion.rotations import check_angles, find_leaps
 from ...policies.normalizer import Normalizer
 from ...policies.programs.engines.engine import make_engine
 from ..config.distill import DistillConfig, JumpDistillConfig
@@ -31,6 +30,7 @@ from ..objectives.denoising import DenoisingObjective
 from ..objectives.segment import JumpObjective, check_student
 from .encoders import check_encoders, load_encoder_weights, refuse_encoder
 from .family import BenchRow, Costs, Family, Training, observation_scale
+from .turns import check_turns
 
 if TYPE_CHECKING:
     from ..config.training import TrainConfig
@@ -56,8 +56,10 @@ class DiffusionFamily(Family):
 
     def check_pictures(self, config: TrainConfig, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """By building the encoders; a student's are its teacher's."""
+        policy = config.policy
+        assert isinstance(policy, DenoisingConfig)
         if not config.distill.teacher:
-            check_encoders(config.policy, shapes)
+            check_encoders(policy, shapes)
         elif (vision := diffusion_teacher(config.distill.teacher).vision) is not None:
             check_seen(vision, shapes)
 
@@ -206,27 +208,11 @@ def initial_model(config: DenoisingConfig, episodes: Episodes, seed: int) -> Dif
     if fits:
         joined = {key: torch.cat([fit[key] for fit in fits]) for key in fits[0]}
         model.observation_normalizer.load_state_dict(joined)
-    check_angles(episodes.actions, config.model.rotations)
-    _warn_of_leaps(episodes, config.model.rotations)
+    check_turns(episodes, config.model.rotations)
     model.action_normalizer.scale_like(
         Normalizer.fit(episodes.actions, config.action_normalization)
     )
     return model
-
-
-def _warn_of_leaps(episodes: Episodes, rotations: Sequence[int]) -> None:
-    """Tell of axis-angle actions that the network is to learn as they are, leaps and all."""
-    leaps = find_leaps(episodes.actions, episodes.episode_ends)
-    for first, num in leaps.items():
-        if first not in rotations:
-            _LOG.warning(
-                "actions %d to %d leap to their opposite %d times, as axis-angle vectors do at a "
-                "turn by pi; policy.model.rotations=%s shows the network rotations without leaps",
-                first,
-                first + 2,
-                num,
-                sorted([*rotations, first]),
-            )
 
 
 def student_of(teacher: DiffusionModel, seed: int) -> DiffusionModel:
