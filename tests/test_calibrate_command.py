@@ -88,9 +88,10 @@ def test_a_file_is_written_that_control_takes_and_nothing_is_lost(tmp_path) -> N
     assert composed(kept).robot.options == made.options
 
 
-def test_from_calibration_to_a_first_run(tmp_path, capfd) -> None:
+def test_from_calibration_to_a_first_run(tmp_path, capfd, monkeypatch) -> None:
     """An arm that was measured is one that the doctor finds sound, and it moves in its limits."""
     path, out = tmp_path / "arm.yaml", tmp_path / "run"
+    monkeypatch.setattr("hotloop.real_robot.doctor.robot.NUM_READS", 20)
     with limp_bus("dynamixel") as bus:
         robot = ["robot=dynamixel", f"robot.options.port={bus.port}"]
         code, text = run(bus, *robot, "robot.options.reply_timeout=0.5", "--output", str(path))
@@ -105,7 +106,7 @@ def test_from_calibration_to_a_first_run(tmp_path, capfd) -> None:
         main(["doctor", *mine, *short])
         assert "ok   joints at [" in capfd.readouterr().out
         del bus.servos.plant.catch_up  # From here on, it moves by itself.
-        slow = ["robot.control.speed=0.3", "robot.control.dt=0.02", "duration=2"]
+        slow = ["robot.control.speed=0.3", "robot.control.dt=0.02", "duration=1"]
         code = main(["control", *mine, *slow, "policy=reach", f"output_dir={out}"])
         told = capfd.readouterr()
         assert code == 0, told

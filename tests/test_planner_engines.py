@@ -11,7 +11,7 @@ import pytest
 from tiny_planner import SPEC, tiny_planner
 
 from hotloop.decoding import Observation
-from hotloop.policies.planners.config import PlannerSampling
+from hotloop.policies.planners.config import DrafterConfig, PlannerSampling
 from hotloop.policies.planners.planner import Planner
 from hotloop.policies.programs.engines.engine import find_obstacle
 
@@ -21,12 +21,13 @@ GUIDED = PlannerSampling(
     calls_per_step=2, update="ddpm", guidance=0.0, value_steps=2, candidates=2, select="value"
 )
 TOWARDS_A_GOAL = PlannerSampling(calls_per_step=2, guidance=0.0)
+SMALL = DrafterConfig(width=8, depth=1, num_heads=2)
 CASES: dict[str, tuple[dict[str, Any], PlannerSampling]] = {
-    "drafted, warm, by the critic": ({}, replace(WARM, select="critic")),
+    "drafted, warm, by the critic": ({"drafter": SMALL}, replace(WARM, select="critic")),
     "guided by values": ({"joint": True, "value": True, "drafter": None}, GUIDED),
     "goal": ({"goal_key": "observation.goal", "drafter": None}, TOWARDS_A_GOAL),
     "drafted goal, warm": (
-        {"goal_key": "observation.goal", "critic": False, "stride": 3},
+        {"goal_key": "observation.goal", "critic": False, "stride": 3, "drafter": SMALL},
         replace(WARM, candidates=1),
     ),
 }
