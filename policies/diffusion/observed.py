@@ -88,9 +88,10 @@ class Observed:
 
     def context(self, observation: Observation) -> Tensor:
         """What the network is told of the observation, shape (R, To * O), by PyTorch."""
-        vectors = self._model.vectors(
-            {key: torch.from_numpy(frames) for key, frames in observation.frames.items()}
-        )  # (r, to, v)
+        keys = self._vectors or self._pictures
+        # Copies, as an observation may be read-only.
+        frames = {key: torch.tensor(observation.frames[key]) for key in keys}
+        vectors = self._model.vectors(frames)  # (r, to, v)
         if not self._pictures:
             return join(vectors)
         num_rows = len(observation.rows)
@@ -103,8 +104,8 @@ class Observed:
             self._write_earlier(observation, newest, earlier, known)
             self._remember(observation.rows, newest, features)
         older = np.where(known > 0.5, earlier, features[:, None])
-        frames = np.concatenate([older, features[:, None]], axis=1, dtype=np.float32)
-        return join(vectors, torch.from_numpy(frames))
+        every = np.concatenate([older, features[:, None]], axis=1, dtype=np.float32)
+        return join(vectors, torch.from_numpy(every))
 
     def _join_vectors(self, observation: Observation, joined: np.ndarray) -> None:
         """Write the vectors of all keys side by side to `joined`, shape (R, To, V)."""

@@ -116,3 +116,12 @@ def json_attribute(item: Any, name: str) -> dict[str, Any] | None:
     if value is not None and not isinstance(value, dict):
         raise ValueError(f"attribute {name!r} must be a JSON object, found {str(value)[:200]}")
     return value
+
+
+def dataset_names(group: Any) -> Iterator[str]:
+    """Paths of the datasets of a demonstration, such as ``obs/KEY``."""
+    for name, item in group.items():
+        if is_dataset(item):
+            yield name
+        elif hasattr(item, "items"):
+            yield from (f"{name}/{inner}" for inner in dataset_names(item))
