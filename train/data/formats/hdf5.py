@@ -43,15 +43,6 @@ def is_dataset(item: object) -> bool:
     return isinstance(item, h5py.Dataset)
 
 
-def dataset_names(group: Any) -> Iterator[str]:
-    """Paths of the arrays in a group, such as ``obs/KEY``."""
-    for name, item in group.items():
-        if is_dataset(item):
-            yield name
-        elif hasattr(item, "items"):
-            yield from (f"{name}/{inner}" for inner in dataset_names(item))
-
-
 def check_size(dataset: Any) -> None:
     """Raise ValueError if a dataset declares far more numbers than the file holds.
 
