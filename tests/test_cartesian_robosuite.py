@@ -62,7 +62,7 @@ def test_deltas_and_poses_are_what_robosuites_controller_makes_of_them(tmp_path:
         site = np.reshape(np.array(data.site(controller.ref_name).xmat), (3, 3))
         frame, _, _ = env.step(action)
         target = meaning.target(action, before, before)
-        assert np.allclose(target.position, controller.goal_pos + controller.origin_pos, atol=1e-4)
+        assert np.allclose(target.position, controller.goal_pos, atol=1e-4)
         turned = target.rotation @ before.rotation.T
         # robosuite takes the rotation of a simulation step before.
         assert np.allclose(turned, controller.goal_ori @ site.T, atol=0.02)

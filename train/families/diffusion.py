@@ -172,7 +172,10 @@ def diffusion_teacher(name_or_path: str) -> DiffusionModel:
 def _unread_of_pictures(distill: DistillConfig) -> Iterable[tuple[str, str]]:
     """What has no effect on how a student learns from the pictures that its teacher sees."""
     assert isinstance(distill, JumpDistillConfig)
-    vision = diffusion_teacher(distill.teacher).vision
+    try:
+        vision = diffusion_teacher(distill.teacher).vision
+    except FileNotFoundError:
+        return ()  # a teacher that is yet to be trained; a run says that it is missing
     if vision is None:
         names, reason = ["num_crops", "train_encoder"], "the teacher sees no pictures"
     elif distill.train_encoder:
