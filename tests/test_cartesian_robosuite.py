@@ -51,12 +51,13 @@ def test_deltas_and_poses_are_what_robosuites_controller_makes_of_them(tmp_path:
     data = env._env.sim.data._data
     controller = env._env.robots[0].part_controllers["right"]
     generator = np.random.default_rng(0)
-    for _ in range(3):
+    for moving in (False, True, True):
         joints = np.array([data.joint(name).qpos[0] for name in (*JOINTS, FINGERS[0])])
         for name, layout in actions.reads.items():
             seen, found = frame[f"observation.{name}"], meaning.read(layout, joints)
             sign = -1 if "quaternion-xyzw" in layout and seen @ found < 0 else 1
-            assert np.allclose(sign * found, seen, atol=2e-3), name
+            # At rest the same; in motion robosuite's frame is a simulation step old.
+            assert np.allclose(sign * found, seen, atol=4e-3 if moving else 1e-4), name
         action = generator.uniform(-1, 1, 7)
         before = arm.tool_pose(joints)
         site = np.reshape(np.array(data.site(controller.ref_name).xmat), (3, 3))
