@@ -82,23 +82,6 @@ class EncodePictures(nn.Module):
         return self.network.encode(joined), newest
 
 
-class EncodeFrame(nn.Module):
-    """Pictures of one frame to features, without a plan.
-
-    Args:
-        model: Trained model.
-    """
-
-    def __init__(self, model: DiffusionModel) -> None:
-        super().__init__()
-        assert model.vision is not None
-        self.vision: Vision = model.vision
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Return the features (R, F) of bytes of shape (R, P)."""
-        return self.vision(pictures)
-
-
 def encode_call(model: DiffusionModel) -> Call:
     """The call that makes the ``modulation``, and of pictures the ``features``."""
     arguments = {name: name for name in observation_ports(model)}
@@ -109,8 +92,9 @@ def encode_call(model: DiffusionModel) -> Call:
 
 def frame_program(model: DiffusionModel) -> Program:
     """Pictures of one frame to their ``features``."""
+    assert model.vision is not None
     ports = observation_ports(model)
-    call = Call(_part(EncodeFrame, model), {PICTURES: PICTURES}, (FEATURES,))
+    call = Call(model.vision, {PICTURES: PICTURES}, (FEATURES,))
     return Program({PICTURES: ports[PICTURES]}, feature_ports(model), [call])
 
 
@@ -136,7 +120,7 @@ def feature_ports(model: DiffusionModel) -> dict[str, Port]:
     return {} if model.vision is None else {FEATURES: Port((model.vision.num_features,))}
 
 
-def _part(kind: type[Encode | EncodePictures | EncodeFrame], model: DiffusionModel) -> nn.Module:
+def _part(kind: type[Encode | EncodePictures], model: DiffusionModel) -> nn.Module:
     """The one module of a kind around the model's network."""
     choices = (id(model.observation_normalizer), id(model.vision))
     return shared(kind, model.network, lambda: kind(model), *choices)

@@ -43,13 +43,7 @@ class NetworkConfig:
 
         A network calls it with all the names that it has no use for.
         """
-        for name in unread:
-            default = {} if name == "options" else getattr(NetworkConfig, name)
-            if getattr(self, name) != default:
-                raise ValueError(
-                    f"network {self.kind!r} has no choice network.{name}, got "
-                    f"{getattr(self, name)!r}; leave it out"
-                )
+        _refuse("network", self, unread)
 
 
 @dataclass(frozen=True)
@@ -88,13 +82,7 @@ class EncoderConfig:
 
     def refuse(self, *unread: str) -> None:
         """Raise ValueError if a choice was made that an encoder does not read, by these names."""
-        for name in unread:
-            default = {} if name == "options" else getattr(EncoderConfig, name)
-            if getattr(self, name) != default:
-                raise ValueError(
-                    f"encoder {self.kind!r} has no choice encoder.{name}, got "
-                    f"{getattr(self, name)!r}; leave it out"
-                )
+        _refuse("encoder", self, unread)
 
 
 @dataclass(frozen=True)
@@ -112,3 +100,14 @@ class WindowSizes:
     action_dim: int
     observation_dim: int
     jump: bool = False
+
+
+def _refuse(what: str, config: NetworkConfig | EncoderConfig, unread: tuple[str, ...]) -> None:
+    """Raise ValueError if one of the `unread` choices of a network or encoder was made."""
+    for name in unread:
+        default = {} if name == "options" else getattr(type(config), name)
+        if getattr(config, name) != default:
+            raise ValueError(
+                f"{what} {config.kind!r} has no choice {what}.{name}, got "
+                f"{getattr(config, name)!r}; leave it out"
+            )
