@@ -2,50 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..act.model import ActModel
+from .folder import refuse_other_weights
 
 Shape = tuple[int, ...]
 
-# Of the key of each vector, the layer that reads it.
+# Of each vector, by LeRobot's name, the layer that reads it; ACT reads no others.
 VECTOR_INPUTS = {
-    "observation.state": "encoder_robot_state_input_proj",
-    "observation.environment_state": "encoder_env_state_input_proj",
+    "observation.state": "model.encoder_robot_state_input_proj",
+    "observation.environment_state": "model.encoder_env_state_input_proj",
 }
-# What only training needs: the encoder of styles.
-_UNUSED = "vae_encoder"
-_STYLE = "encoder_latent_input_proj"
+_STYLE_ENCODER = "model.vae_encoder"  # what only training needs
+_STYLE = "model.encoder_latent_input_proj"
 _STATISTICS = ("weight", "bias", "running_mean", "running_var")
 _EPSILON = 1e-5  # of torchvision's FrozenBatchNorm2d
 
 
 def act_weights(
-    stored: Mapping[str, Tensor], model: ActModel, latent_dim: int
+    stored: Mapping[str, Tensor],
+    model: ActModel,
+    vector_inputs: Sequence[str],
+    latent_dim: int,
+    path: Path,
 ) -> dict[str, Tensor]:
     """The network's weights as `model` has them; normalisers are not among them.
 
     Args:
-        stored: Weights as LeRobot names them, without the prefix ``model.``.
+        stored: Weights as LeRobot names them.
         model: What is to be filled.
+        vector_inputs: Names of the layers that read the model's vectors, in their order.
         latent_dim: Size of the style variable, which is 0 when acting.
+        path: Named in messages.
 
     Raises:
         ValueError: If weights are missing, unknown, or of another shape; it lists all of them.
     """
     own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    parts, convolutions = dict(_parts(model)), dict(_convolutions(model))
+    parts, convolutions = dict(_parts(model, vector_inputs)), dict(_convolutions(model))
     expected = {name: _joined([own[target] for target in parts[name]]) for name in parts}
     for name, (target, normalisation) in convolutions.items():
         expected[f"{name}.weight"] = own[f"{target}.weight"]
         for statistic in _STATISTICS:
             expected[f"{normalisation}.{statistic}"] = own[f"{target}.bias"]
     expected[f"{_STYLE}.weight"] = (model.config.dim, latent_dim)
-    check_weights(expected, {k: v for k, v in stored.items() if not k.startswith(_UNUSED)})
-    weights = {}
+    acting = {name: value for name, value in stored.items() if not name.startswith(_STYLE_ENCODER)}
+    refuse_other_weights(expected, acting, path)
+    weights: dict[str, Tensor] = {}
     for name, targets in parts.items():
         chunks = stored[name].split([own[target][0] for target in targets])
         weights |= dict(zip(targets, chunks, strict=True))
@@ -54,18 +62,6 @@ def act_weights(
         folded = fold(stored[f"{name}.weight"], *statistics)
         weights[f"{target}.weight"], weights[f"{target}.bias"] = folded
     return weights
-
-
-def check_weights(expected: Mapping[str, Shape], found: Mapping[str, Tensor]) -> None:
-    """Raise ValueError, with all that is wrong, unless these weights have these shapes."""
-    shapes = {name: tuple(value.shape) for name, value in found.items()}
-    problems = [
-        f"{name} is {shapes.get(name, 'missing')}, expected {expected.get(name, 'no such weights')}"
-        for name in sorted({*expected, *shapes})
-        if expected.get(name) != shapes.get(name)
-    ]
-    if problems:
-        raise ValueError(f"{len(problems)} weights are not as config.json says: {problems}")
 
 
 def fold(
@@ -90,22 +86,22 @@ def _joined(shapes: list[Shape]) -> Shape:
     return (sum(shape[0] for shape in shapes), *shapes[0][1:])
 
 
-def _parts(model: ActModel) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _parts(model: ActModel, vector_inputs: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """LeRobot's names, and the targets that their tensors hold side by side."""
     yield f"{_STYLE}.bias", ("style_token",)
-    yield "encoder_1d_feature_pos_embed.weight", ("token_positions",)
-    yield "decoder_pos_embed.weight", ("queries",)
-    layers = {"action_head": "action_head", "decoder.norm": "decoder_norm"}
+    yield "model.encoder_1d_feature_pos_embed.weight", ("token_positions",)
+    yield "model.decoder_pos_embed.weight", ("queries",)
+    layers = {"model.action_head": "action_head", "model.decoder.norm": "decoder_norm"}
     if model.config.pre_norm:
-        layers["encoder.norm"] = "encoder_norm"
+        layers["model.encoder.norm"] = "encoder_norm"
     if model.cameras:
-        layers["encoder_img_feat_input_proj"] = "picture_input"
-    for index, key in enumerate(model.vectors):
-        layers[VECTOR_INPUTS[key]] = f"vector_inputs.{index}"
+        layers["model.encoder_img_feat_input_proj"] = "picture_input"
+    for index, name in enumerate(vector_inputs):
+        layers[name] = f"vector_inputs.{index}"
     attentions = []
     for part, num in (("encoder", len(model.encoder)), ("decoder", len(model.decoder))):
-        for name in (f"{part}.layers.{index}" for index in range(num)):
-            own = name.replace(".layers", "")
+        for name in (f"model.{part}.layers.{index}" for index in range(num)):
+            own = name.removeprefix("model.").replace(".layers", "")
             crossing = part == "decoder"
             layers |= {
                 f"{name}.linear1": f"{own}.feed_forward.expand",
@@ -132,6 +128,6 @@ def _convolutions(model: ActModel) -> Iterator[tuple[str, tuple[str, str]]]:
         if not isinstance(module, torch.nn.Conv2d) or not name.startswith("backbone."):
             continue
         if name.endswith("downsample"):
-            yield f"{name}.0", (name, f"{name}.1")
+            yield f"model.{name}.0", (name, f"model.{name}.1")
         else:
-            yield name, (name, name.replace("conv", "bn"))
+            yield f"model.{name}", (name, f"model.{name}".replace("conv", "bn"))
