@@ -17,6 +17,8 @@ from ..decoding import ActionSpec
 from ..decoding.plumbing.files import read_json_object, recover, refuse_lfs_pointer, replacing
 from ..decoding.plumbing.schema import build
 from .kinds import kind_of
+from .lerobot.folder import find_folder
+from .lerobot.given import Given
 from .migrations import FORMAT_VERSION, migrated
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
@@ -119,13 +121,22 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     safetensors.torch.save_file(state, folder / WEIGHTS_FILE)
 
 
-def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
-    """Load a checkpoint folder, or one that comes with hotloop, by name.
+def load_checkpoint(name_or_path: str | Path, given: Given | None = None) -> Checkpoint:
+    """Load a checkpoint folder, hotloop's or LeRobot's, or one that comes with hotloop, by name.
+
+    Args:
+        name_or_path: A folder, a run's folder, or the name of an included checkpoint.
+        given: What a LeRobot folder does not hold; hotloop's hold everything.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
-        ValueError: If it is a pickle, of an unknown format version, damaged, or not downloaded.
+        ValueError: If it is a pickle, of an unknown format version, damaged, or not downloaded; or
+            LeRobot's, and not supported.
     """
+    if lerobot := find_folder(Path(name_or_path)):
+        from .lerobot.types import read_lerobot
+
+        return read_lerobot(lerobot, given or Given())
     folder = find_checkpoint(name_or_path)
     config_path, weights_path = folder / CONFIG_FILE, folder / WEIGHTS_FILE
     values = read_json_object(config_path)
