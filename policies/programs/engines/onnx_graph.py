@@ -122,7 +122,7 @@ def _digest(module: nn.Module) -> bytes:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporters' remarks about themselves from the user, whatever the root logger tells."""
+    """Keep the exporters' remarks about themselves from the user, whatever root logs."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -107,7 +107,7 @@ class HotloopConfig(PreTrainedConfig):
         self.stored, self.checkpoint, self._opened = description, "", None
 
     def description(self) -> dict[str, Any] | None:
-        """hotloop's description of the policy; None for a new one."""
+        """How hotloop describes the policy; None for a new one."""
         from hotloop.policies.checkpoint import described
 
         if self.stored is not None:
@@ -137,7 +137,7 @@ class HotloopConfig(PreTrainedConfig):
         """Features are held against the checkpoint when the policy is built."""
 
     def get_optimizer_preset(self) -> AdamWConfig:
-        """hotloop's own: AdamW without clipping of gradients."""
+        """AdamW as hotloop has it, without clipping of gradients."""
         optim = self.training().optim
         return AdamWConfig(
             lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay, grad_clip_norm=0.0

@@ -17,8 +17,8 @@ from hotloop.train.loop import ema_update
 
 from .configuration_hotloop import HotloopConfig
 from .frames import frame_of
-from .pusht import KEY
 from .processor_hotloop import sees_corners
+from .pusht import KEY
 from .running import Running
 from .training import hotloop_shape, loss_of, new_checkpoint
 

@@ -102,7 +102,7 @@ def action_spec(statistics: Mapping[str, Any], meta: Any) -> ActionSpec:
 
 
 def loss_of(model: DiffusionModel, policy: Any, batch: Mapping[str, Tensor]) -> Tensor:
-    """hotloop's denoising loss, shape ().
+    """The denoising loss as hotloop has it, shape ().
 
     Steps beyond an episode's ends are repeated by both libraries and count.
 
