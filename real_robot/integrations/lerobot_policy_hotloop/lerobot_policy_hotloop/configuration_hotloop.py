@@ -64,6 +64,7 @@ class HotloopConfig(PreTrainedConfig):
         """Reject what would be ignored or cannot be."""
         super().__post_init__()
         self._opened: Checkpoint | None = None
+        self._training: TrainConfig | None = None
         if self.stored is not None and self.checkpoint:
             raise ValueError(
                 f"policy.checkpoint={self.checkpoint} would replace the policy that the folder "
@@ -105,6 +106,7 @@ class HotloopConfig(PreTrainedConfig):
     def store(self, description: dict[str, Any]) -> None:
         """Note which policy was built, so that a saved folder needs no other one."""
         self.stored, self.checkpoint, self._opened = description, "", None
+        self.n_obs_steps = description["model"].get("num_obs_steps", 1)
 
     def description(self) -> dict[str, Any] | None:
         """How hotloop describes the policy; None for a new one."""
@@ -131,7 +133,9 @@ class HotloopConfig(PreTrainedConfig):
                 f"LeRobot trains hotloop policies of the kinds {', '.join(TRAINABLE)}, not "
                 f"{kind!r}; train it with `hotloop train`"
             )
-        return compose_training([f"policy={kind}", *self.recipe])
+        if self._training is None:
+            self._training = compose_training([f"policy={kind}", *self.recipe])
+        return self._training
 
     def validate_features(self) -> None:
         """Features are held against the checkpoint when the policy is built."""
