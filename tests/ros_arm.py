@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 
 import numpy as np
 from cyclonedds.core import Policy, Qos
 from cyclonedds.domain import DomainParticipant
+from cyclonedds.internal import InvalidSample
 from cyclonedds.pub import DataWriter
 from cyclonedds.sub import DataReader
 from cyclonedds.topic import Topic
@@ -37,7 +39,7 @@ class RosArm:
 
     def __init__(self, *controllers: str) -> None:
         self._plant, self._going = Plant("arm6"), threading.Event()
-        self.sends_velocity, self.silent = True, False
+        self.sends_velocity, self.silent, self.silent_after = True, False, sys.maxsize
         self.received: list[ros.JointTrajectory | ros.Float64MultiArray] = []
         self._controllers = controllers
         self._thread = threading.Thread(target=self._serve)
@@ -69,10 +71,11 @@ class RosArm:
         while self._going.is_set():
             for reader in self._readers:
                 for message in reader.take(10):
-                    self.received.append(message)
-                    self._follow(message)
+                    if not isinstance(message, InvalidSample):  # of a driver that left
+                        self.received.append(message)
+                        self._follow(message)
             self._plant.catch_up(time.monotonic())
-            if not self.silent:
+            if not self.silent and len(self.received) < self.silent_after:
                 self._writer.write(self._state())
             time.sleep(PERIOD)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,11 +15,14 @@ from hotloop.real_robot.conformance import DriverConformance
 from hotloop.real_robot.core.controller import ControllerConfig
 from hotloop.real_robot.core.limits import Limits, Motion
 from hotloop.real_robot.drivers import BusError, make_driver
+from hotloop.train.cli import main
 
 pytest.importorskip("cyclonedds")
 from ros_arm import DOMAIN, JOINTS, LOOPBACK, RosArm
 
 from hotloop.real_robot.drivers import ros_messages as ros
+
+pytestmark = pytest.mark.realtime
 
 LIMITS = Limits((-1.5,) * 6, (1.5,) * 6, (2.0,) * 6, (10.0,) * 6, (400.0,) * 6)
 ROBOT = RobotConfig("arm", "ros2", ControllerConfig(LIMITS, 0.02), {"domain": DOMAIN}, JOINTS)
@@ -136,6 +141,26 @@ def test_a_robot_that_falls_silent_is_a_failed_cycle() -> None:
             driver.disconnect(torque_off=True)
 
 
+def test_a_robot_that_is_started_again_is_found_again() -> None:
+    """Its end leaves a sample without data behind, which is no joint state."""
+    with RosArm("trajectory"):
+        driver = make_driver(ROBOT)
+        driver.connect()
+    time.sleep(0.1)
+    for _ in range(3):
+        with contextlib.suppress(BusError):
+            driver.read()
+    with pytest.raises(BusError, match="no new joint states"):
+        driver.read()
+    with RosArm("trajectory"):
+        deadline, state = time.monotonic() + 10, None
+        while state is None and time.monotonic() < deadline:
+            with contextlib.suppress(BusError):
+                state = driver.read()
+        assert state is not None
+        driver.disconnect(torque_off=False)
+
+
 def test_who_is_missing_is_said() -> None:
     driver = make_driver(replace(ROBOT, options={"domain": DOMAIN, "patience": 0.2}))
     with pytest.raises(ConnectionError, match="no joint states on /joint_states in DDS domain 87"):
@@ -147,6 +172,39 @@ def test_who_is_missing_is_said() -> None:
         other = replace(ROBOT, joints=("elbow", *JOINTS[1:]))
         with pytest.raises(BusError, match="/joint_states has no joint 'elbow', only"):
             make_driver(other).connect()
+
+
+ROBOT_FILE = """\
+name: ros-arm
+driver: ros2
+joints: [joint_a, joint_b, joint_c, joint_d, joint_e, joint_f]
+options: {domain: 87}
+overrun_budget: 0.5
+bus_budget: 25
+control:
+  dt: 0.02
+  limits:
+    low: [-1.5, -1.5, -1.5, -1.5, -1.5, -1.5]
+    high: [1.5, 1.5, 1.5, 1.5, 1.5, 1.5]
+    velocity: [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+    acceleration: [5.0, 5.0, 5.0, 5.0, 5.0, 5.0]
+    jerk: [200.0, 200.0, 200.0, 200.0, 200.0, 200.0]
+"""
+
+
+def test_the_loop_moves_the_arm_and_stops_when_it_falls_silent(tmp_path: Path, capsys) -> None:
+    """`hotloop control` in its own processes, with nothing but a robot file."""
+    robot = tmp_path / "ros_arm.yaml"
+    robot.write_text(ROBOT_FILE)
+    with RosArm("trajectory") as arm:
+        arm.silent_after = 60
+        arguments = [f"robot={robot}", "duration=60", f"output_dir={tmp_path / 'run'}"]
+        assert main(["control", *arguments]) == 1
+    text = "".join(capsys.readouterr())
+    assert "no new joint states on /joint_states" in text
+    assert "limit violations 0" in text
+    goals = np.array([message.points[0].positions for message in arm.received])
+    assert len(goals) >= 60 and np.ptp(goals, axis=0).max() > 0.05, "it moved"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ def test_values_are_written_as_hydra_has_them(tmp_path: Path) -> None:
     files = [job.name for job in expand(["policy=labs/a.yaml,dp", "task=pusht"]).jobs]
     assert files == ["policy-a", "policy-dp"]
     alike = [job.name for job in expand(["optim.lr=1e-3,1e-4", "other.lr=1,2"]).jobs]
-    assert alike[0] == "optim.lr-1e-3_other.lr-1"
+    assert alike[0] == "optim.lr-0.001_other.lr-1"
     assert [job.overrides for job in expand(["seed=1,2", "seed=3"]).jobs] == [("seed=3",)]
 
 
@@ -102,7 +103,7 @@ def test_nothing_begins_before_every_configuration_is_right(data: str, tmp_path:
 def test_submitits_local_executor_trains_each_run_in_a_process(
     data: str, tmp_path: Path, capfd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One of its jobs is killed: the report says that it ended early, and resume=true goes on."""
+    """Side by side, with their output beside them."""
     pytest.importorskip("submitit")
     folder = tmp_path / "runs"
     launcher = ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"]
@@ -125,8 +126,6 @@ def test_a_launcher_that_hydra_does_not_have_is_named(setting, message, data, tm
     assert main([*arguments, f"output_dir={tmp_path / 'runs'}"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("hotloop: error: ") and error.count("\n") == 1
-    import re
-
     assert re.search(message, error)
 
 

@@ -54,8 +54,10 @@ class JointTopics:
     def take(self) -> ros.JointState | None:
         """The newest joint states that were not yet taken; None if there are none."""
         with _as_bus_errors(self._states):
-            found = self._reader.take(1)
-        return found[0] if found else None
+            found = self._reader.take(2)
+        # A publisher that ends leaves a sample without data.
+        states = [one for one in found if isinstance(one, ros.JointState)]
+        return states[-1] if states else None
 
     def announce(self, commands: str) -> None:
         """Offer commands on a topic; nothing is sent."""
