@@ -19,6 +19,7 @@ from hotloop.real_robot.policies.joint_map import beyond_limits, map_joints
 from hotloop.real_robot.policies.joint_names import other_meaning
 from hotloop.real_robot.policies.joints import check_rate
 from hotloop.train.cli import main
+from hotloop.train.commands.recorded_positions import recorded as spread
 from hotloop.train.commands.recorded_positions import refuse_other_than_positions
 
 SAME = UnitsConfig()
@@ -168,17 +169,17 @@ def test_actions_that_were_no_positions_in_the_recordings_are_refused(
 ) -> None:
     """Changes per step under the names of the joints: nothing but their size says so."""
     with pytest.raises(ValueError, match=message):
-        refuse_other_than_positions(load_checkpoint(recorded(tmp_path, scale, offset)))
+        refuse_other_than_positions(spread(load_checkpoint(recorded(tmp_path, scale, offset))))
 
 
 @pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (1.3, 0.1), (0.6, -0.1)])
 def test_positions_that_were_told_and_measured_agree(scale, offset, tmp_path) -> None:
-    refuse_other_than_positions(load_checkpoint(recorded(tmp_path, scale, offset)))
+    refuse_other_than_positions(spread(load_checkpoint(recorded(tmp_path, scale, offset))))
 
 
 @pytest.mark.parametrize("kind", ["dp", "diffuser", "vla"])
 def test_checkpoints_that_tell_nothing_of_it_pass(kind, tmp_path) -> None:
-    refuse_other_than_positions(load_checkpoint(save_tiny(tmp_path / kind, kind)))
+    refuse_other_than_positions(spread(load_checkpoint(save_tiny(tmp_path / kind, kind))))
 
 
 @pytest.mark.parametrize(

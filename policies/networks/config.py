@@ -5,6 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+# Choices of a network that the U-Net alone reads.
+UNET_CHOICES = (
+    "level_embedding",
+    "level_features",
+    "level_dim",
+    "dims",
+    "kernel_size",
+    "num_groups",
+)
 _LARGEST = 4096  # side [px] or number of an encoder; beyond it, memory ends
 
 
@@ -20,6 +29,13 @@ class NetworkConfig:
         level_embedding: ``"concatenated"``, as in the paper, ties the network to one horizon;
             ``"per_position"`` does not. A choice of the U-Net only; null is the paper's.
         max_angle: Angle of the fastest level feature [rad].
+        level_features: ``"continuous"``, of `max_angle`; or ``"timesteps"``, those of networks
+            that other projects train. A choice of the U-Net only, as are all below; null is
+            ``"continuous"``.
+        level_dim: Features of a noise level; null makes 64.
+        dims: Channels per resolution; none are `width`, doubled `depth` - 1 times.
+        kernel_size: Of the convolutions, odd; null is 5.
+        num_groups: Of group normalisation, except in the head, which has 8; null is 8.
         options: Further choices of a network that is not hotloop's own.
     """
 
@@ -28,6 +44,11 @@ class NetworkConfig:
     depth: int = 3
     level_embedding: str | None = None
     max_angle: float = 6.0
+    level_features: str | None = None
+    level_dim: int | None = None
+    dims: tuple[int, ...] = ()
+    kernel_size: int | None = None
+    num_groups: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -94,12 +115,14 @@ class WindowSizes:
         action_dim: Action size D.
         observation_dim: Size of the flattened observation history C.
         jump: Whether the network is told how far one call moves the levels.
+        num_levels: Noise levels N; 0 where they are no whole numbers.
     """
 
     horizon: int
     action_dim: int
     observation_dim: int
     jump: bool = False
+    num_levels: int = 0
 
 
 def _refuse(what: str, config: NetworkConfig | EncoderConfig, unread: tuple[str, ...]) -> None:

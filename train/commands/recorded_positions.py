@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,16 +17,56 @@ if TYPE_CHECKING:
 OTHER_SIZE = 4.0
 
 
-def refuse_other_than_positions(checkpoint: Checkpoint) -> None:
-    """Compare the actions of a checkpoint's recordings with the joint positions in them.
+class Spread(NamedTuple):
+    """Middle and half the range of some columns, each of shape (D,)."""
 
-    Only checkpoints that read as many joint positions as they plan, and that were normalised by
-    their recordings, tell anything.
+    centre: Vector
+    half: Vector
+
+    def of(self, chosen: Any) -> Spread:
+        """Some of the columns."""
+        return Spread(self.centre[chosen], self.half[chosen])
+
+
+class Recorded(NamedTuple):
+    """How actions, and the joint positions beside them, were spread; D columns that varied."""
+
+    names: tuple[str, ...]
+    actions: Spread
+    states: Spread
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON has it."""
+        spreads = {"actions": self.actions, "states": self.states}
+        lists = {
+            name: {part: values.tolist() for part, values in spread._asdict().items()}
+            for name, spread in spreads.items()
+        }
+        return {"names": list(self.names), **lists}
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> Recorded:
+        """Read what `plain` wrote.
+
+        Raises:
+            ValueError: If it wrote something else.
+        """
+        try:
+            actions, states = (
+                Spread(*(np.asarray(values[name][part], np.float64) for part in Spread._fields))
+                for name in ("actions", "states")
+            )
+            return cls(tuple(values["names"]), actions, states)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not the spread of recordings: {error!r}") from error
+
+
+def refuse_other_than_positions(found: Recorded | None) -> None:
+    """Compare the actions of a policy's recordings with the joint positions in them.
 
     Raises:
         ValueError: If most actions go over another range than the positions did.
     """
-    found = _recorded(checkpoint)
     if found is None:
         return
     names, actions, states = found
@@ -47,18 +88,12 @@ def refuse_other_than_positions(checkpoint: Checkpoint) -> None:
         )
 
 
-class _Spread(NamedTuple):
-    """Middle and half the range of some columns, each of shape (D,)."""
+def recorded(checkpoint: Checkpoint) -> Recorded | None:
+    """How a checkpoint's recordings were spread; None if that is not known.
 
-    centre: Vector
-    half: Vector
-
-    def of(self, chosen: Any) -> _Spread:
-        return _Spread(self.centre[chosen], self.half[chosen])
-
-
-def _recorded(checkpoint: Checkpoint) -> tuple[list[str], _Spread, _Spread] | None:
-    """Names, actions and joint positions of what varied; None if that is not known."""
+    Only checkpoints that read as many joint positions as they plan, and that were normalised by
+    their recordings, tell anything.
+    """
     model = checkpoint.model
     normalizers = [getattr(model, f"{name}_normalizer", None) for name in ("action", "observation")]
     shapes = dict(model.observation_shapes)
@@ -73,11 +108,13 @@ def _recorded(checkpoint: Checkpoint) -> tuple[list[str], _Spread, _Spread] | No
     # What is scaled by 1 was left as it is: it never changed, or was normalised by no data.
     varied = (states.half != 1) & (actions.half != 1)
     names = [name for name, one in zip(checkpoint.action_spec.names, varied, strict=True) if one]
-    return (names, actions.of(varied), states.of(varied)) if names else None
+    if not names:
+        return None
+    return Recorded(tuple(names), actions.of(varied), states.of(varied))
 
 
-def _spread(normalizer: Any) -> _Spread:
+def _spread(normalizer: Any) -> Spread:
     scale, offset = (
         getattr(normalizer, name).cpu().numpy().astype(np.float64) for name in ("scale", "offset")
     )
-    return _Spread((0 - offset) / scale, 1 / np.abs(scale))
+    return Spread((0 - offset) / scale, 1 / np.abs(scale))

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from dataclasses import fields
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ...decoding import Policy
 from ...decoding.plumbing.plugins import Registry
 from ...real_robot.config import ControlConfig, PolicyOptions, RobotConfig
 from ...real_robot.policies.cartesian import on_tool
 from ...real_robot.policies.joints import on_joints
 from ...real_robot.policies.protocol import PolicyKind, RobotPolicy, RobotPolicyFactory
+from .opening import open_for_robot
 from .recorded_positions import refuse_other_than_positions
-
-if TYPE_CHECKING:
-    from ...policies.checkpoint import Checkpoint
 
 ROBOT_POLICIES: Registry[PolicyKind | RobotPolicyFactory] = Registry(
     "hotloop.robot_policies",
@@ -78,23 +75,6 @@ def _check_settings(name: str, settings: tuple[str, ...], options: PolicyOptions
             )
 
 
-def load_for_robot(options: PolicyOptions) -> tuple[Checkpoint, Policy]:
-    """Load the checkpoint that a policy process is to run, and its policy.
-
-    Raises:
-        ValueError: If it is damaged or the sampling choices do not fit it.
-        FileNotFoundError: If there is none.
-    """
-    import torch
-
-    from ...policies.checkpoint import load_checkpoint
-
-    # The control loop beside it needs a core for itself.
-    torch.set_num_threads(1)
-    checkpoint = load_checkpoint(options.checkpoint)
-    return checkpoint, checkpoint.policy(options.sampling)
-
-
 def make_joint_policy(robot: RobotConfig, options: PolicyOptions) -> RobotPolicy:
     """Build the policy of any checkpoint whose actions are joint positions.
 
@@ -102,9 +82,9 @@ def make_joint_policy(robot: RobotConfig, options: PolicyOptions) -> RobotPolicy
         ValueError: If the checkpoint and the robot do not fit each other, or its actions are no
             joint positions.
     """
-    checkpoint, policy = load_for_robot(options)
-    refuse_other_than_positions(checkpoint)
-    return on_joints(policy, robot, options)
+    opened = open_for_robot(robot, options)
+    refuse_other_than_positions(opened.recorded)
+    return on_joints(opened.policy, robot, options)
 
 
 JOINTS = PolicyKind(
@@ -119,8 +99,8 @@ def make_cartesian_policy(robot: RobotConfig, options: PolicyOptions) -> RobotPo
     Raises:
         ValueError: If the checkpoint, its stated actions and the robot do not fit each other.
     """
-    _, policy = load_for_robot(options)
-    return on_tool(policy, robot, options)
+    opened = open_for_robot(robot, options)
+    return on_tool(opened.policy, robot, options)
 
 
 CARTESIAN = PolicyKind(

@@ -15,7 +15,7 @@ from ...real_robot.drivers import make_driver
 from ...real_robot.logs.reader import ControlLog
 from ...real_robot.policies.control_steps import ControlSteps
 from ...real_robot.policies.protocol import PolicyKind, Snapshot
-from .robot_policies import load_for_robot
+from .opening import open_for_robot
 from .table import PIXELS, block_poses, coverage, random_scene
 
 # Push-T's agent does not jump to its target: gym-pusht moves it by these gains, in steps of 10 ms.
@@ -142,15 +142,16 @@ def make_table_policy(robot: RobotConfig, options: PolicyOptions) -> TablePolicy
             f"{num_sensors} numbers beside its joints; a tracker is given as "
             "robot.options.tracker=PORT robot.options.tracker_size=3"
         )
-    checkpoint, policy = load_for_robot(options)
-    if checkpoint.provenance["task"] != "pusht":
+    opened = open_for_robot(robot, options)
+    task = opened.provenance.get("task", "")
+    if task != "pusht":
         raise ValueError(
             f"the table policy runs checkpoints of the task 'pusht', {options.checkpoint!r} is "
-            f"for {checkpoint.provenance['task']!r}"
+            f"for {task!r}"
         )
     base, elbow = workspace.chain.offsets
     return TablePolicy(
-        policy,
+        opened.policy,
         (base[0], base[1]),
         (float(np.linalg.norm(elbow)), float(np.linalg.norm(workspace.chain.tool[:2]))),
         options.latency or 0,
