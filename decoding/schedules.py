@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-
 SQUARED_COSINE = "squaredcos_cap_v2"
 BETA_SCHEDULES = (SQUARED_COSINE, "linear", "scaled_linear")
 _FIRST_BETA, _LAST_BETA = 1e-4, 0.02
@@ -66,7 +65,8 @@ class NoiseSchedule:
         first, last = self.first_beta or _FIRST_BETA, self.last_beta or _LAST_BETA
         if self.betas == "linear":
             return np.linspace(first, last, self.num_levels)
-        return np.linspace(first**0.5, last**0.5, self.num_levels) ** 2
+        roots: np.ndarray = np.linspace(first**0.5, last**0.5, self.num_levels)
+        return roots**2
 
     @cached_property
     def signals(self) -> np.ndarray:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ...decoding.interface import is_picture
+from ..networks.folded_resnet import NUM_CHANNELS, STRIDE, Backbone
 from ..normalizer import Normalizer
-from .backbone import NUM_CHANNELS, STRIDE, Backbone
 from .config import ActConfig
 from .transformer import DecoderLayer, EncoderLayer, picture_positions
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..act.model import ActModel
+from ..networks.folded_resnet import fold
 from .folder import refuse_other_weights
 
 Shape = tuple[int, ...]
@@ -21,7 +22,6 @@ VECTOR_INPUTS = {
 _STYLE_ENCODER = "model.vae_encoder"  # what only training needs
 _STYLE = "model.encoder_latent_input_proj"
 _STATISTICS = ("weight", "bias", "running_mean", "running_var")
-_EPSILON = 1e-5  # of torchvision's FrozenBatchNorm2d
 
 
 def act_weights(
@@ -62,24 +62,6 @@ def act_weights(
         folded = fold(stored[f"{name}.weight"], *statistics)
         weights[f"{target}.weight"], weights[f"{target}.bias"] = folded
     return weights
-
-
-def fold(
-    weight: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a convolution that includes the normalisation behind it.
-
-    Args:
-        weight: Weight of the convolution, shape (C, ...), which has no bias.
-        scale: The normalisation's scale, shape (C,).
-        shift: What it adds, shape (C,).
-        mean: Mean that it subtracts, shape (C,).
-        variance: Variance whose root it divides by, shape (C,).
-    """
-    gain = scale.double() / (variance.double() + _EPSILON).sqrt()
-    bias = shift.double() - mean.double() * gain
-    folded = weight.double() * gain.reshape(-1, *[1] * (weight.ndim - 1))
-    return folded.to(weight.dtype), bias.to(weight.dtype)
 
 
 def _joined(shapes: list[Shape]) -> Shape:

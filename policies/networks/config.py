@@ -53,11 +53,13 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         """Reject sizes of no network."""
-        if min(self.width, self.depth) < 1:
-            raise ValueError(
-                f"network.width and network.depth must be at least 1, got {self.width} and "
-                f"{self.depth}"
-            )
+        for name in ("width", "depth", "level_dim", "kernel_size", "num_groups"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"network.{name} must be at least 1, got {value}")
+        if self.dims:
+            # What they stand for would be ignored.
+            self.refuse("width", "depth")
 
     def refuse(self, *unread: str) -> None:
         """Raise ValueError if a choice was made that a network, of which these are, does not read.
@@ -72,11 +74,15 @@ class EncoderConfig:
     """How pictures become features: what is done to them, which encoder, and how large.
 
     Attributes:
-        kind: ``"conv"`` (a few strided convolutions, for a CPU), ``"resnet18"``, a plugin's
-            encoder, or one's own as ``module:Name``.
+        kind: ``"conv"`` (a few strided convolutions, for a CPU), ``"resnet18"``, what others
+            trained as ``"resnet18_relu"`` or, with batch normalisation, ``"resnet18_folded"``, a
+            plugin's encoder, or one's own as ``module:Name``.
         resize: Height and width [px] that every picture is brought to first; null leaves it.
         crop: Height and width [px] of the part that the encoder sees: at a random place in
             training, from the middle at run time; null shows all of it.
+        crop_at: Row and column where it begins at run time; null is the middle.
+        standardize: Whether colours are scaled by statistics that are among the weights, for each
+            camera; where no file brings them, they do nothing.
         shared: Whether all cameras share one encoder.
         num_features: Features of one picture.
         num_keypoints: Points of a picture whose positions the features are made from.
@@ -87,6 +93,8 @@ class EncoderConfig:
     kind: str = "conv"
     resize: tuple[int, int] | None = None
     crop: tuple[int, int] | None = None
+    crop_at: tuple[int, int] | None = None
+    standardize: bool = False
     shared: bool = False
     num_features: int = 64
     num_keypoints: int = 32
@@ -100,6 +108,11 @@ class EncoderConfig:
             sizes = (value,) if isinstance(value, int) else value or (1,)
             if not 1 <= min(sizes) <= max(sizes) <= _LARGEST:
                 raise ValueError(f"encoder.{name} must be between 1 and {_LARGEST}, got {value}")
+        if self.crop_at is not None and (self.crop is None or min(self.crop_at) < 0):
+            raise ValueError(
+                f"encoder.crop_at is where encoder.crop {self.crop} begins, not before 0, got "
+                f"{self.crop_at}; set both, or leave it out"
+            )
 
     def refuse(self, *unread: str) -> None:
         """Raise ValueError if a choice was made that an encoder does not read, by these names."""

@@ -25,6 +25,7 @@ class LevelEmbedding(nn.Module):
 
     def __init__(self, dim: int, max_angle: float = 6.0) -> None:
         super().__init__()
+        self.dim = dim
         if dim < 2 or dim % 2:
             raise ValueError(f"level embedding needs an even number of features, got {dim}")
         exponents = torch.arange(dim // 2) / max(dim // 2 - 1, 1)
@@ -74,17 +75,15 @@ class LevelEncoder(nn.Module):
     """Two-layer MLP on the sinusoidal features of noise levels.
 
     Args:
-        features: Turns levels into features; as many are the size E of the embedding.
-        dim: Their number, E.
+        features: Turns levels into features, as many as the size E of the embedding.
         horizon: Window length H whose H features are joined into one embedding, as in the
             Streaming Diffusion Policy; None embeds each position by itself, for any length.
         jump: Whether the encoder is told how far one call moves the levels.
     """
 
-    def __init__(
-        self, features: LevelEmbedding, dim: int, horizon: int | None, jump: bool
-    ) -> None:
+    def __init__(self, features: LevelEmbedding, horizon: int | None, jump: bool) -> None:
         super().__init__()
+        dim = features.dim
         self.joined = horizon is not None
         self.features = features
         self.input = nn.Linear(dim * (horizon or 1), 4 * dim)

@@ -95,8 +95,7 @@ class TransformerDenoiser(Denoiser):
                 f"num_heads {num_heads}"
             )
         self.width = width
-        features = LevelEmbedding(level_dim, max_angle)
-        self.level_encoder = LevelEncoder(features, level_dim, None, jump)
+        self.level_encoder = LevelEncoder(LevelEmbedding(level_dim, max_angle), None, jump)
         # One shift of the input, six modulations per block, shift and scale for the head.
         num_films = width * (1 + 6 * num_layers + 2)
         self.level_film = nn.Linear(level_dim, num_films)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hotloop.policies import load_checkpoint
-from hotloop.policies.networks.config import NetworkConfig, WindowSizes
+from hotloop.policies.networks.config import UNET_CHOICES, NetworkConfig, WindowSizes
 from hotloop.policies.networks.denoiser import Denoiser
 
 
