@@ -112,7 +112,7 @@ class AdamW:
     grad_clip_norm: float
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Cosine:
     name: str
     num_warmup_steps: int

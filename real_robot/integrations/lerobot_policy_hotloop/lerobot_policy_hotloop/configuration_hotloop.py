@@ -149,7 +149,8 @@ class HotloopConfig(PreTrainedConfig):
 
     def get_scheduler_preset(self) -> DiffuserSchedulerConfig:
         """Warm-up and cosine decay to zero."""
-        return DiffuserSchedulerConfig("cosine", self.training().optim.warmup_steps)
+        warmup_steps = self.training().optim.warmup_steps
+        return DiffuserSchedulerConfig(name="cosine", num_warmup_steps=warmup_steps)
 
     @property
     def observation_delta_indices(self) -> list[int]:
