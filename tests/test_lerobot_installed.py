@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import lerobot_stub
+import lerobot_installed_stub
 import numpy as np
 import pytest
-from lerobot_stub import CHUNK, TOP, write_folder
+from lerobot_installed_stub import CHUNK, TOP, write_folder
 
 from hotloop.decoding import Executor
 from hotloop.decoding.conformance import PolicyConformance
@@ -25,7 +25,7 @@ JOINTS = "robot.joints"
 
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> None:
-    lerobot_stub.install(monkeypatch)
+    lerobot_installed_stub.install(monkeypatch)
 
 
 def opened(path: Path, given: Given = GIVEN, **choices: Any) -> Checkpoint:

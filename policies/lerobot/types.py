@@ -16,7 +16,11 @@ from .given import Given
 TYPES: Registry[Callable[[Folder, Given], Checkpoint]] = Registry(
     "hotloop.lerobot_types",
     "LeRobot policy type",
-    {"diffusion": "diffusion:read_diffusion", "act": "act:read_act"},
+    {
+        "diffusion": "diffusion:read_diffusion",
+        "act": "act:read_act",
+        "hotloop": "plugin:read_plugin",
+    },
     str(__package__),
 )
 
