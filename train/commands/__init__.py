@@ -24,6 +24,7 @@ _INCLUDED = (
     "bench",
     "data",
     "jacobi",
+    "serve",
     "control",
     "record",
     "emulate",

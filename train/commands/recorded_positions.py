@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -33,6 +34,31 @@ class Recorded(NamedTuple):
     names: tuple[str, ...]
     actions: Spread
     states: Spread
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON has it."""
+        spreads = {"actions": self.actions, "states": self.states}
+        lists = {
+            name: {part: values.tolist() for part, values in spread._asdict().items()}
+            for name, spread in spreads.items()
+        }
+        return {"names": list(self.names), **lists}
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> Recorded:
+        """Read what `plain` wrote.
+
+        Raises:
+            ValueError: If it wrote something else.
+        """
+        try:
+            actions, states = (
+                Spread(*(np.asarray(values[name][part], np.float64) for part in Spread._fields))
+                for name in ("actions", "states")
+            )
+            return cls(tuple(values["names"]), actions, states)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not the spread of recordings: {error!r}") from error
 
 
 def refuse_other_than_positions(found: Recorded | None) -> None:
