@@ -177,3 +177,15 @@ def test_golden_folders_are_what_lerobot_computes(lerobot: Run, shared_data: Pat
     differences = json.loads(lerobot("python", script, "golden", *folders).splitlines()[-1])
     assert len(differences) == len(folders) == 10
     assert max(differences.values()) < 2e-5, differences
+
+
+def test_what_lerobot_runs_acts_the_same_behind_hotloops_contract(
+    lerobot: Run, shared_data: Path
+) -> None:
+    """Chunks, history, several cameras and noise: to the last bit, of LeRobot's own loop."""
+    folders = [
+        shared_data / "lerobot_fixtures" / name
+        for name in ("act_image_two", "act_state", "dp_image_gn_shared_resize", "dp_state_ddim10")
+    ]
+    found = lerobot("python", COMPAT / "use_lerobot_installed.py", *folders).splitlines()[-1]
+    assert json.loads(found) == dict.fromkeys((folder.name for folder in folders), 0.0)

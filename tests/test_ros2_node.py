@@ -49,8 +49,8 @@ class Runtime:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    about = {"action": {"names": ["pan [rad]", "lift [rad]"]},
-             "observation": [{"key": "observation.state", "shape": [2], "dtype": "float32"}]}  # fmt: skip
+    state = {"key": "observation.state", "shape": [2], "dtype": "float32"}
+    about = {"action": {"names": ["pan [rad]", "lift [rad]"]}, "observation": [state]}
     (tmp_path / "policy.json").write_text(json.dumps(about))
     (tmp_path / "hotloop_runtime.py").write_text(RUNTIME)
     return tmp_path
@@ -84,7 +84,7 @@ def test_positions_are_published_one_per_step(folder: Path, monkeypatch) -> None
     for _ in range(3):
         node.hear(states(0.0, 1.0))
         node.tick()
-    assert list(node.topics)[0] == "/forward_position_controller/commands"
+    assert next(iter(node.topics)) == "/forward_position_controller/commands"
     found = np.array([message.data for message in node.published])
     np.testing.assert_allclose(found, [[0.1, 1.1], [0.2, 1.2], [0.3, 1.3]])
 

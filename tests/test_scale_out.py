@@ -105,8 +105,9 @@ def two(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, script in scripts.items():
         (work / name).write_text(script)
         (work / name).chmod(stat.S_IRWXU)
-    slurm = {"SLURM_JOB_ID": str(free_port() - 20_000), "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "localhost,b",
-             "PROCESSES_PER_NODE": "1", "PATH": f"{work}:{os.environ['PATH']}"}  # fmt: skip
+    slurm = {"SLURM_JOB_ID": str(free_port() - 20_000), "SLURM_JOB_NUM_NODES": "2",
+             "SLURM_JOB_NODELIST": "localhost,other", "PROCESSES_PER_NODE": "1",
+             "PATH": f"{work}:{os.environ['PATH']}"}  # fmt: skip
     done = subprocess.run(
         ["bash", str(TEMPLATE), *SETTINGS, data, f"output_dir={work / 'run'}"],
         env=environment(**slurm),

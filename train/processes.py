@@ -58,7 +58,7 @@ def num_processes() -> int:
 
 
 def place_of(environment: Mapping[str, str]) -> dict[str, str]:
-    """torchrun's variables for a task of Slurm's `srun` or of submitit's local executor.
+    """What torchrun would say to a task of Slurm's `srun` or of submitit's local executor.
 
     Only a job step counts: a batch script has ``SLURM_NTASKS`` too, but is one process that would
     wait for the others forever.
@@ -76,7 +76,8 @@ def place_of(environment: Mapping[str, str]) -> dict[str, str]:
         host = first_host(environment.get("SLURM_STEP_NODELIST", "127.0.0.1"))
     if any(name not in environment for name in names) or environment[names[2]] == "1":
         return {}
-    place = dict(zip(("RANK", "LOCAL_RANK", "WORLD_SIZE"), map(environment.get, names)))
+    values = [environment[name] for name in names]
+    place = dict(zip(("RANK", "LOCAL_RANK", "WORLD_SIZE"), values, strict=True))
     # All tasks of a job have to find the same port, and jobs that share a node different ones.
     step = int(environment.get("SLURM_STEP_ID", "0"))
     port = _FIRST_PORT + (int(job) * 7 + step) % _NUM_PORTS

@@ -19,7 +19,7 @@ _ARRAY, _SCALAR = b"__ndarray__", b"__npgeneric__"
 _DATA, _DTYPE, _SHAPE = b"data", b"dtype", b"shape"
 # Booleans, integers, floats, bytes and texts. An array of objects would take bytes for addresses.
 _KINDS = "biufSU"
-_DTYPES = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|[SU]\d{1,6})")
+_DTYPES = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|[SU][1-9]\d{0,5})")
 _MAX_DIMS = 32
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from time import monotonic
 from typing import Any, cast
 
@@ -38,6 +38,7 @@ class Link:
         self._address = address
         self._headers = {"Authorization": f"Api-Key {token}"} if token else {}
         self._socket: Any = None
+        self._held = ExitStack()
         self._seed, self._begins, self._retry_at = 0, True, 0.0
         self._errors = require("websockets.exceptions", "serve")
 
@@ -83,10 +84,16 @@ class Link:
     def _open(self, timeout: float) -> Metadata:
         client = require("websockets.sync.client", "serve")
         try:
-            self._socket = client.connect(
-                self._address, additional_headers=self._headers, compression=None, proxy=None,
-                open_timeout=max(timeout, 1e-3), close_timeout=0.1,
-            )  # fmt: skip
+            connected = client.connect(
+                self._address,
+                additional_headers=self._headers,
+                compression=None,
+                proxy=None,
+                open_timeout=max(timeout, 1e-3),
+                close_timeout=0.1,
+            )
+            # Newer versions connect on entering the context.
+            self._socket = self._held.enter_context(connected)
             return read_metadata(codec.unpack(self._socket.recv(timeout)))
         except self._errors.InvalidURI:
             raise ValueError(f"{self._address!r} is no address; write ws://HOST:PORT") from None
@@ -150,8 +157,8 @@ class Link:
     def close(self) -> None:
         """End the connection, if there is one."""
         if self._socket is not None:
-            self._socket.close()
             self._socket = None
+            self._held.close()
 
     def _drop(self) -> None:
         """End the connection without waiting for the other side."""

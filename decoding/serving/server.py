@@ -31,6 +31,8 @@ from .session import Session
 MAX_MESSAGE = 16 << 20  # [bytes]
 # Silent connections are asked for a sign of life, and let go of without one [s].
 PING_INTERVAL = PING_TIMEOUT = 20.0
+# A server that ends waits so long for answers that are under way [s].
+LAST_ANSWERS = 5.0
 # Close codes of websockets: what is wrong with a request, with the server, and no row is free.
 BAD_REQUEST, INTERNAL, TRY_LATER = 1008, 1011, 1013
 
@@ -65,6 +67,7 @@ class PolicyServer:
         self._num_episodes = 0
         self._sessions: set[Session] = set()
         self._groups: Groups | None = None
+        self._ends = False
         self._closed = require("websockets.exceptions", "serve").ConnectionClosed
 
     @property
@@ -128,8 +131,16 @@ class PolicyServer:
                     with suppress(asyncio.TimeoutError):
                         await asyncio.wait_for(ended.wait(), min(1.0, options.send_timeout))
                     self._let_go_of_slow_readers()
+                await self._finish()
         finally:
             groups.close()
+
+    async def _finish(self) -> None:
+        """Let nobody in any more, and wait a little for the answers that are under way."""
+        self._ends = True
+        deadline = monotonic() + LAST_ANSWERS
+        while monotonic() < deadline and any(one.is_asking for one in self._sessions):
+            await asyncio.sleep(0.005)
 
     def _admit(self, connection: Any, request: Any) -> Any:
         """Answer plain HTTP, and turn away who may not connect; None lets a robot in."""
@@ -145,12 +156,14 @@ class PolicyServer:
         if path == "/metrics":
             text = self.metrics.text(self._rows.num_plans, self.num_taken, self._rows.num_rows)
             return connection.respond(HTTPStatus.OK, text)
-        if not self._free:
+        if not self._free or self._ends:
             self.metrics.refused["full"] += 1
             return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, self._full() + "\n")
         return None
 
     def _full(self) -> str:
+        if self._ends:
+            return "the server ends"
         return f"all {self._rows.num_rows} rows are taken; max_clients=… gives the server more"
 
     async def _converse(self, socket: Any) -> None:
@@ -167,8 +180,11 @@ class PolicyServer:
             self._say(f"row {session.row}: {session.peer} connected")
             await session.send(self._metadata)
             async for message in socket:
-                if error := await self._respond(session, message):
-                    reason = error
+                session.is_asking = True
+                error = await self._respond(session, message)
+                session.is_asking = False
+                if error or self._ends:
+                    reason = error or "the server ends"
                     break
         except self._closed:
             reason = session.slow or "connection lost"

@@ -23,6 +23,7 @@ class Session:
         peer: Address of the robot.
         seed: Seed of the episode that begins with the next request; None if one goes on.
         previous_s: How long the previous request took in all, None at first [s].
+        is_asking: Whether it waits for an answer.
         sending_since: When the answer that is being sent was finished; infinite if none is [s].
         slow: Why the connection was let go of; empty if it was not.
     """
@@ -34,6 +35,7 @@ class Session:
         self.seed: int | None = None
         self.previous_s: float | None = None
         self.sending_since, self.slow = inf, ""
+        self.is_asking = False
         self._socket, self._num_execute = socket, num_execute
         self._began, self._name = False, ""
         self._step = 0

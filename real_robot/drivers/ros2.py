@@ -75,7 +75,7 @@ class Ros2Driver:
         require("cyclonedds", "ros2")
         self._topics: JointTopics | None = None
         self._newest: RobotState | None = None
-        self._connected = False
+        self._connected, self._in_loop = False, False
 
     def inspect(self) -> None:
         """Listen to the robot, and wait for its first joint states."""
@@ -107,14 +107,15 @@ class Ros2Driver:
                     "the controller active, and of the kind that the option controller says?"
                 )
             time.sleep(_PAUSE)
-        self._connected = True
+        self._connected, self._in_loop = True, False
 
     def read(self) -> RobotState:
         """The newest joint states; those that are on their way are waited for, half a period."""
-        state = self._receive(0.5 * self._dt)
+        # Before the loop runs there is no period to be kept.
+        state = self._receive(0.5 * self._dt if self._in_loop else self._patience)
         if state is None:
             raise BusError(f"no new joint states on {self._states}")
-        self._newest = state
+        self._newest, self._in_loop = state, True
         return state
 
     def write(self, motion: Motion) -> None:
@@ -126,7 +127,7 @@ class Ros2Driver:
     def disconnect(self, torque_off: bool) -> None:
         """Leave; the controller holds the last position."""
         was_connected, self._connected = self._connected, False
-        self._topics = self._newest = None
+        self._topics, self._newest, self._in_loop = None, None, False
         if torque_off and was_connected:
             raise BusError("a controller of ROS 2 cannot be told to let joints go limp; they hold")
 

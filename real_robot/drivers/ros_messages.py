@@ -1,14 +1,20 @@
 """The messages of ROS 2 that move a robot, as DDS types: `pip install 'hotloop[ros2]'`.
 
-ROS 2 puts ``rt/`` before a topic's name and ``dds_::`` and ``_`` around a type's, and sends plain CDR.
+ROS 2 puts ``rt/`` before a topic's name, ``dds_::`` and ``_`` around a type's, and sends plain CDR.
 Imported only by who has `cyclonedds`. Annotations are read by it, so they are no strings here.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cyclonedds.idl import IdlStruct
 from cyclonedds.idl.annotations import final
-from cyclonedds.idl.types import int32, sequence, uint32
+from cyclonedds.idl.types import int32, uint32
+
+if TYPE_CHECKING:
+    from builtins import list as sequence
+else:
+    from cyclonedds.idl.types import sequence
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from typing import Any, cast
 
 from cyclonedds.core import DDSException, Policy, Qos
 from cyclonedds.domain import DomainParticipant
@@ -16,6 +17,9 @@ from . import ros_messages as ros
 from .driver import BusError
 
 _NS = 1_000_000_000
+_BEST_EFFORT: Any = cast("Any", Policy).Reliability.BestEffort
+# Plain CDR, the one form that ROS 2 has.
+_CDR = Policy.DataRepresentation(use_cdrv0_representation=True)
 MESSAGES = {"trajectory": ros.JointTrajectory, "positions": ros.Float64MultiArray}
 
 
@@ -42,19 +46,19 @@ class JointTopics:
         # Reliable, which suits whatever the controller asks for. A network that is full costs a
         # command instead of the period.
         reliable = Policy.Reliability.Reliable(max_blocking_time=within // 10)
-        self._quality = Qos(reliable, Policy.History.KeepLast(1))
+        self._quality = Qos(reliable, Policy.History.KeepLast(1), _CDR)
         self._writer: DataWriter[ros.JointTrajectory | ros.Float64MultiArray] | None = None
         with _as_bus_errors(states):
             self._participant = DomainParticipant(domain)
             # As every sensor in ROS 2: what is lost is not sent again, the next one is newer.
-            newest = Qos(Policy.Reliability.BestEffort, Policy.History.KeepLast(1))
+            newest = Qos(_BEST_EFFORT, Policy.History.KeepLast(1), _CDR)
             topic = Topic(self._participant, f"rt{states}", ros.JointState)
             self._states, self._reader = states, DataReader(self._participant, topic, qos=newest)
 
     def take(self) -> ros.JointState | None:
         """The newest joint states that were not yet taken; None if there are none."""
         with _as_bus_errors(self._states):
-            found = self._reader.take(2)
+            found: list[object] = [*self._reader.take(2)]
         # A publisher that ends leaves a sample without data.
         states = [one for one in found if isinstance(one, ros.JointState)]
         return states[-1] if states else None

@@ -51,7 +51,13 @@ def run(args: argparse.Namespace) -> int:
     # Loading takes seconds; what is in the way of the server shows before.
     if options.port:
         check_address(options.host, options.port)
-    opened = open_policy(args.checkpoint, config.sampling, config.engine, config.num_threads)
+    opened = open_policy(
+        args.checkpoint,
+        config.sampling,
+        config.engine,
+        config.num_threads,
+        lerobot=config.lerobot,
+    )
     server = PolicyServer(opened.policy, options, about(opened), _say)
     server.warm_up()
     server.run(lambda address: _say(f"serving {args.checkpoint} at {address}"))

@@ -27,6 +27,7 @@ class ServeConfig:
         wait_ms: How long a request waits for those of other robots, to share a forward [ms].
         engine: eager, compile, onnx, openvino, openvino-bf16 or cuda-graph.
         sampling: Sampling choices of the checkpoint's kind, e.g. ``sampling.calls_per_step=1``.
+        lerobot: What a LeRobot folder does not hold, e.g. ``lerobot.dt=0.1``.
         seed: Seed of the first episode; each further one takes the next.
         num_threads: CPU threads of the network.
         token_file: File with the token that clients have to show; else it is that of the
@@ -42,6 +43,7 @@ class ServeConfig:
     wait_ms: float = 0.0
     engine: str = "onnx"
     sampling: dict[str, Any] = field(default_factory=dict)
+    lerobot: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     num_threads: int = 1
     token_file: str = ""

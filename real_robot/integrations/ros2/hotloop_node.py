@@ -84,7 +84,7 @@ class HotloopNode(Node):
         action = self._policy.act({STATE: self._state})
         self._fresh = False
         if plans:
-            jump = max(abs(a - b) for a, b in zip(action, self._state))
+            jump = max(abs(a - b) for a, b in zip(action, self._state, strict=True))
             if jump > self._max_jump:
                 self.get_logger().error(f"a plan begins {jump:.3g} away, nothing is sent")
                 self.reset(None, Trigger.Response())
