@@ -67,16 +67,17 @@ class ExportedPolicy:
         shapes = {one["key"]: tuple(one["shape"]) for one in about["observation"]}
         self.observation_spec = ObservationSpec(shapes, about["num_obs_steps"])
         self.num_execute: int = about["num_execute"]
-        self._seen: list[deque[Encoded]] = []
+        self._seen = list[deque[Encoded]]()
 
     def reset(self, seeds: np.ndarray, rows: np.ndarray | None = None) -> None:
         """Start an episode in each of `rows`; see `Policy.reset`."""
         self._plans.reset(seeds, rows)
         if rows is None:
             length = 2 * self.observation_spec.num_steps
-            self._seen = [deque[Encoded](maxlen=length) for _ in seeds]
+            self._seen = [deque[Encoded](maxlen=length) for _ in range(len(seeds))]
             return
-        for row in rows.tolist():
+        chosen: list[int] = rows.tolist()
+        for row in chosen:
             self._seen[row].clear()
 
     def observe(self, observation: Observation) -> None:
@@ -127,7 +128,7 @@ class ExportedPolicy:
         """Features (R, F) of one of the To frames; each picture is encoded once."""
         keys = self.observation_spec.pictures
         frame = {key: observation.frames[key][:, index] for key in keys}
-        rows = observation.rows.tolist()
+        rows: list[int] = observation.rows.tolist()
         bytes_of = [b"".join(frame[key][i].tobytes() for key in keys) for i in range(len(rows))]
         found = [self._recall(row, seen) for row, seen in zip(rows, bytes_of, strict=True)]
         unknown = [entry for entry, features in enumerate(found) if features is None]

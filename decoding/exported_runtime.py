@@ -8,9 +8,8 @@ A copy of this file lies in every exported folder; hotloop itself runs such fold
     robot.reset(seed=0)
     action = robot.act({"observation.state": state})  # (D,), physical units; every `robot.dt` [s]
 
-The graphs are pure functions of observation, state and noise. What is left to do is to keep the
-newest frames, to draw noise, and to carry the state from one plan to the next; ``policy.json`` says
-which input is what.
+The graphs are pure functions of observation, state and noise. What is left is to keep the newest
+frames, to draw noise, and to carry the state from plan to plan, as ``policy.json`` says.
 """
 
 from __future__ import annotations
@@ -144,12 +143,9 @@ class Plans:
     """What an exported policy plans, for any number of rows: robots or environments.
 
     Args:
-        folder: What `hotloop export` wrote.
+        folder: What `hotloop export` wrote; `about` is its ``policy.json``.
         threads: Threads of one run.
         function: What loads a graph.
-
-    Attributes:
-        about: Content of ``policy.json``.
 
     Raises:
         FileNotFoundError: If it is no such folder, or a file of it is missing.
@@ -178,10 +174,10 @@ class Plans:
         """Start an episode in each of `rows`; without `rows`, in ``len(seeds)`` new ones."""
         self._noise.reset(seeds, rows)
         if rows is None:
-            for name, shape in self.about["state"].items():
-                self._state[name] = np.zeros((len(seeds), *shape), np.float32)
-            self._next = [-1] * len(seeds)
-        for row in range(len(seeds)) if rows is None else rows.tolist():
+            shapes, num = self.about["state"], len(seeds)
+            self._state = {name: np.zeros((num, *one), np.float32) for name, one in shapes.items()}
+            self._next = [-1] * num
+        for row in [] if rows is None else rows.tolist():
             self._next[row] = -1
 
     def choose(self, row: int, step: int, observed: int) -> str:

@@ -81,8 +81,10 @@ def _frames(exportable: Exportable, policy: Policy, num_steps: int) -> Any:
     for _ in range(num_steps):
         wander = 0.95 * wander + 0.3 * generator.standard_normal(len(wander))
         frame, begin = dict[str, np.ndarray](), 0
+        vectors = wander
         if port is not None:
-            vectors = (port.offset + port.scale * wander).astype(np.float32)
+            newest = np.broadcast_to(port.offset + port.scale * wander, port.shape)[-1]
+            vectors = newest.astype(np.float32)
         for key, shape in shapes.items():
             if is_picture(shape):
                 frame[key] = generator.integers(0, 256, (1, *shape), np.uint8)

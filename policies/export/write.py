@@ -14,6 +14,7 @@ import numpy as np
 
 from ...decoding.exported import FUNCTIONS, ExportedPolicy
 from ...decoding.exported_runtime import FORMAT, FORMAT_VERSION, POLICY_FILE
+from ...decoding.interface import is_picture
 from ...decoding.plumbing.files import replacing
 from ..checkpoint import Checkpoint
 from ..kinds import kind_of
@@ -101,7 +102,7 @@ def _about(
         {
             "key": key,
             "shape": list(shape),
-            "dtype": "uint8" if len(shape) == 3 and shape[2] == 3 else "float32",
+            "dtype": "uint8" if is_picture(shape) else "float32",
         }
         for key, shape in model.observation_shapes.items()
     ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...decoding import Policy
+from ...decoding.exported import ExportedPolicy, is_exported
 from .recorded_positions import Recorded, recorded
 
 if TYPE_CHECKING:
@@ -37,16 +38,39 @@ def open_policy(
     """Open the policy that a name stands for.
 
     Args:
-        name: Name or path of a checkpoint.
-        sampling: Choices that differ from the stored ones.
-        engine: How the network runs; by default as PyTorch does.
+        name: Name or path of a checkpoint, or path of a folder that `hotloop export` wrote.
+        sampling: Choices that differ from the stored ones; of an exported policy they are fixed.
+        engine: How the network of a checkpoint runs; by default as PyTorch does.
         threads: Threads of the network; by default as many as the process uses anyway.
 
     Raises:
         ValueError: If it is damaged, or the sampling choices do not fit it.
         FileNotFoundError: If there is none.
+        ImportError: If a package that it needs is missing.
     """
+    if is_exported(name):
+        return _open_exported(name, sampling, engine, threads)
     return _open_checkpoint(name, sampling, engine or "eager", threads)
+
+
+def _open_exported(
+    name: str, sampling: Mapping[str, Any] | None, engine: str, threads: int | None
+) -> Opened:
+    if sampling:
+        choice = next(iter(sampling))
+        raise ValueError(
+            f"{name} is exported, and its sampling choices with it: sampling.{choice} cannot be "
+            f"changed; export the checkpoint with sampling.{choice}=…"
+        )
+    policy = ExportedPolicy(name, threads or 1)
+    if engine not in ("", policy.about["runtime"]):
+        raise ValueError(
+            f"{name} is exported for {policy.about['runtime']}, engine {engine!r} cannot run it"
+        )
+    spread = policy.about.get("recorded")
+    return Opened(
+        policy, policy.about["provenance"], None if spread is None else Recorded.from_json(spread)
+    )
 
 
 def _open_checkpoint(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -33,6 +34,20 @@ class Recorded(NamedTuple):
     names: tuple[str, ...]
     actions: Spread
     states: Spread
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, see `from_json`."""
+        spreads = {"actions": self.actions, "states": self.states}
+        lists = {name: [one.tolist() for one in spread] for name, spread in spreads.items()}
+        return {"names": list(self.names), **lists}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Recorded:
+        """What `to_json` made plain data of."""
+        actions, states = (
+            Spread(*(np.array(one) for one in values[name])) for name in ("actions", "states")
+        )
+        return cls(tuple(values["names"]), actions, states)
 
 
 def refuse_other_than_positions(found: Recorded | None) -> None:
