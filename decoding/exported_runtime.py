@@ -177,7 +177,7 @@ class Plans:
             shapes, num = self.about["state"], len(seeds)
             self._state = {name: np.zeros((num, *one), np.float32) for name, one in shapes.items()}
             self._next = [-1] * num
-        for row in [] if rows is None else rows.tolist():
+        for row in range(0) if rows is None else rows.tolist():
             self._next[row] = -1
 
     def choose(self, row: int, step: int, observed: int) -> str:
