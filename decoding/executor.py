@@ -92,23 +92,17 @@ class Executor:
 
         Raises:
             NotReady: If a plan has no ready action; the frame is remembered, no step is taken.
-            ValueError: Before `reset`, on a missing key, a wrong shape, or an action out of bounds.
+            ValueError: Before `reset`, on a missing key, a wrong shape, or an action out of bounds;
+                no step is taken either.
         """
         indices = self._all if rows is None else rows
         acting = self._acting(rows)
         self._observe(frame, indices, acting, complete=rows is None)
-        while due := [i for i, row in enumerate(acting) if len(row.queue) <= self.latency]:
-            if len(due) == len(acting):
-                self._replan(indices, acting, complete=rows is None)
-            else:
-                self._replan(indices[due], [acting[i] for i in due], complete=False)
-        if self._observing is not None:
-            self._show(self._observing, indices, acting)
-        actions = np.empty((len(acting), self._action_spec.size))
-        for index, row in enumerate(acting):
-            actions[index] = row.queue.popleft()
-            row.step += 1
-        return self._action_spec.check(actions)
+        return self._hand_out(indices, acting, complete=rows is None)
+
+    def act_on_seen(self, rows: np.ndarray) -> np.ndarray:
+        """The next actions of some rows of an `act` that failed: their frame is remembered."""
+        return self._hand_out(rows, self._acting(rows), complete=False)
 
     def skip(self, frame: Mapping[str, np.ndarray]) -> None:
         """Let a control step of all rows pass that nobody can act in any more.
@@ -149,6 +143,24 @@ class Executor:
                 f"{rows.tolist()}"
             )
         return [self._rows[row] for row in rows.tolist()]
+
+    def _hand_out(self, rows: np.ndarray, acting: list[Row], complete: bool) -> np.ndarray:
+        """The next action of each row, after a new plan where it needs one."""
+        while due := [i for i, row in enumerate(acting) if len(row.queue) <= self.latency]:
+            if len(due) == len(acting):
+                self._replan(rows, acting, complete)
+            else:
+                self._replan(rows[due], [acting[i] for i in due], complete=False)
+        if self._observing is not None:
+            self._show(self._observing, rows, acting)
+        actions = np.empty((len(acting), self._action_spec.size))
+        for index, row in enumerate(acting):
+            actions[index] = row.queue[0]
+        self._action_spec.check(actions)
+        for row in acting:
+            row.queue.popleft()
+            row.step += 1
+        return actions
 
     def _observe(
         self, frame: Mapping[str, np.ndarray], rows: np.ndarray, acting: list[Row], complete: bool

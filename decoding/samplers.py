@@ -19,6 +19,7 @@ from .schedules import NoiseSchedule
 
 PREDICTIONS = ("epsilon", "sample", "velocity")
 UPDATES = ("ddpm", "ddim")
+SPACINGS = ("even", "leading")
 
 
 class StepCoefficients(NamedTuple):
@@ -105,7 +106,7 @@ def reverse_step(
     output: Tensor,
     coefficients: Tensor,
     noise: Tensor | None = None,
-    clip: float = 1.0,
+    clip: float | None = 1.0,
     predicts_sample: bool = False,
 ) -> Tensor:
     """Carry noisy actions x one step on, with network output f, both (B, H, D).
@@ -115,13 +116,14 @@ def reverse_step(
         output: What the network predicts for them.
         coefficients: `StepCoefficients.tensor`, shape (6, H, 1) or (6, B, H, 1).
         noise: Standard normal z, shape (B, H, D), where the step adds any.
-        clip: The clean estimate is clipped to [-clip, clip].
+        clip: The clean estimate is clipped to [-clip, clip]; not at all if None.
         predicts_sample: Whether p_x = 0 and p_f = 1, so that the output is the clean estimate
             itself; for a small network every operation counts.
     """
     p_x, p_f, c_0, c_x, c_f, c_z = coefficients.unbind(0)  # each (h, 1) or (b, h, 1)
     x0 = output if predicts_sample else p_x * x + p_f * output  # (b, h, d)
-    result = c_0 * x0.clamp(-clip, clip) + c_x * x + c_f * output
+    clipped = x0 if clip is None else x0.clamp(-clip, clip)
+    result = c_0 * clipped + c_x * x + c_f * output
     return result if noise is None else result + c_z * noise
 
 
@@ -130,7 +132,7 @@ def apply_step(
     output: Tensor,
     coefficients: StepCoefficients,
     noise: Tensor | None = None,
-    clip: float = 1.0,
+    clip: float | None = 1.0,
 ) -> Tensor:
     """`reverse_step` with coefficients of levels (H,) or (B, H), as `step_coefficients` gives."""
     return reverse_step(x, output, coefficients.tensor(x.dtype).to(x.device), noise, clip)
@@ -183,3 +185,26 @@ def spaced_levels(start: int, stop: int, num_calls: int) -> np.ndarray:
             f"got {num_calls}"
         )
     return start - np.round(np.arange(num_calls + 1) * (start - stop) / num_calls).astype(np.int64)
+
+
+def sampling_levels(num_levels: int, num_calls: int, spacing: str) -> np.ndarray:
+    """Integer levels from noise to 0 of a whole sampling in `num_calls` calls.
+
+    Args:
+        num_levels: N.
+        num_calls: Network calls, at most N.
+        spacing: ``"even"`` starts at level N, pure noise. ``"leading"`` is the default of
+            `diffusers`, with which other projects' policies are sampled: levels are N // num_calls
+            apart, the last one before 0 is 1, and the first may be well below N although what it
+            is given is pure noise.
+
+    Raises:
+        ValueError: If there are fewer levels than calls, no call, or no such spacing.
+    """
+    if spacing not in SPACINGS:
+        raise ValueError(f"spacing must be one of {SPACINGS}, got {spacing!r}")
+    even = spaced_levels(num_levels, 0, num_calls)
+    if spacing == "even":
+        return even
+    step = num_levels // num_calls
+    return np.append(step * np.arange(num_calls)[::-1] + 1, 0)

@@ -15,29 +15,58 @@ import numpy as np
 import torch
 from torch import Tensor
 
+SQUARED_COSINE = "squaredcos_cap_v2"
+BETA_SCHEDULES = (SQUARED_COSINE, "linear", "scaled_linear")
+_FIRST_BETA, _LAST_BETA = 1e-4, 0.02
+
 
 @dataclass(frozen=True)
 class NoiseSchedule:
-    """Squared-cosine schedule (Nichol and Dhariwal 2021, eq. 17) over N levels.
+    """How much noise N levels add, by the names of `diffusers`.
 
     Attributes:
         num_levels: N, at least 1.
+        betas: ``"squaredcos_cap_v2"`` (Nichol and Dhariwal 2021, eq. 17), ``"linear"`` (Ho et al.
+            2020, section 4), or ``"scaled_linear"``, whose square roots are equally spaced.
+        first_beta: Noise variance that the first level adds, of the linear ones; null is 1e-4.
+        last_beta: The same of the last level; null is 0.02.
     """
 
     num_levels: int
+    betas: str = SQUARED_COSINE
+    first_beta: float | None = None
+    last_beta: float | None = None
 
     def __post_init__(self) -> None:
-        """Reject a schedule without a level."""
+        """Reject what is no schedule."""
         if self.num_levels < 1:
             raise ValueError(f"a noise schedule needs at least 1 level, got {self.num_levels}")
+        if self.betas not in BETA_SCHEDULES:
+            raise ValueError(
+                f"a noise schedule is one of {', '.join(BETA_SCHEDULES)}, got {self.betas!r}"
+            )
+        ends = [beta for beta in (self.first_beta, self.last_beta) if beta is not None]
+        if ends and self.betas == SQUARED_COSINE:
+            raise ValueError(f"the schedule {SQUARED_COSINE} has no first or last beta, got {ends}")
+        if not all(0 < beta < 1 for beta in ends):
+            raise ValueError(f"first and last beta must be between 0 and 1, got {ends}")
 
     @cached_property
     def alpha_bar(self) -> np.ndarray:
         """Share of signal variance at levels 0..N, shape (N + 1,), float64; 1 at level 0."""
-        time = np.arange(self.num_levels + 1) / self.num_levels  # (n + 1,)
-        f = np.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
-        betas = np.minimum(1 - f[1:] / f[:-1], 0.999)  # (n,)
-        return np.concatenate([[1.0], np.cumprod(1 - betas)])
+        return np.concatenate([[1.0], np.cumprod(1 - self._betas())])
+
+    def _betas(self) -> np.ndarray:
+        """Noise variance that each level adds, shape (N,), float64."""
+        if self.betas == SQUARED_COSINE:
+            time = np.arange(self.num_levels + 1) / self.num_levels  # (n + 1,)
+            f = np.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
+            return np.minimum(1 - f[1:] / f[:-1], 0.999)
+        first, last = self.first_beta or _FIRST_BETA, self.last_beta or _LAST_BETA
+        if self.betas == "linear":
+            return np.linspace(first, last, self.num_levels)
+        roots: np.ndarray = np.linspace(first**0.5, last**0.5, self.num_levels)
+        return roots**2
 
     @cached_property
     def signals(self) -> np.ndarray:

@@ -17,6 +17,8 @@ from ..decoding import ActionSpec
 from ..decoding.plumbing.files import read_json_object, recover, refuse_lfs_pointer, replacing
 from ..decoding.plumbing.schema import build
 from .kinds import kind_of
+from .lerobot.folder import find_folder
+from .lerobot.given import Given
 from .migrations import FORMAT_VERSION, migrated
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
@@ -110,9 +112,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         write_checkpoint(folder, checkpoint)
 
 
-def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint's files into an existing folder that nobody reads yet."""
-    config = {
+def described(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What `CONFIG_FILE` says: all of a checkpoint but its weights, JSON-able; see `rebuilt`."""
+    return {
         "format_version": FORMAT_VERSION,
         "kind": checkpoint.kind,
         "model": checkpoint.model.config_dict(),
@@ -122,34 +124,57 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "provenance": dict(checkpoint.provenance),
         "hotloop_version": _own_version(),
     }
-    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
+
+
+def rebuilt(description: Mapping[str, Any]) -> Checkpoint:
+    """The checkpoint that `described` has, with random weights.
+
+    Raises:
+        ValueError: If it is of an unknown format version, or describes no model.
+    """
+    stored = build(Stored, migrated(dict(description)))
+    kind = kind_of(stored.kind)
+    model_config = build(kind.model_config, stored.model, "model.")
+    sampling = build(kind.sampling, stored.sampling, "sampling.")
+    model = kind.model(model_config, stored.observation_shapes, stored.action_spec.size)
+    return Checkpoint(
+        stored.kind, model, stored.action_spec, sampling, stored.provenance, stored.hotloop_version
+    )
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint's files into an existing folder that nobody reads yet."""
+    (folder / CONFIG_FILE).write_text(json.dumps(described(checkpoint), indent=2) + "\n")
     state = {key: value.contiguous() for key, value in checkpoint.model.state_dict().items()}
     safetensors.torch.save_file(state, folder / WEIGHTS_FILE)
 
 
-def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
-    """Load a checkpoint folder, or one that comes with hotloop, by name.
+def load_checkpoint(name_or_path: str | Path, given: Given | None = None) -> Checkpoint:
+    """Load a checkpoint folder, hotloop's or LeRobot's, or one that comes with hotloop, by name.
+
+    Args:
+        name_or_path: A folder, a run's folder, or the name of an included checkpoint.
+        given: What a LeRobot folder does not hold; hotloop's hold everything.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
-        ValueError: If it is a pickle, of an unknown format version, damaged, or not downloaded.
+        ValueError: If it is a pickle, of an unknown format version, damaged, or not downloaded; or
+            LeRobot's, and not supported.
     """
+    if lerobot := find_folder(Path(name_or_path)):
+        from .lerobot.types import read_lerobot
+
+        return read_lerobot(lerobot, given or Given())
     folder = find_checkpoint(name_or_path)
     config_path, weights_path = folder / CONFIG_FILE, folder / WEIGHTS_FILE
     values = read_json_object(config_path)
     try:
-        stored = build(Stored, migrated(values))
-        kind = kind_of(stored.kind)
-        model_config = build(kind.model_config, stored.model, "model.")
-        sampling = build(kind.sampling, stored.sampling, "sampling.")
-        model = kind.model(model_config, stored.observation_shapes, stored.action_spec.size)
+        checkpoint = rebuilt(values)
     except ValueError as error:
         raise ValueError(f"{config_path}: {error}") from error
-    _load_weights(model, weights_path)
-    model.eval().requires_grad_(False)
-    return Checkpoint(
-        stored.kind, model, stored.action_spec, sampling, stored.provenance, stored.hotloop_version
-    )
+    _load_weights(checkpoint.model, weights_path)
+    checkpoint.model.eval().requires_grad_(False)
+    return checkpoint
 
 
 def _load_weights(model: Any, path: Path) -> None:

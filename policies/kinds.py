@@ -58,6 +58,7 @@ KINDS: Registry[Kind] = Registry(
         "decision_diffuser": "planners.kind:PLANNER",
         "trajectory_diffuser": "planners.kind:PLANNER",
         "vla": "vla.kind:VLA",
+        "act": "act.kind:ACT",
     },
     str(__package__),
 )

@@ -18,6 +18,7 @@ os.environ.setdefault("MUJOCO_GL", "egl")
 
 import hypothesis
 import pytest
+from machine import turn
 
 # A shell that runs the tests in the background has them, and what they start, ignore Ctrl-C, and
 # nohup the end of the terminal.
@@ -75,6 +76,19 @@ def operators_read_once() -> Generator[None, None, None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(onnxscript_apis, "get_torchlib_ops", cache(onnxscript_apis.get_torchlib_ops))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _machine(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[None, None, None]:
+    """A test in real time has the machine for itself, also beside other test processes."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        yield
+        return
+    alone = request.node.get_closest_marker("realtime") is not None
+    with turn(tmp_path_factory.getbasetemp().parent, alone=alone):
         yield
 
 

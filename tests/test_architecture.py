@@ -28,8 +28,18 @@ UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "
 MAX_LINES = 300
 MAX_BODY_LINES = 40
 
-LIBRARY = sorted(path for folder in MAY_IMPORT for path in (ROOT / folder).rglob("*.py"))
-SOURCES = sorted([*LIBRARY, *(ROOT / "tests").rglob("*.py")])
+# Programs for other people's environments (LeRobot, ROS 2). They import hotloop as a user does, and
+# are no part of the wheel.
+INTEGRATIONS = ROOT / "real_robot" / "integrations"
+
+OUTSIDE = sorted(INTEGRATIONS.rglob("*.py"))
+LIBRARY = sorted(
+    path
+    for folder in MAY_IMPORT
+    for path in (ROOT / folder).rglob("*.py")
+    if not path.is_relative_to(INTEGRATIONS)
+)
+SOURCES = sorted([*LIBRARY, *OUTSIDE, *(ROOT / "tests").rglob("*.py")])
 
 
 def names(paths: list[Path]) -> list[str]:
@@ -65,6 +75,8 @@ def relative_violations(package: tuple[str, ...], node: ast.ImportFrom) -> Itera
         return
     base = package[: len(package) + 1 - node.level] + tuple((node.module or "").split("."))
     path = [part for part in base if part]
+    if INTEGRATIONS.name in {*path, *(alias.name for alias in node.names)}:
+        yield f"{where} imports {INTEGRATIONS.name}, which the wheel lacks"
     siblings = [path[0]] if path else [alias.name for alias in node.names]
     allowed = set(MAY_IMPORT) if package == COMPOSITION_ROOT else MAY_IMPORT[package[0]]
     for sibling in siblings:
@@ -95,7 +107,24 @@ def test_a_module_imports_only_what_its_folder_may(module: str) -> None:
     assert list(import_violations(module, (ROOT / module).read_text())) == []
 
 
-@pytest.mark.parametrize("module", names(LIBRARY))
+@pytest.mark.parametrize("module", names(OUTSIDE))
+def test_an_integration_imports_hotloop_as_a_user_does(module: str) -> None:
+    """It is copied or installed by itself, so a relative import must not leave its folder."""
+    relative = (ROOT / module).relative_to(INTEGRATIONS)
+    for node in ast.walk(ast.parse((ROOT / module).read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level < len(relative.parts) - 1 or node.level == 0, node.lineno
+            assert (node.module or "").split(".")[0] not in MAY_IMPORT or node.level, node.lineno
+
+
+# What another project stored as a pickle is opened in that project's own environment.
+MAY_UNPICKLE = INTEGRATIONS / "diffusion_policy"
+
+
+@pytest.mark.parametrize(
+    "module",
+    names([path for path in (*LIBRARY, *OUTSIDE) if not path.is_relative_to(MAY_UNPICKLE)]),
+)
 def test_a_module_opens_no_pickle(module: str) -> None:
     assert list(pickle_violations(module, (ROOT / module).read_text())) == []
 
@@ -110,6 +139,9 @@ def test_a_module_opens_no_pickle(module: str) -> None:
         ("envs/bad.py", "def f():\n    from ..policies import model"),
         ("envs/bad.py", "if TYPE_CHECKING:\n    from ..real_robot import loop"),
         ("real_robot/bad.py", "from ..envs.task import Task"),
+        ("real_robot/bad.py", "from .integrations.lerobot import policy"),
+        ("real_robot/core/bad.py", "from .. import integrations"),
+        ("train/commands/bad.py", "from ...real_robot.integrations import lerobot"),
         ("train/bad.py", "from ..real_robot import driver"),
         ("train/data/bad.py", "from ...real_robot import driver"),
         ("train/bad.py", "from ...decoding import Executor"),

@@ -31,6 +31,8 @@ from hotloop.train.commands.table import block_poses, coverage, random_scene
 from hotloop.train.commands.table_policy import TablePolicy, make_table_policy
 from hotloop.train.config.compose import choices, compose
 
+pytestmark = pytest.mark.realtime
+
 PORTS = {
     "dynamixel": "port", "dynamixel-table": "port", "emulated-arm": "port", "feetech": "port",
     "franka": "address",

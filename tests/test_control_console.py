@@ -17,6 +17,8 @@ from hotloop.train.cli import main
 from hotloop.train.commands import ExitCode
 from hotloop.train.commands.control import exit_code
 
+pytestmark = pytest.mark.realtime
+
 TALKING = """
 from hotloop.real_robot.policies.reach import ReachPolicy
 

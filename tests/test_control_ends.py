@@ -22,6 +22,8 @@ from hotloop.real_robot.runtime.summary import failures
 from hotloop.train.commands import ExitCode
 from hotloop.train.commands.control import exit_code
 
+pytestmark = pytest.mark.realtime
+
 MEASURED = range(WRITABLE.stop, TABLE_SIZE)  # registers of a servo that only it writes
 GOOD = {
     "ended_by": "duration", "finished": False, "stop_reason": "", "clean_end": True, "failure": "",

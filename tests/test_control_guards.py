@@ -18,6 +18,8 @@ from hotloop.real_robot.runtime.channels import HEARTBEAT
 from hotloop.real_robot.runtime.guards import Heartbeat
 from hotloop.real_robot.runtime.supervisor import CONCLUSION, END_TIMEOUTS
 
+pytestmark = pytest.mark.realtime
+
 
 @pytest.mark.parametrize("dt", [0.1, 0.3])
 def test_long_periods_are_guarded_too(dt, close_later) -> None:

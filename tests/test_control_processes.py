@@ -30,6 +30,8 @@ from hotloop.real_robot.runtime.channels import RING_SECONDS, Channels, Sizes
 from hotloop.real_robot.runtime.keyboard import Keyboard
 from hotloop.real_robot.runtime.supervisor import RunConfig, supervise
 
+pytestmark = pytest.mark.realtime
+
 
 def test_a_run_with_bad_chunks_keeps_all_limits_and_recomputes_bit_for_bit(tmp_path) -> None:
     import torch

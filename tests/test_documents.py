@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
     ROOT / "README.md",
     *sorted(ROOT.glob("*/README.md")),
+    *sorted(ROOT.glob("real_robot/integrations/**/README.md")),
     ROOT / "tests" / "benchmarks" / "README.md",
     *sorted((ROOT / ".github").glob("*.md")),
 ]

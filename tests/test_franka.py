@@ -20,6 +20,8 @@ from hotloop.real_robot.drivers import make_driver
 from hotloop.real_robot.runtime.supervisor import RunConfig, supervise
 from hotloop.train.config.compose import compose
 
+pytestmark = pytest.mark.realtime
+
 
 def franka(address: str = "127.0.0.1") -> RobotConfig:
     config: ControlConfig = compose(

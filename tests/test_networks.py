@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from hotloop.policies.networks import transformer
 from hotloop.policies.networks.denoiser import Denoiser
+from hotloop.policies.networks.levels import LevelEmbedding
 from hotloop.policies.networks.mlp import MLPDenoiser
 from hotloop.policies.networks.transformer import TransformerDenoiser
 from hotloop.policies.networks.unet1d import Stage, UNet1DDenoiser
@@ -193,7 +194,9 @@ class TestUNet:
     ) -> None:
         """State network of the papers; one embedding of one level is Diffusion Policy's."""
         with torch.device("meta"):
-            network = UNet1DDenoiser(horizon, 2, 40, (256, 512, 1024), 256, level_embedding)
+            network = UNet1DDenoiser(
+                horizon, 2, 40, (256, 512, 1024), LevelEmbedding(256), level_embedding
+            )
         count = sum(parameter.numel() for parameter in network.parameters())
         assert count / 1e6 == pytest.approx(millions, abs=0.05)
 

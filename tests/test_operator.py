@@ -19,6 +19,8 @@ import pytest
 from hotloop.real_robot.runtime import operator
 from hotloop.real_robot.runtime.operator import Printer, write_line
 
+pytestmark = pytest.mark.realtime
+
 F_SETPIPE_SZ = 1031
 COMMAND = [sys.executable, "-m", "hotloop.train.cli", "control", "robot=mujoco-arm"]
 

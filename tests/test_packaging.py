@@ -16,12 +16,15 @@ FOLDERS = ("decoding", "policies", "envs", "train", "real_robot")
 
 
 def shipped_files(folder: Path) -> set[str]:
-    """Return the files below a package folder that belong to it; its page is the repository's."""
-    files = (path for path in folder.rglob("*") if path.is_file())
+    """Return the files below a package folder that belong to it; its page is the repository's.
+
+    So are integrations, which are programs and distributions of their own.
+    """
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     return {
-        path.relative_to(folder).as_posix()
+        path.as_posix()
         for path in files
-        if "__pycache__" not in path.parts and path.name != "README.md"
+        if not {"__pycache__", "integrations"} & set(path.parts) and path.name != "README.md"
     }
 
 
@@ -44,7 +47,12 @@ def test_type_information_is_installed(folder: str) -> None:
 def test_every_package_folder_is_listed_for_the_build() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     listed = set(re.findall(r'^    "(hotloop\.[\w.]+)",$', text, flags=re.MULTILINE))
-    inits = [init for folder in FOLDERS for init in (ROOT / folder).rglob("__init__.py")]
+    inits = [
+        init
+        for folder in FOLDERS
+        for init in (ROOT / folder).rglob("__init__.py")
+        if "integrations" not in init.parts
+    ]
     assert listed == {".".join(("hotloop", *init.parent.relative_to(ROOT).parts)) for init in inits}
 
 

@@ -23,6 +23,8 @@ from hotloop.train.commands.recording_policy import RecordOptions
 from hotloop.train.data.formats.registry import read_episodes
 from hotloop.train.data.inspect import inspect_dataset
 
+pytestmark = pytest.mark.realtime
+
 CAMERA = CameraConfig("mujoco", (48, 64), options={"model": "arm6", "view": "front"})
 FILMED = replace(ARM, cameras={"front": CAMERA}, joints=JOINTS)
 LONG = replace(JOB, duration=60.0)

@@ -19,6 +19,8 @@ from hotloop.real_robot.emulator import dynamixel, feetech
 from hotloop.real_robot.emulator.bus import PROTOCOLS, Faults, ServoBus, Wire
 from hotloop.real_robot.emulator.plant import Plant
 
+pytestmark = pytest.mark.realtime
+
 IDS = range(1, 7)
 LIMITS = Limits((-1.5,) * 6, (1.5,) * 6, (2.0,) * 6, (10.0,) * 6, (400.0,) * 6)
 TICK = 2 * np.pi / 4096

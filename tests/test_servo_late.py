@@ -16,6 +16,8 @@ from hotloop.real_robot.drivers.driver import PortError
 from hotloop.real_robot.drivers.servo_registers import REGISTERS
 from hotloop.real_robot.runtime.release import release
 
+pytestmark = pytest.mark.realtime
+
 POSITION_BYTES = {"dynamixel": 8, "feetech": 4}
 
 

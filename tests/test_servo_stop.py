@@ -18,6 +18,8 @@ from hotloop.real_robot.core.trajectory import Chunk
 from hotloop.real_robot.drivers.servo_bus import ServoBusDriver
 from hotloop.real_robot.emulator.bus import ServoBus
 
+pytestmark = pytest.mark.realtime
+
 DT = 0.02
 REACTION = 0.2  # [s]
 LIMITS = Limits((-1.5,) * 6, (1.5,) * 6, (2.0,) * 6, (10.0,) * 6, (400.0,) * 6)

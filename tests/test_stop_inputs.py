@@ -20,6 +20,8 @@ from hotloop.real_robot.core.events import Mode, Request
 from hotloop.real_robot.inputs import StopInputs, make_stop_input
 from hotloop.real_robot.runtime.supervisor import supervise
 
+pytestmark = pytest.mark.realtime
+
 
 def stop_input(driver: str, **options):
     return make_stop_input(StopInputConfig(driver, options))

@@ -22,6 +22,8 @@ from hotloop.real_robot.teleop.hand import led_by_hand
 from hotloop.real_robot.teleop.leader import LeaderPolicy, correspondence
 from hotloop.real_robot.teleop.make import make_teleoperator
 
+pytestmark = pytest.mark.realtime
+
 PERIOD = 0.04
 TWO = RobotConfig("two joints", "dry-run", CONFIG, joints=("pan", "grip"))
 SIX = Limits((-1.5,) * 6, (1.5,) * 6, (2.0,) * 6, (10.0,) * 6, (400.0,) * 6)

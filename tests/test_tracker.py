@@ -19,6 +19,8 @@ from hotloop.real_robot.drivers.tracker import MOST_WAITING, Tracker
 from hotloop.real_robot.emulator.bus import PROTOCOLS, ServoBus
 from hotloop.real_robot.emulator.plant import Plant
 
+pytestmark = pytest.mark.realtime
+
 
 def free_port() -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:

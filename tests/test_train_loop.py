@@ -6,7 +6,6 @@ import csv
 import json
 import math
 import os
-import socket
 import subprocess
 import sys
 from itertools import pairwise
@@ -129,34 +128,6 @@ def test_resuming_a_finished_run_changes_nothing(
     run(data, tmp_path)
     run(data, tmp_path, "resume=true")
     assert_same_run(tmp_path, whole_run)
-
-
-def test_two_processes_take_the_steps_of_one(data: str, tmp_path: Path, whole_run: Path) -> None:
-    """Under torchrun with gloo on the CPU: same losses, same gradients, same weights."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += ["--master-addr", "127.0.0.1", "--master-port", str(port)]
-    command += ["-m", "hotloop.train.cli", "train", *SETTINGS, data, "save_every=1"]
-    environment = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "GLOO_SOCKET_IFNAME": "lo"}
-    subprocess.run(
-        [*command, f"output_dir={tmp_path / 'two'}"],
-        check=True,
-        timeout=280,
-        env={**os.environ, **environment},
-    )
-    run(data, tmp_path / "one", "save_every=1")
-    logs = [np.array(log_of(tmp_path / name), float) for name in ("one", "two")]
-    np.testing.assert_allclose(*logs, rtol=1e-5)
-    # After one step the first moment is the gradient, up to a factor.
-    for step, tolerance in (("000001", 1e-7), ("last", 1e-5)):
-        file = f"checkpoints/{step}/training_state/optimizer.safetensors"
-        one, two = (load_file(tmp_path / name / file) for name in ("one", "two"))
-        moments = [key for key in one if key.endswith("exp_avg")]
-        assert any(one[key].abs().max() > 1e-3 for key in moments)
-        for key in moments:
-            torch.testing.assert_close(two[key], one[key], rtol=1e-4, atol=tolerance)
 
 
 def test_losses_are_logged_as_means_since_the_line_before(

@@ -12,6 +12,7 @@ from hotloop.policies.diffusion.config import StreamingSampling
 from hotloop.policies.diffusion.model import DiffusionModel, ModelConfig
 from hotloop.policies.diffusion.streaming import StreamingDiffusionPolicy
 from hotloop.policies.networks.config import NetworkConfig
+from hotloop.policies.networks.levels import LevelEmbedding
 from hotloop.policies.networks.unet1d import UNet1DDenoiser
 
 EMBEDDINGS = ("concatenated", "per_position")
@@ -21,7 +22,7 @@ DEFAULT_HORIZON = ModelConfig().horizon  # 17, which does not halve once
 def unet(horizon: int, level_embedding: str) -> UNet1DDenoiser:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return UNet1DDenoiser(horizon, 2, 5, (8, 16, 24), 16, level_embedding)
+        return UNet1DDenoiser(horizon, 2, 5, (8, 16, 24), LevelEmbedding(16), level_embedding)
 
 
 def inputs(horizon: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

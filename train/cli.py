@@ -27,6 +27,7 @@ examples:
   hotloop data inspect FILE                 what is in a data set, and what is wrong with it
   hotloop train policy=sdp task=pusht       train a policy of your own
   hotloop jacobi TEACHER DATA OUT           what a token policy is distilled from
+  hotloop serve pusht-sdp                   serve a policy to robots over the network
   hotloop control robot=mujoco duration=10  run a policy on a robot, here a simulated one
   hotloop record teleop.by=keyboard …       show a robot what to do, as a data set that grows
   hotloop emulate servo-bus                 servos in software, for any client

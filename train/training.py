@@ -24,6 +24,7 @@ from .data.matching import check_actions, check_matches_task
 from .data.recorded_spec import recorded_action_spec
 from .families import family_of
 from .loop import Trainer
+from .processes import is_main_process, take_place
 from .resume import check_output, check_same_run, last_checkpoint, settings_of
 from .state import steps_done
 
@@ -64,7 +65,7 @@ def train(config: TrainConfig) -> Path:
     if task is None:
         return train_on(config, episodes, recorded_action_spec(episodes))
     check_matches_task(episodes, task, check=config.task.check)
-    for fault in episodes.faults:
+    for fault in episodes.faults if is_main_process() else ():
         _LOG.warning("%s: %s", config.task.dataset, fault)
     if config.task.check:
         check_actions(episodes, task.action_spec)
@@ -97,6 +98,7 @@ def train_on(config: TrainConfig, episodes: Episodes, action_spec: ActionSpec) -
         action_spec: Names, bounds and period of their actions.
     """
     check_output(config)
+    take_place(config.num_threads, config.precision)
     family = family_of(config.policy.kind)
     config = replace(config, distill=_distillation(config.distill, family.distill))
     settings, folder = settings_of(config, episodes), Path(config.output_dir)

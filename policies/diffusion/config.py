@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from ...decoding.prefix_guidance import GUIDANCES
 from ...decoding.rolling import Ladder
-from ...decoding.samplers import PREDICTIONS, UPDATES
+from ...decoding.samplers import PREDICTIONS, SPACINGS, UPDATES
+from ...decoding.schedules import SQUARED_COSINE, NoiseSchedule
 from ..networks.config import EncoderConfig, NetworkConfig
 from .rotations import check_rotations
 
@@ -33,6 +34,11 @@ class ModelConfig:
         encoder: What turns pictures into features, where there are any among the observations.
         rotations: First index of each axis-angle triple [rad] among the actions. The network sees
             it as six numbers that have no jumps (Zhou et al. 2019); nothing else changes.
+        betas: How much noise the levels add, see `NoiseSchedule`.
+        first_beta: Of the first level, of linear schedules only.
+        last_beta: Of the last level, of linear schedules only.
+        clip: Largest magnitude of a clean action in the network's units while it is sampled; null
+            does not clip.
     """
 
     horizon: int = 17
@@ -45,6 +51,10 @@ class ModelConfig:
     max_latency: int = 0
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     rotations: tuple[int, ...] = ()
+    betas: str = SQUARED_COSINE
+    first_beta: float | None = None
+    last_beta: float | None = None
+    clip: float | None = 1.0
 
     def __post_init__(self) -> None:
         """Reject sizes and choices of no model."""
@@ -63,6 +73,14 @@ class ModelConfig:
                 f"{self.max_latency}"
             )
         check_rotations(self.rotations)
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"clip must be greater than 0, or null for none, got {self.clip}")
+        _ = self.schedule
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        """How much noise each level is."""
+        return NoiseSchedule(self.num_levels, self.betas, self.first_beta, self.last_beta)
 
     @property
     def num_past(self) -> int:
@@ -94,18 +112,22 @@ class DiffusionSampling:
         prefix_guidance: How a new plan is made to go on from the one that is executed while it is
             computed, real-time chunking: ``"vjp"`` through the network or ``"identity"``; empty
             for plans that know nothing of each other.
+        spacing: Which levels the calls visit: ``"even"`` begins at pure noise; ``"leading"``, with
+            which LeRobot's policies are sampled, below it.
     """
 
     num_execute: int = 8
     calls_per_step: int | None = None
     update: str = "ddim"
     prefix_guidance: str = ""
+    spacing: str = "even"
 
     def __post_init__(self) -> None:
         """Reject unknown choices."""
         _check_numbers(num_execute=self.num_execute, calls_per_step=self.calls_per_step)
         _check_choice("update", self.update, UPDATES)
         _check_choice("prefix_guidance", self.prefix_guidance, ("", *GUIDANCES))
+        _check_choice("spacing", self.spacing, SPACINGS)
 
 
 @dataclass(frozen=True)

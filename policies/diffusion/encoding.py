@@ -104,7 +104,9 @@ def observation_ports(model: DiffusionModel) -> dict[str, Port]:
     if model.vector_keys:
         normalizer = model.observation_normalizer
         scale, offset = normalizer.scale.cpu().numpy(), normalizer.offset.cpu().numpy()
-        # Half the range of a min-max normaliser.
+        # Half the range of a min-max normaliser; where it looks at nothing, any number will do.
+        looks = scale != 0
+        scale, offset = np.where(looks, scale, 1), np.where(looks, offset, 0)
         ports[VECTORS] = Port((num_steps, len(scale)), -offset / scale, 0.5 / np.abs(scale))
     if model.vision is None:
         return ports

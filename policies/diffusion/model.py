@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from ...decoding.interface import is_picture
 from ...decoding.rolling import Ladder
 from ...decoding.samplers import prediction_target
-from ...decoding.schedules import NoiseSchedule
 from ..networks.build import build_network
 from ..networks.config import WindowSizes
 from ..networks.vision import Vision
@@ -62,7 +61,7 @@ class DiffusionModel(nn.Module):
         super().__init__()
         self.config = config
         self.observation_shapes = dict(observation_shapes)
-        self.schedule = NoiseSchedule(config.num_levels)
+        self.schedule = config.schedule
         self.ladders = tuple(parse_ladder(text, config) for text in config.ladders)
         # What training visits: every ladder at every latency.
         self.delayed_ladders = tuple(
@@ -82,7 +81,12 @@ class DiffusionModel(nn.Module):
         self.action_normalizer = ActionNormalizer(action_dim, config.rotations)
         self.network = build_network(
             config.network,
-            WindowSizes(*self.window_shape, config.num_obs_steps * frame_dim, config.jump),
+            WindowSizes(
+                *self.window_shape,
+                config.num_obs_steps * frame_dim,
+                config.jump,
+                config.num_levels,
+            ),
         )
 
     @property

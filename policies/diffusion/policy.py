@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from ...decoding import ActionSpec, ActionTrajectory, Observation
-from ...decoding.samplers import spaced_levels
+from ...decoding.samplers import sampling_levels
 from ..programs.engines.engine import Engine, make_engine
 from ..programs.engines.memory import Memory
 from ..programs.program import Call, Program
@@ -52,6 +52,12 @@ def check_num_execute(num_execute: int, model: DiffusionModel) -> None:
         raise ValueError(f"num_execute must be between 1 and {future}, got {num_execute}")
 
 
+def chosen_levels(model: DiffusionModel, sampling: DiffusionSampling) -> np.ndarray:
+    """Integer levels that the calls of a plan visit, and 0."""
+    num_levels = model.config.num_levels
+    return sampling_levels(num_levels, sampling.calls_per_step or num_levels, sampling.spacing)
+
+
 def write_noise(noise: RowNoise, rows: np.ndarray, memory: Memory, names: list[str]) -> None:
     """Draw the noise of every call; a row draws it in the order of the calls."""
     if names:
@@ -83,9 +89,7 @@ class DiffusionPolicy:
         self._head = ActionHead(model, action_spec, engine)
         self.observation_spec = self._head.observed.spec
         check_num_execute(self.num_execute, model)
-        num_levels, horizon = model.config.num_levels, model.config.horizon
-        levels = spaced_levels(num_levels, 0, sampling.calls_per_step or num_levels)
-        vectors = [np.full(horizon, level) for level in levels]
+        vectors = [np.full(model.config.horizon, level) for level in chosen_levels(model, sampling)]
         self.program = self._act(reverse_program(model, vectors, sampling.update))
         self._noise_names = noise_names(self.program)
         self._engine: Engine = make_engine(engine, self.program)

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ...decoding import ActionSpec, ActionTrajectory, Observation
 from ...decoding.prefix_guidance import guided_clean, prefix_weights
-from ...decoding.samplers import apply_step, spaced_levels, step_coefficients
+from ...decoding.samplers import apply_step, step_coefficients
 from ..programs.rows import RowNoise
 from .config import DiffusionSampling
 from .model import DiffusionModel
-from .policy import ActionHead, check_num_execute
+from .policy import ActionHead, check_num_execute, chosen_levels
 
 
 class RealTimeChunkingPolicy:
@@ -48,8 +48,7 @@ class RealTimeChunkingPolicy:
         self._model, self._guidance = model, sampling.prefix_guidance
         self._head = ActionHead(model, action_spec, engine)
         self.observation_spec = self._head.observed.spec
-        levels = model.config.num_levels
-        self._levels = spaced_levels(levels, 0, sampling.calls_per_step or levels)
+        self._levels = chosen_levels(model, sampling)
         self._noise = RowNoise()
         self._old = np.zeros((0, *model.window_shape), np.float32)
         self._old_step = np.zeros(0, np.int64)
@@ -112,7 +111,8 @@ class RealTimeChunkingPolicy:
             predict = self._clean_estimate(level, after, context)
             signal = float(schedule.signals[pair[0]])
             clean = guided_clean(predict, x, old, weights, signal, self._guidance)  # (r, h, d)
-            x = apply_step(x, clean, step_coefficients(schedule, level, after, "sample", "ddim"))
+            step = step_coefficients(schedule, level, after, "sample", "ddim")
+            x = apply_step(x, clean, step, clip=self._model.config.clip)
         return x
 
     def _clean_estimate(

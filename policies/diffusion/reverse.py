@@ -43,6 +43,7 @@ class ReverseStep(nn.Module):
         super().__init__()
         self.network = model.network
         self.predicts_sample = model.config.prediction == "sample"
+        self.clip = model.config.clip
 
     def forward(
         self,
@@ -62,12 +63,13 @@ class ReverseStep(nn.Module):
             noise: Standard normal, shape (R, H, D), where the step adds any.
         """
         output = self.network.denoise(x, level_modulation, modulation)
-        return reverse_step(x, output, coefficients, noise, predicts_sample=self.predicts_sample)
+        return reverse_step(x, output, coefficients, noise, self.clip, self.predicts_sample)
 
 
 def _part(kind: type[Denoise | ReverseStep], model: DiffusionModel) -> nn.Module:
     """The one module of a kind around the model's network."""
-    return shared(kind, model.network, lambda: kind(model), model.config.prediction)
+    config = model.config
+    return shared(kind, model.network, lambda: kind(model), config.prediction, config.clip)
 
 
 def reverse_program(model: DiffusionModel, levels: Sequence[np.ndarray], update: str) -> Program:

@@ -34,13 +34,18 @@ class PictureEncoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, pictures: Tensor) -> Tensor:
-        """Turn pictures (B, 3, h, w), from -1 to 1, into features (B, F)."""
+        """Turn pictures (B, 3, h, w), from -1 to 1 or standardised, into features (B, F)."""
 
 
 ENCODERS: Registry[type[PictureEncoder]] = Registry(
     "hotloop.encoders",
     "picture encoder",
-    {"conv": "conv_encoder:ConvEncoder", "resnet18": "resnet:ResNet18Encoder"},
+    {
+        "conv": "conv_encoder:ConvEncoder",
+        "resnet18": "resnet:ResNet18Encoder",
+        "resnet18_relu": "resnet:ReluResNet18Encoder",
+        "resnet18_folded": "folded_resnet:FoldedResNet18Encoder",
+    },
     str(__package__),
 )
 

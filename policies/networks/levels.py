@@ -25,6 +25,7 @@ class LevelEmbedding(nn.Module):
 
     def __init__(self, dim: int, max_angle: float = 6.0) -> None:
         super().__init__()
+        self.dim = dim
         if dim < 2 or dim % 2:
             raise ValueError(f"level embedding needs an even number of features, got {dim}")
         exponents = torch.arange(dim // 2) / max(dim // 2 - 1, 1)
@@ -41,21 +42,50 @@ class LevelEmbedding(nn.Module):
         return self(jump) - self(torch.zeros_like(jump))
 
 
+class TimestepEmbedding(LevelEmbedding):
+    """Sinusoidal features of the integer timesteps of Diffusion Policy's own networks.
+
+    Level k of N is their timestep k - 1 (Vaswani et al. 2017, section 3.5, from 1 rad per step on
+    down to 1e-4).
+
+    Args:
+        dim: Number of features, even, at least 4.
+        num_levels: N.
+    """
+
+    def __init__(self, dim: int, num_levels: int) -> None:
+        super().__init__(dim)
+        if dim < 4 or num_levels < 1:
+            raise ValueError(
+                "timestep features need at least 4 numbers and 1 noise level, got "
+                f"{dim} and {num_levels}"
+            )
+        self.num_levels = num_levels
+        rate = math.log(10000) / (dim // 2 - 1)
+        self.frequencies.copy_(torch.exp(torch.arange(dim // 2) * -rate))
+
+    def forward(self, level: Tensor) -> Tensor:
+        """Embed `level`, from 0 to 1, of any shape (...) as features of shape (..., dim)."""
+        timestep = torch.round(level * self.num_levels) - 1
+        angle = timestep[..., None] * self.frequencies  # (..., dim / 2)
+        return torch.cat([angle.sin(), angle.cos()], dim=-1)
+
+
 class LevelEncoder(nn.Module):
     """Two-layer MLP on the sinusoidal features of noise levels.
 
     Args:
-        dim: Sinusoidal features per position, and size E of the embedding.
+        features: Turns levels into features, as many as the size E of the embedding.
         horizon: Window length H whose H features are joined into one embedding, as in the
             Streaming Diffusion Policy; None embeds each position by itself, for any length.
-        max_angle: See `LevelEmbedding` [rad].
         jump: Whether the encoder is told how far one call moves the levels.
     """
 
-    def __init__(self, dim: int, horizon: int | None, max_angle: float, jump: bool) -> None:
+    def __init__(self, features: LevelEmbedding, horizon: int | None, jump: bool) -> None:
         super().__init__()
+        dim = features.dim
         self.joined = horizon is not None
-        self.features = LevelEmbedding(dim, max_angle)
+        self.features = features
         self.input = nn.Linear(dim * (horizon or 1), 4 * dim)
         self.output = nn.Linear(4 * dim, dim)
         # Without bias, so that jump 0 stays the same as no jump throughout training.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .config import NetworkConfig, WindowSizes
+from .config import UNET_CHOICES, NetworkConfig, WindowSizes
 from .denoiser import Denoiser
 from .levels import LevelEmbedding
 
@@ -75,7 +75,7 @@ class MLPDenoiser(Denoiser):
     @classmethod
     def build(cls, config: NetworkConfig, sizes: WindowSizes) -> MLPDenoiser:
         """Build it with new weights; see `Denoiser.build`."""
-        config.refuse("level_embedding", "options")
+        config.refuse(*UNET_CHOICES, "options")
         return cls(
             sizes.horizon,
             sizes.action_dim,

@@ -68,11 +68,7 @@ class ResNet18Encoder(PictureEncoder):
     def build(cls, config: EncoderConfig, size: tuple[int, int]) -> ResNet18Encoder:
         """Build it with new weights; see `PictureEncoder.build`."""
         config.refuse("options", "width")
-        if min(size) < _SMALLEST_SIDE:
-            raise ValueError(
-                f"encoder 'resnet18' needs pictures of at least {_SMALLEST_SIDE} pixels a side, "
-                f"got {size}; make encoder.crop or encoder.resize larger, or choose 'conv'"
-            )
+        check_size(config.kind, size)
         return cls(size, config.num_keypoints, config.num_features)
 
     def feature_map(self, pictures: Tensor) -> Tensor:
@@ -84,6 +80,23 @@ class ResNet18Encoder(PictureEncoder):
     def forward(self, pictures: Tensor) -> Tensor:
         """Turn pictures into features; see `PictureEncoder.forward`."""
         return self.features(self.keypoints(self.feature_map(pictures)))
+
+
+class ReluResNet18Encoder(ResNet18Encoder):
+    """`ResNet18Encoder` whose features are not negative, as the original's are."""
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Turn pictures into features; see `PictureEncoder.forward`."""
+        return F.relu(super().forward(pictures))
+
+
+def check_size(kind: str, size: tuple[int, int]) -> None:
+    """Raise ValueError if pictures of this height and width are too small for a ResNet-18."""
+    if min(size) < _SMALLEST_SIDE:
+        raise ValueError(
+            f"encoder {kind!r} needs pictures of at least {_SMALLEST_SIDE} pixels a side, "
+            f"got {size}; make encoder.crop or encoder.resize larger, or choose 'conv'"
+        )
 
 
 def _layer(before: int, channels: int, stride: int) -> nn.Sequential:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .config import NetworkConfig, WindowSizes
+from .config import UNET_CHOICES, NetworkConfig, WindowSizes
 from .denoiser import Denoiser
-from .levels import LevelEncoder
+from .levels import LevelEmbedding, LevelEncoder
 
 # Slowest position feature [rad per control step]; windows are tens of steps long.
 _SLOWEST_FREQUENCY = 0.01
@@ -95,7 +95,7 @@ class TransformerDenoiser(Denoiser):
                 f"num_heads {num_heads}"
             )
         self.width = width
-        self.level_encoder = LevelEncoder(level_dim, None, max_angle, jump)
+        self.level_encoder = LevelEncoder(LevelEmbedding(level_dim, max_angle), None, jump)
         # One shift of the input, six modulations per block, shift and scale for the head.
         num_films = width * (1 + 6 * num_layers + 2)
         self.level_film = nn.Linear(level_dim, num_films)
@@ -111,7 +111,7 @@ class TransformerDenoiser(Denoiser):
     @classmethod
     def build(cls, config: NetworkConfig, sizes: WindowSizes) -> TransformerDenoiser:
         """Build it with new weights; see `Denoiser.build`."""
-        config.refuse("level_embedding", "options")
+        config.refuse(*UNET_CHOICES, "options")
         return cls(
             sizes.action_dim,
             sizes.observation_dim,

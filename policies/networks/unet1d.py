@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,28 +11,42 @@ from torch.nn import functional as F
 
 from .config import NetworkConfig, WindowSizes
 from .denoiser import Denoiser
-from .levels import LevelEncoder
+from .levels import LevelEmbedding, LevelEncoder, TimestepEmbedding
 
 LEVEL_EMBEDDINGS = ("concatenated", "per_position")
-_KERNEL_SIZE = 5
+LEVEL_FEATURES = ("continuous", "timesteps")
 _NUM_GROUPS = 8
+_LEVEL_DIM = 64
 
 
-def _conv_block(num_in: int, num_out: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv1d(num_in, num_out, _KERNEL_SIZE, padding=_KERNEL_SIZE // 2),
-        nn.GroupNorm(_NUM_GROUPS, num_out),
-        nn.Mish(),
-    )
+class BlockSizes(NamedTuple):
+    """Kernel of the convolutions of a residual block, odd, and groups of its normalisations."""
+
+    kernel_size: int = 5
+    num_groups: int = _NUM_GROUPS
+
+
+_BLOCK = BlockSizes()
+
+
+class ConvBlock(nn.Sequential):
+    """Convolution, group normalisation and Mish: (B, C_in, T) to (B, C, T)."""
+
+    def __init__(self, num_in: int, num_out: int, sizes: BlockSizes) -> None:
+        super().__init__(
+            nn.Conv1d(num_in, num_out, sizes.kernel_size, padding=sizes.kernel_size // 2),
+            nn.GroupNorm(sizes.num_groups, num_out),
+            nn.Mish(),
+        )
 
 
 class ResidualBlock(nn.Module):
     """Two convolutions with FiLM in between, and a shortcut around them."""
 
-    def __init__(self, num_in: int, num_out: int) -> None:
+    def __init__(self, num_in: int, num_out: int, sizes: BlockSizes) -> None:
         super().__init__()
-        self.first = _conv_block(num_in, num_out)
-        self.second = _conv_block(num_out, num_out)
+        self.first = ConvBlock(num_in, num_out, sizes)
+        self.second = ConvBlock(num_out, num_out, sizes)
         self.shortcut = nn.Conv1d(num_in, num_out, 1) if num_in != num_out else nn.Identity()
 
     def forward(self, x: Tensor, film: Tensor) -> Tensor:
@@ -44,10 +59,10 @@ class ResidualBlock(nn.Module):
 class Stage(nn.Module):
     """Two residual blocks at one resolution."""
 
-    def __init__(self, num_in: int, num_out: int) -> None:
+    def __init__(self, num_in: int, num_out: int, sizes: BlockSizes) -> None:
         super().__init__()
-        self.first = ResidualBlock(num_in, num_out)
-        self.second = ResidualBlock(num_out, num_out)
+        self.first = ResidualBlock(num_in, num_out, sizes)
+        self.second = ResidualBlock(num_out, num_out, sizes)
 
     def forward(self, x: Tensor, film: Tensor) -> Tensor:
         """Map x of shape (B, C_in, T) to (B, C, T); `film` is (B, 4C, T) or (B, 4C, 1)."""
@@ -78,14 +93,16 @@ class UNet1DDenoiser(Denoiser):
             at its last noise level, to a multiple of 2 ** (len(dims) - 1), and cut again.
         action_dim: Action size D.
         observation_dim: Size of the flattened observation history C.
-        dims: Channels per resolution, multiples of 8; the window halves from one to the next.
-        level_dim: Sinusoidal features per position, and size of the level embedding.
+        dims: Channels per resolution, multiples of the groups, the first one of 8 as well; the
+            window halves from one to the next.
+        level_features: Sinusoidal features per position, as many as the size of the level
+            embedding; None are 64.
         level_embedding: ``"concatenated"``: the H embeddings become one vector that modulates
             the whole window, so H is fixed (the paper's). ``"per_position"``: each position is
             modulated by its own level, averaged at coarser resolutions, for any H;
             with equal levels this is the scalar conditioning of Diffusion Policy.
-        max_angle: See `LevelEmbedding` [rad].
         jump: Whether the network is told how far one call moves the levels (a distilled student).
+        block: Sizes of the residual blocks; the head has 8 groups whatever they have.
 
     Raises:
         ValueError: If a size or `level_embedding` is not as described above.
@@ -97,26 +114,23 @@ class UNet1DDenoiser(Denoiser):
         action_dim: int,
         observation_dim: int,
         dims: tuple[int, ...] = (64, 128, 256),
-        level_dim: int = 64,
+        level_features: LevelEmbedding | None = None,
         level_embedding: str = "concatenated",
-        max_angle: float = 6.0,
         jump: bool = False,
+        block: BlockSizes = _BLOCK,
     ) -> None:
         super().__init__()
-        if not dims or any(dim < 1 or dim % _NUM_GROUPS for dim in dims):
-            raise ValueError(f"dims must be positive multiples of {_NUM_GROUPS}, got {dims}")
-        if level_embedding not in LEVEL_EMBEDDINGS:
-            raise ValueError(
-                f"level_embedding must be one of {LEVEL_EMBEDDINGS}, got {level_embedding!r}"
-            )
+        _check_sizes(tuple(dims), block)
+        _check_choice("level_embedding", level_embedding, LEVEL_EMBEDDINGS)
         self.horizon, self.dims = horizon, tuple(dims)
         self.per_position = level_embedding == "per_position"
         self._check_horizon(horizon)
         pairs = list(pairwise(dims))
 
-        self.level_encoder = LevelEncoder(
-            level_dim, None if self.per_position else horizon, max_angle, jump
-        )
+        features = level_features or LevelEmbedding(_LEVEL_DIM)
+        self.level_dim = level_dim = features.dim
+        joined = None if self.per_position else horizon
+        self.level_encoder = LevelEncoder(features, joined, jump)
         self.film_sizes = _film_sizes(self.dims)
         num_films = [sum(sizes) for sizes in self.film_sizes]
         self.level_films = nn.ModuleList(nn.Linear(level_dim, num) for num in num_films)
@@ -126,27 +140,42 @@ class UNet1DDenoiser(Denoiser):
         for weight in (*self.level_films.parameters(), self.observation_film.weight):
             nn.init.uniform_(weight, -bound, bound)
 
-        self.down = nn.ModuleList([Stage(action_dim, dims[0]), *(Stage(a, b) for a, b in pairs)])
+        self.down = nn.ModuleList(
+            [Stage(action_dim, dims[0], block), *(Stage(a, b, block) for a, b in pairs)]
+        )
         self.downsample = nn.ModuleList(nn.Conv1d(a, a, 3, stride=2, padding=1) for a, _ in pairs)
-        self.middle = Stage(dims[-1], dims[-1])
-        self.up = nn.ModuleList(Stage(2 * b, a) for a, b in pairs)
+        self.middle = Stage(dims[-1], dims[-1], block)
+        self.up = nn.ModuleList(Stage(2 * b, a, block) for a, b in pairs)
         self.upsample = nn.ModuleList(
             nn.ConvTranspose1d(a, a, 4, stride=2, padding=1) for a, _ in pairs
         )
-        self.head = nn.Sequential(_conv_block(dims[0], dims[0]), nn.Conv1d(dims[0], action_dim, 1))
+        self.head = nn.Sequential(
+            ConvBlock(dims[0], dims[0], BlockSizes(block.kernel_size)),
+            nn.Conv1d(dims[0], action_dim, 1),
+        )
 
     @classmethod
     def build(cls, config: NetworkConfig, sizes: WindowSizes) -> UNet1DDenoiser:
         """Build it with new weights; see `Denoiser.build`."""
         config.refuse("options")
+        kind = config.level_features or LEVEL_FEATURES[0]
+        _check_choice("level_features", kind, LEVEL_FEATURES)
+        level_dim = config.level_dim or _LEVEL_DIM
+        if kind == "timesteps":
+            features = TimestepEmbedding(level_dim, sizes.num_levels)
+        else:
+            features = LevelEmbedding(level_dim, config.max_angle)
         return cls(
             sizes.horizon,
             sizes.action_dim,
             sizes.observation_dim,
-            dims=tuple(config.width * 2**level for level in range(config.depth)),
+            dims=config.dims or tuple(config.width * 2**level for level in range(config.depth)),
+            level_features=features,
             level_embedding=config.level_embedding or LEVEL_EMBEDDINGS[0],
-            max_angle=config.max_angle,
             jump=sizes.jump,
+            block=BlockSizes(
+                config.kernel_size or _BLOCK.kernel_size, config.num_groups or _NUM_GROUPS
+            ),
         )
 
     def embed_level(self, level: Tensor, jump: Tensor | None = None) -> Tensor:
@@ -213,3 +242,19 @@ class UNet1DDenoiser(Denoiser):
                 f"this network was built for a window of {self.horizon} steps, got {length}; "
                 "level_embedding='per_position' accepts other lengths"
             )
+
+
+def _check_sizes(dims: tuple[int, ...], block: BlockSizes) -> None:
+    """Raise ValueError for sizes of no U-Net."""
+    kernel_size, num_groups = block
+    if num_groups < 1 or not dims or any(dim < 1 or dim % num_groups for dim in dims):
+        raise ValueError(f"dims must be positive multiples of {num_groups}, got {dims}")
+    if dims[0] % _NUM_GROUPS:
+        raise ValueError(f"dims must begin with a multiple of {_NUM_GROUPS}, got {dims}")
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(f"kernel_size must be odd, got {kernel_size}")
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {choices}, got {value!r}")

@@ -43,6 +43,22 @@ class Resize(nn.Module):
         return torch.einsum("gh,bhwc->bgwc", self.rows, narrow)
 
 
+class Standardize(nn.Module):
+    """Scales the colours of pictures (B, 3, h, w)."""
+
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.ones(3, 1, 1))
+        self.register_buffer("offset", torch.zeros(3, 1, 1))
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Map colours from -1 to 1 to those that the encoder is given."""
+        return pictures * self.scale + self.offset
+
+
 class Vision(nn.Module):
     """The encoders of all cameras.
 
@@ -69,6 +85,9 @@ class Vision(nn.Module):
             )
         sizes = list(self.seen.values())[:1] if config.shared else self.seen.values()
         self.encoders = nn.ModuleList(build_encoder(config, size) for size in sizes)
+        self.colours = nn.ModuleList(
+            Standardize() if config.standardize else nn.Identity() for _ in shapes
+        )
         resize = config.resize
         self.resizes = nn.ModuleList(
             nn.Identity() if resize in (None, shape[:2]) else Resize((shape[0], shape[1]), resize)
@@ -84,7 +103,7 @@ class Vision(nn.Module):
         ):
             end = begin + height * width * 3
             frame = pictures[:, begin:end].unflatten(1, (height, width, 3))
-            frames.append(_middle(resize(frame), self.seen[key]))
+            frames.append(self._cut(resize(frame), key))
             begin = end
         return self._encode(frames)
 
@@ -106,7 +125,7 @@ class Vision(nn.Module):
                 resized = _resized(whole.flatten(0, 1).float(), self.config.resize)
                 pixels = resized.round().clamp(0, 255).to(torch.uint8)
                 whole = pixels.unflatten(0, whole.shape[:2])
-            part = _middle(whole, seen) if generator is None else _anywhere(whole, seen, generator)
+            part = self._cut(whole, key) if generator is None else _anywhere(whole, seen, generator)
             parts.append(part.flatten(2))
         return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
 
@@ -120,10 +139,21 @@ class Vision(nn.Module):
         ]
         return self._encode(frames).unflatten(0, steps)
 
+    def _cut(self, frame: Tensor, key: str) -> Tensor:
+        """What the encoder sees at run time of pictures (..., height, width, 3)."""
+        height, width = self.seen[key]
+        sides = frame.shape[-3:-1]
+        middle = (sides[0] - height) // 2, (sides[1] - width) // 2
+        top, left = self.config.crop_at or middle
+        return frame[..., top : top + height, left : left + width, :]
+
     def _encode(self, frames: list[Tensor]) -> Tensor:
         """Features (B, F) of pictures of 0 to 255, shape (B, h, w, 3) for each camera."""
         # A view: what convolutions read is still channels last, the fastest on a CPU.
-        scaled = [frame.permute(0, 3, 1, 2).to(self.dtype) / 127.5 - 1 for frame in frames]
+        scaled = [
+            colour(frame.permute(0, 3, 1, 2).to(self.dtype) / 127.5 - 1)
+            for colour, frame in zip(self.colours, frames, strict=True)
+        ]
         if self.config.shared:
             # Rows outermost, so that any number of them is the same graph.
             together = torch.stack(scaled, dim=1).flatten(0, 1)  # (b cameras, 3, h, w)
@@ -147,6 +177,12 @@ def _seen(config: EncoderConfig, key: str, shape: tuple[int, ...]) -> tuple[int,
             f"encoder.crop {seen} is larger than the pictures of {key!r}, {shape[:2]}{resized}; "
             "make it smaller"
         )
+    top, left = config.crop_at or (0, 0)
+    if top + seen[0] > whole[0] or left + seen[1] > whole[1]:
+        raise ValueError(
+            f"encoder.crop_at {config.crop_at} with encoder.crop {seen} ends beyond the pictures "
+            f"of {key!r}, {whole}; make it smaller"
+        )
     return seen
 
 
@@ -155,13 +191,6 @@ def _resized(frame: Tensor, size: tuple[int, int]) -> Tensor:
     first = frame.permute(0, 3, 1, 2)
     resized = F.interpolate(first, list(size), mode="bilinear", antialias=True)
     return resized.permute(0, 2, 3, 1)
-
-
-def _middle(frame: Tensor, size: tuple[int, int]) -> Tensor:
-    """The middle of pictures (..., height, width, 3)."""
-    sides = frame.shape[-3:-1]
-    top, left = ((whole - part) // 2 for whole, part in zip(sides, size, strict=True))
-    return frame[..., top : top + size[0], left : left + size[1], :]
 
 
 def _anywhere(frame: Tensor, size: tuple[int, int], generator: torch.Generator) -> Tensor:

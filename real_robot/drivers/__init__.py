@@ -21,6 +21,7 @@ DRIVERS: Registry[type[Any]] = Registry(
         "dynamixel": "servo_bus:ServoBusDriver",
         "franka": "franka:FrankaDriver",
         "feetech": "servo_bus:ServoBusDriver",
+        "ros2": "ros2:Ros2Driver",
     },
     __name__,
 )

@@ -44,10 +44,10 @@ SETTINGS: dict[str, tuple[dict[str, Any], ...]] = {
 }
 NUM_EXECUTE = 8
 # Of DP and SDP, as many as the task needs; students take half, and the teacher's network.
-STEPS = {"lift": 2000, "can": 4000, "square": 5000}
-# What differs from the defaults: a network that trains in minutes on one core, and what pictures
-# and absolute poses need. Students learn from features and take over all of it.
-NETWORK = ("policy.model.network.width=256",)
+STEPS = {"lift": 2000, "can": 8000, "square": 20000}
+# What differs from the defaults: a network as large as the task needs, and what pictures and
+# absolute poses need. Students learn from features and take over all of it.
+WIDTHS = {"lift": 256, "can": 512, "square": 512}
 POSES = ("policy.model.rotations=[3]",)
 PICTURES = (
     "policy.model.encoder.crop=[76,76]",
@@ -82,7 +82,8 @@ def training_command(task: str, kind: str, seed: int, args: argparse.Namespace) 
     if kind == "student":
         command.append(f"distill.teacher={args.runs_dir / f'{task}-sdp-{seed}'}")
     else:
-        command += [*NETWORK, *(POSES if "-abs" in task else ()), *(PICTURES if sees else ())]
+        command.append(f"policy.model.network.width={WIDTHS[task.partition('-')[0]]}")
+        command += [*(POSES if "-abs" in task else ()), *(PICTURES if sees else ())]
     command += [f"seed={seed}", f"steps={steps}", "save_every=1000"]
     return [*command, f"output_dir={args.runs_dir / f'{task}-{kind}-{seed}'}"]
 

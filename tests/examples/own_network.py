@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hotloop.policies import load_checkpoint
-from hotloop.policies.networks.config import NetworkConfig, WindowSizes
+from hotloop.policies.networks.config import UNET_CHOICES, NetworkConfig, WindowSizes
 from hotloop.policies.networks.denoiser import Denoiser
 
 
@@ -26,7 +26,7 @@ class RecurrentDenoiser(Denoiser):
 
     @classmethod
     def build(cls, config: NetworkConfig, sizes: WindowSizes) -> RecurrentDenoiser:
-        config.refuse("level_embedding", "options")
+        config.refuse(*UNET_CHOICES, "options")
         return cls(sizes.action_dim, sizes.observation_dim, config.width)
 
     def embed_level(self, level: Tensor, jump: Tensor | None = None) -> Tensor:

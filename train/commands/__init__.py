@@ -25,6 +25,7 @@ _INCLUDED = (
     "export",
     "data",
     "jacobi",
+    "serve",
     "control",
     "record",
     "emulate",

@@ -1,4 +1,4 @@
-"""One door for every form of a policy: a checkpoint, or what was exported and needs no torch."""
+"""One door for every form of a policy: a checkpoint, an exported one, or one on a server."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from .recorded_positions import Recorded, recorded
 
 if TYPE_CHECKING:
     from ...policies.checkpoint import Checkpoint
+    from ...real_robot.config import PolicyOptions, RobotConfig
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,13 @@ class Opened:
         policy: The policy.
         provenance: Task, dataset, seed, steps and results; JSON-able, empty if nobody says.
         recorded: How its recordings were spread, None where that is not known.
+        kind: What kind of policy it is, empty where that is not known.
     """
 
     policy: Policy
     provenance: Mapping[str, Any]
     recorded: Recorded | None = None
+    kind: str = ""
 
 
 def open_policy(
@@ -34,23 +37,41 @@ def open_policy(
     sampling: Mapping[str, Any] | None = None,
     engine: str = "",
     threads: int | None = None,
+    deadline: float = 5.0,
 ) -> Opened:
     """Open the policy that a name stands for.
 
     Args:
-        name: Name or path of a checkpoint, or path of a folder that `hotloop export` wrote.
+        name: Name or path of a checkpoint, path of a folder that `hotloop export` wrote, or the
+            address of a policy server.
         sampling: Choices that differ from the stored ones; of an exported policy they are fixed.
         engine: How the network of a checkpoint runs; by default as PyTorch does.
         threads: Threads of the network; by default as many as the process uses anyway.
+        deadline: How long a policy server may take for a plan [s].
 
     Raises:
         ValueError: If it is damaged, or the sampling choices do not fit it.
         FileNotFoundError: If there is none.
         ImportError: If a package that it needs is missing.
     """
+    if name.startswith(("ws://", "wss://")):
+        return _open_remote(name, sampling, engine, deadline)
     if is_exported(name):
         return _open_exported(name, sampling, engine, threads)
     return _open_checkpoint(name, sampling, engine or "eager", threads)
+
+
+def open_for_robot(robot: RobotConfig, options: PolicyOptions) -> Opened:
+    """Open the policy that a policy process is to run.
+
+    Raises:
+        ValueError: As `open_policy`.
+        OSError: If it is not there.
+    """
+    # The control loop beside it needs a core for itself. Of what was measured before max_age it
+    # takes no plan, so there is nothing to wait for after that.
+    max_age = robot.control.rules.max_age
+    return open_policy(options.checkpoint, options.sampling, threads=1, deadline=max_age)
 
 
 def _open_exported(
@@ -69,7 +90,10 @@ def _open_exported(
         )
     spread = policy.about.get("recorded")
     return Opened(
-        policy, policy.about["provenance"], None if spread is None else Recorded.from_json(spread)
+        policy,
+        policy.about["provenance"],
+        None if spread is None else Recorded.from_plain(spread),
+        policy.about["kind"],
     )
 
 
@@ -84,4 +108,31 @@ def _open_checkpoint(
         torch.set_num_threads(threads)
     checkpoint: Checkpoint = load_checkpoint(name)
     policy = checkpoint.policy(sampling, engine)
-    return Opened(policy, checkpoint.provenance, recorded(checkpoint))
+    return Opened(policy, checkpoint.provenance, recorded(checkpoint), checkpoint.kind)
+
+
+def about(opened: Opened) -> dict[str, Any]:
+    """What whoever runs a policy elsewhere should know of it, plain data; no path is in it."""
+    found: dict[str, Any] = {"kind": opened.kind, "task": str(opened.provenance.get("task", ""))}
+    if opened.recorded is not None:
+        found["recorded"] = opened.recorded.plain()
+    return found
+
+
+def _open_remote(
+    address: str, sampling: Mapping[str, Any] | None, engine: str, deadline: float
+) -> Opened:
+    from ...decoding.serving.client import RemotePolicy
+
+    given = [f"sampling.{name}" for name in sampling or {}] + (["engine"] if engine else [])
+    if given:
+        raise ValueError(f"{given[0]} is chosen where the policy is served, at {address}")
+    policy = RemotePolicy(address, deadline)
+    known = policy.about
+    spread = known.get("recorded")
+    return Opened(
+        policy,
+        {"task": known.get("task", "")},
+        None if spread is None else Recorded.from_plain(spread),
+        str(known.get("kind", "")),
+    )

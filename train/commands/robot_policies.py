@@ -11,7 +11,7 @@ from ...real_robot.config import ControlConfig, PolicyOptions, RobotConfig
 from ...real_robot.policies.cartesian import on_tool
 from ...real_robot.policies.joints import on_joints
 from ...real_robot.policies.protocol import PolicyKind, RobotPolicy, RobotPolicyFactory
-from .opening import open_policy
+from .opening import open_for_robot
 from .recorded_positions import refuse_other_than_positions
 
 ROBOT_POLICIES: Registry[PolicyKind | RobotPolicyFactory] = Registry(
@@ -82,8 +82,7 @@ def make_joint_policy(robot: RobotConfig, options: PolicyOptions) -> RobotPolicy
         ValueError: If the checkpoint and the robot do not fit each other, or its actions are no
             joint positions.
     """
-    # The control loop beside it needs a core for itself.
-    opened = open_policy(options.checkpoint, options.sampling, threads=1)
+    opened = open_for_robot(robot, options)
     refuse_other_than_positions(opened.recorded)
     return on_joints(opened.policy, robot, options)
 
@@ -100,7 +99,7 @@ def make_cartesian_policy(robot: RobotConfig, options: PolicyOptions) -> RobotPo
     Raises:
         ValueError: If the checkpoint, its stated actions and the robot do not fit each other.
     """
-    opened = open_policy(options.checkpoint, options.sampling, threads=1)
+    opened = open_for_robot(robot, options)
     return on_tool(opened.policy, robot, options)
 
 

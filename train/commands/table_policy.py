@@ -15,7 +15,7 @@ from ...real_robot.drivers import make_driver
 from ...real_robot.logs.reader import ControlLog
 from ...real_robot.policies.control_steps import ControlSteps
 from ...real_robot.policies.protocol import PolicyKind, Snapshot
-from .opening import open_policy
+from .opening import open_for_robot
 from .table import PIXELS, block_poses, coverage, random_scene
 
 # Push-T's agent does not jump to its target: gym-pusht moves it by these gains, in steps of 10 ms.
@@ -142,7 +142,7 @@ def make_table_policy(robot: RobotConfig, options: PolicyOptions) -> TablePolicy
             f"{num_sensors} numbers beside its joints; a tracker is given as "
             "robot.options.tracker=PORT robot.options.tracker_size=3"
         )
-    opened = open_policy(options.checkpoint, options.sampling, threads=1)
+    opened = open_for_robot(robot, options)
     task = opened.provenance.get("task", "")
     if task != "pusht":
         raise ValueError(

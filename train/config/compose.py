@@ -142,7 +142,8 @@ def _parse(override: str) -> tuple[str, Any]:
     if parsed.type is not OverrideType.CHANGE or parsed.is_sweep_override():
         raise ValueError(
             f"{override!r}: expected one value for an existing key, key=value; adding (+), "
-            "deleting (~) and sweeping (a,b) are not supported, a list is written [a,b]"
+            "deleting (~) and, but for `hotloop train -m`, sweeping (a,b) are not supported; a "
+            "list is written [a,b]"
         )
     return parsed.key_or_group, parsed.value()
 

@@ -22,6 +22,7 @@ FAMILIES: Registry[Family] = Registry(
         "decision_diffuser": "planners:FAMILY",
         "trajectory_diffuser": "planners:FAMILY",
         "vla": "vla:FAMILY",
+        "act": "act:FAMILY",
     },
     str(__package__),
 )

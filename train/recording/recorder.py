@@ -165,5 +165,6 @@ def _lock(path: Path) -> Generator[None, None, None]:
     try:
         yield
     finally:
-        lock.release()
+        # While it is held: who waits for this file sees that it has gone, and makes a new one.
         Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()

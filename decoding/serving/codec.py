@@ -1,0 +1,95 @@
+"""Messages as bytes: msgpack with numpy arrays, byte for byte as openpi's clients write them.
+
+An array is a map with the binary keys ``__ndarray__``, ``data`` (C order), ``dtype`` and ``shape``,
+a numpy scalar one with ``__npgeneric__``, ``data`` and ``dtype``. What comes from the wire is
+looked at before anything is built from it: nothing but numbers and texts ever becomes an array.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any, cast
+
+import numpy as np
+
+from ..plumbing.extras import require
+
+_ARRAY, _SCALAR = b"__ndarray__", b"__npgeneric__"
+_DATA, _DTYPE, _SHAPE = b"data", b"dtype", b"shape"
+# Booleans, integers, floats, bytes and texts. An array of objects would take bytes for addresses.
+_KINDS = "biufSU"
+_DTYPES = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|[SU][1-9]\d{0,5})")
+_MAX_DIMS = 32
+
+
+def pack(message: Any) -> bytes:
+    """Write plain data with arrays, numpy scalars among it, as bytes.
+
+    Raises:
+        ValueError: For anything else, an array of objects for example.
+    """
+    packed: bytes = require("msgpack", "serve").packb(message, default=_encoded)
+    return packed
+
+
+def unpack(data: bytes) -> Any:
+    """Read plain data with arrays, which share the memory of `data` and cannot be written to.
+
+    Raises:
+        ValueError: If it is no such data.
+    """
+    try:
+        return require("msgpack", "serve").unpackb(data, object_hook=_decoded, ext_hook=_refused)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"not a message of plain data and arrays: {error}") from error
+
+
+def _encoded(value: Any) -> dict[bytes, Any]:
+    dtype: Any = getattr(value, "dtype", None)
+    if isinstance(dtype, np.dtype) and dtype.kind in _KINDS:
+        if isinstance(value, np.generic):
+            return {_SCALAR: True, _DATA: value.item(), _DTYPE: dtype.str}
+        if isinstance(value, np.ndarray):
+            return {_ARRAY: True, _DATA: value.tobytes(), _DTYPE: dtype.str, _SHAPE: value.shape}
+    raise ValueError(
+        f"{type(value).__name__} {value!r:.80} cannot be sent; send numbers, texts, lists, maps "
+        "and arrays of numbers or texts"
+    )
+
+
+def _decoded(found: dict[Any, Any]) -> Any:
+    if _ARRAY in found:
+        return _array(found.get(_DATA), _dtype(found), found.get(_SHAPE))
+    if _SCALAR in found:
+        data = found.get(_DATA)
+        if not isinstance(data, (bool, int, float, str, bytes)):
+            raise ValueError(f"a scalar's data is {type(data).__name__}, not a number or text")
+        return _dtype(found).type(data)
+    return found
+
+
+def _dtype(found: dict[Any, Any]) -> np.dtype[Any]:
+    name = found.get(_DTYPE)
+    if not isinstance(name, str) or not _DTYPES.fullmatch(name):
+        raise ValueError(f"an array's dtype is {name!r:.40}, not one of numbers or text")
+    return np.dtype(name)
+
+
+def _array(data: Any, dtype: np.dtype[Any], shape: Any) -> np.ndarray:
+    if not isinstance(shape, list) or len(cast("list[Any]", shape)) > _MAX_DIMS:
+        raise ValueError(f"an array's shape is {shape!r:.80}, not a list of few sizes")
+    sizes = cast("list[Any]", shape)
+    if not all(type(size) is int and size >= 0 for size in sizes):
+        raise ValueError(f"an array's shape is {sizes!r:.80}, not of sizes 0, 1, 2, …")
+    num_bytes = math.prod(sizes) * dtype.itemsize
+    if not isinstance(data, bytes) or len(data) != num_bytes:
+        got = f"{len(data)} bytes" if isinstance(data, bytes) else type(data).__name__
+        raise ValueError(
+            f"an array of shape {sizes!r:.80} and {dtype.name} has {num_bytes} bytes, got {got}"
+        )
+    return np.ndarray(tuple(sizes), dtype, data)
+
+
+def _refused(code: int, data: bytes) -> Any:
+    raise ValueError(f"an extension of type {code} with {len(data)} bytes")

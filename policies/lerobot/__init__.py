@@ -1,0 +1,1 @@
+"""Checkpoints that LeRobot wrote, read without LeRobot."""

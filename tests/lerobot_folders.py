@@ -1,0 +1,61 @@
+"""Folders that LeRobot 0.6.1 recorded, with weights that follow from their names.
+
+`shared/data/lerobot_fixtures` holds configuration, processors, the shapes of the weights, and a
+trace: observations, noise in drawing order, and the actions that LeRobot computed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zlib
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+
+ROOT = Path(__file__).parents[1]
+FIXTURES = Path(
+    os.environ.get("HOTLOOP_LEROBOT_FIXTURES", ROOT.parent / "shared/data/lerobot_fixtures")
+)
+
+
+def weight(key: str, shape: list[int], grid: tuple[int, int] | None) -> np.ndarray | None:
+    """The weight of that name; None for what LeRobot computes."""
+    if key.endswith("num_batches_tracked"):
+        return np.zeros(shape, np.int64)
+    if key.endswith("pos_grid"):
+        assert grid is not None
+        columns, rows = np.meshgrid(np.linspace(-1, 1, grid[1]), np.linspace(-1, 1, grid[0]))
+        return np.stack([columns.ravel(), rows.ravel()], axis=1).astype(np.float32)
+    if key.endswith("vae_encoder_pos_enc"):
+        return None
+    generator = np.random.Generator(np.random.PCG64(zlib.crc32(key.encode())))
+    z = generator.standard_normal(shape, np.float32)
+    if key.endswith("running_var"):
+        return 1 + np.float32(0.1) * np.abs(z)
+    if key.endswith(("running_mean", "bias")):
+        return np.float32(0.1) * z
+    if len(shape) == 1:
+        return 1 + np.float32(0.1) * z
+    return z / np.float32(np.sqrt(np.prod(shape[1:])))
+
+
+def golden_folder(name: str, path: Path) -> Path:
+    """A copy of a golden folder, with its weights, as LeRobot writes it."""
+    folder = path / name
+    shutil.copytree(FIXTURES / name, folder)
+    config = json.loads((folder / "config.json").read_text())
+    seen = config.get("crop_shape")
+    grid = None if seen is None else (-(-seen[0] // 32), -(-seen[1] // 32))
+    shapes = json.loads((folder / "shapes.json").read_text())
+    weights = {key: weight(key, shape, grid) for key, shape in shapes.items()}
+    kept = {key: value for key, value in weights.items() if value is not None}
+    safetensors.numpy.save_file(kept, folder / "model.safetensors")
+    return folder
+
+
+def edit_json(path: Path, **values: object) -> None:
+    """Set entries of a JSON file."""
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))

@@ -1,0 +1,164 @@
+"""A policy that is served elsewhere, behind the contract."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Generator
+
+import numpy as np
+import pytest
+from served import CAMERA, Walk, serving
+from websockets.sync.server import serve as serve_anything
+
+from hotloop.decoding import Executor, NotReady
+from hotloop.decoding.conformance import PolicyConformance
+from hotloop.decoding.instruction import INSTRUCTION_KEY, encode_instruction
+from hotloop.decoding.serving import RemotePolicy, codec
+
+
+@pytest.fixture(scope="module")
+def policy() -> Generator[RemotePolicy, None, None]:
+    with serving() as running:
+        policy = RemotePolicy(running.address)
+        yield policy
+        policy.close()
+
+
+class TestRemotePolicy(PolicyConformance):
+    """Inherits every rule of the contract."""
+
+
+def test_an_executor_gets_what_the_policy_itself_would_give() -> None:
+    with serving(Walk(seeing=True)) as running:
+        remote = RemotePolicy(running.address)
+        assert remote.about == {"kind": "walk"}
+        here, there = Executor(Walk(seeing=True), latency=1), Executor(remote, latency=1)
+        for executor in (here, there):
+            executor.reset([5, 6])
+        rng = np.random.default_rng(0)
+        text = np.stack([encode_instruction("lift it", 16)] * 2)
+        for step in range(12):
+            if step == 7:
+                for executor in (here, there):
+                    executor.reset([9], np.array([1]))
+            frame = {
+                "observation.state": rng.uniform(-1, 1, (2, 2)).astype(np.float32),
+                CAMERA: rng.integers(0, 256, (2, 4, 5, 3), np.uint8),
+                INSTRUCTION_KEY: text.astype(np.float32),
+            }
+            np.testing.assert_array_equal(here.act(frame), there.act(frame))
+        remote.close()
+
+
+FRAME = {"observation.state": np.zeros((1, 2), np.float32)}
+
+
+def test_a_late_answer_is_never_used_and_the_next_one_is_fresh() -> None:
+    policy, told = Walk(), []
+    with serving(policy) as running:
+        remote = RemotePolicy(running.address, timeout=5.0, tell=told.append)
+        executor = Executor(remote, num_execute=1)
+        executor.reset([3])
+        executor.act(FRAME)
+        remote.timeout, policy.duration = 0.05, 0.3
+        began = time.monotonic()
+        with pytest.raises(NotReady):
+            executor.act({"observation.state": np.full((1, 2), 0.5, np.float32)})
+        assert time.monotonic() - began < 0.3, "it does not wait for the late one"
+        assert len(told) == 1 and "did not answer in time" in told[0]
+        remote.timeout, policy.duration = 5.0, 0.0
+        time.sleep(0.5)
+        state = np.full((1, 2), -0.5, np.float32)
+        action = executor.act({"observation.state": state})
+        assert told[1].endswith("answers again")
+        # Its connection is new, so its episode began anew, with its own seed.
+        expected = Walk()
+        expected.reset(np.array([3]))
+        drawn = 0.1 * np.random.default_rng(3).standard_normal((6, 2))[0]
+        seen = np.mean([[0.5, 0.5], [-0.5, -0.5]], axis=0)
+        np.testing.assert_allclose(action[0], seen + 0.001 + drawn, atol=1e-6)
+        remote.close()
+
+
+def test_a_server_that_is_gone_leaves_no_action_and_one_that_is_back_is_used() -> None:
+    told: list[str] = []
+    with serving() as running:
+        remote = RemotePolicy(running.address, timeout=2.0, tell=told.append)
+        executor = Executor(remote, num_execute=1)
+        executor.reset([0])
+        executor.act(FRAME)
+        port = running.port
+        running.end()
+        running.wait_until(lambda: running.server.num_taken == 0)
+    for _ in range(3):
+        with pytest.raises(NotReady):
+            executor.act(FRAME)
+    assert len(told) == 1, "it is told once"
+    with serving(port=port) as running:
+        time.sleep(0.6)
+        assert executor.act(FRAME).shape == (1, 2)
+        assert told[-1].endswith("answers again")
+        remote.close()
+    with serving(Walk(num_steps=1), port=port):
+        time.sleep(0.6)
+        with pytest.raises(ValueError, match="serves another policy than before"):
+            executor.act(FRAME)
+        remote.close()
+
+
+def test_before_its_first_answer_a_silent_server_is_an_error() -> None:
+    policy = Walk(duration=0.5)
+    with serving(policy) as running:
+        remote = RemotePolicy(running.address, timeout=0.1)
+        executor = Executor(remote)
+        executor.reset([0])
+        with pytest.raises(TimeoutError, match="did not answer in time"):
+            executor.act(FRAME)
+        remote.close()
+
+
+def test_a_request_that_the_server_refuses_is_an_error_with_its_words() -> None:
+    with serving(Walk(broken=ValueError)) as running:
+        remote = RemotePolicy(running.address)
+        executor = Executor(remote)
+        executor.reset([0])
+        with pytest.raises(ValueError, match=r"refuses: state above 0.9"):
+            executor.act({"observation.state": np.ones((1, 2), np.float32)})
+        remote.close()
+
+
+@pytest.mark.parametrize(
+    ("first", "told"),
+    [
+        (codec.pack({"camera": "left"}), "no server of hotloop"),
+        (codec.pack({"hotloop": "9", "mode": "dance"}), "another version of hotloop"),
+        (b"\xc1", "not a message"),
+    ],
+)
+def test_other_servers_are_refused(first, told) -> None:
+    with serve_anything(lambda client: client.send(first), "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            port = server.socket.getsockname()[1]
+            with pytest.raises(ValueError, match=told):
+                RemotePolicy(f"ws://127.0.0.1:{port}")
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_addresses_where_nobody_is_and_that_are_none_are_explained() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(ConnectionError, match=r"no policy server .*refused.*hotloop serve NAME"):
+        RemotePolicy(f"ws://127.0.0.1:{port}")
+    with pytest.raises(ValueError, match="is no address; write ws://HOST:PORT"):
+        RemotePolicy("ws://")
+    with serving(max_clients=1) as running:
+        remote = RemotePolicy(running.address)
+        with pytest.raises(ConnectionError, match="lets nobody in: all 1 rows are taken"):
+            RemotePolicy(running.address)
+        remote.close()

@@ -1,0 +1,64 @@
+"""Timing of ACT; LeRobot trains it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from ...policies.act.config import ActSampling
+from ...policies.act.program import network_program
+from ...policies.checkpoint import Checkpoint
+from ...policies.programs.engines.engine import make_engine
+from ..data.episodes import Episodes
+from ..measure.latency import ControlStepTimer, Frames
+from .family import BenchRow, Costs, Family, Training, observation_scale
+
+if TYPE_CHECKING:
+    from ..config.training import TrainConfig
+
+
+@dataclass(frozen=True)
+class ActPolicyConfig:
+    """An ACT policy.
+
+    Attributes:
+        kind: ``"act"``.
+        sampling: What the checkpoint does unless it is told otherwise.
+    """
+
+    kind: Literal["act"] = "act"
+    sampling: ActSampling = field(default_factory=ActSampling)
+
+
+class ActFamily(Family):
+    """Action chunking with transformers."""
+
+    config = ActPolicyConfig
+
+    def prepare(self, config: TrainConfig, episodes: Episodes) -> Training:
+        """There is no training of it; see `Family.prepare`."""
+        raise ValueError(
+            f"policy.kind={config.policy.kind} is not trained here; train it with LeRobot, whose "
+            "checkpoint every command reads, or choose another policy"
+        )
+
+    def rows(self, checkpoint: Checkpoint, calls: Sequence[int]) -> list[BenchRow]:
+        """The checkpoint's own choices: a plan is one call."""
+        del checkpoint, calls
+        return [BenchRow("act-*")]
+
+    def timer(self, policy: Any, engine: str, episodes: Sequence[Frames]) -> ControlStepTimer:
+        """Plans, and calls of the network alone."""
+        del episodes
+        forward = make_engine(engine, network_program(policy.model)).memory(1).run
+        scale = observation_scale(policy.model) if policy.model.vectors else 1.0
+        return ControlStepTimer(policy, forward, scale)
+
+    def costs(self, policy: Any, timer: ControlStepTimer) -> Costs:
+        """One call."""
+        del timer
+        return Costs(num_calls=1, num_compared=1, parity=policy.parity)
+
+
+FAMILY = ActFamily()
