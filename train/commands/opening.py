@@ -44,7 +44,8 @@ def open_policy(
     Args:
         name: Name or path of a checkpoint, path of a folder that `hotloop export` wrote, or the
             address of a policy server.
-        sampling: Choices that differ from the stored ones; of an exported policy they are fixed.
+        sampling: Choices that differ from the stored ones; of an exported or served policy they
+            are fixed.
         engine: How the network of a checkpoint runs; by default as PyTorch does.
         threads: Threads of the network; by default as many as the process uses anyway.
         deadline: How long a policy server may take for a plan [s].
@@ -102,7 +103,7 @@ def _open_exported(
     return Opened(
         policy,
         policy.about["provenance"],
-        None if spread is None else Recorded.from_plain(spread),
+        None if spread is None else Recorded.from_json(spread),
         policy.about["kind"],
     )
 
@@ -131,7 +132,7 @@ def about(opened: Opened) -> dict[str, Any]:
     """What whoever runs a policy elsewhere should know of it, plain data; no path is in it."""
     found: dict[str, Any] = {"kind": opened.kind, "task": str(opened.provenance.get("task", ""))}
     if opened.recorded is not None:
-        found["recorded"] = opened.recorded.plain()
+        found["recorded"] = opened.recorded.to_json()
     return found
 
 
@@ -149,6 +150,6 @@ def _open_remote(
     return Opened(
         policy,
         {"task": known.get("task", "")},
-        None if spread is None else Recorded.from_plain(spread),
+        None if spread is None else Recorded.from_json(spread),
         str(known.get("kind", "")),
     )
