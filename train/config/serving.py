@@ -25,7 +25,7 @@ class ServeConfig:
         max_clients: Robots at a time.
         mode: ``step``: a request per control step; ``chunk``: a request per plan.
         wait_ms: How long a request waits for those of other robots, to share a forward [ms].
-        engine: eager, compile, onnx, openvino or cuda-graph.
+        engine: eager, compile, onnx, openvino, openvino-bf16 or cuda-graph.
         sampling: Sampling choices of the checkpoint's kind, e.g. ``sampling.calls_per_step=1``.
         seed: Seed of the first episode; each further one takes the next.
         num_threads: CPU threads of the network.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,14 +33,47 @@ class OpenVinoEngine(BoundEngine):
         return missing_packages("openvino", "onnx", "onnxscript", "openvino")
 
 
+class OpenVinoBfloat16Engine(BoundEngine):
+    """Runs a program with OpenVINO in bfloat16, for networks whose weights no cache holds.
+
+    Numbers have three digits, so actions differ from those of eager PyTorch by more than rounding
+    of float32; what they differ by is measured and bounded as for every engine.
+
+    Args:
+        program: What to run.
+    """
+
+    tolerance = 0.05
+
+    def __init__(self, program: Program) -> None:
+        super().__init__(program, partial(OpenVinoFunction, precision="bf16"))
+
+    @staticmethod
+    def obstacle() -> Exception | None:
+        """Packages and a processor with bfloat16 are needed; see `Engine`."""
+        if missing := missing_packages("openvino-bf16", "onnx", "onnxscript", "openvino"):
+            return missing
+        capabilities = (
+            require("openvino", "runtime").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        )
+        if "BF16" in capabilities:
+            return None
+        return ValueError(
+            "engine 'openvino-bf16' needs a processor that computes in bfloat16, which this one "
+            "does not; use 'openvino'"
+        )
+
+
 class OpenVinoFunction:
     """One ONNX graph, compiled twice: for one row, and for any number of rows.
 
     Args:
         graph: Serialised ONNX model.
+        precision: What the processor computes in: f32 or bf16.
     """
 
-    def __init__(self, graph: bytes) -> None:
+    def __init__(self, graph: bytes, precision: str = "f32") -> None:
+        self._precision = precision
         self._openvino = require("openvino", "runtime")
         self._core: openvino.Core = self._openvino.Core()
         self._graph = graph
@@ -74,7 +108,7 @@ class OpenVinoFunction:
                 "PERFORMANCE_HINT": "LATENCY",
                 "INFERENCE_NUM_THREADS": torch.get_num_threads(),
                 # The default is bfloat16 where the processor has it.
-                "INFERENCE_PRECISION_HINT": "f32",
+                "INFERENCE_PRECISION_HINT": self._precision,
                 "ENABLE_CPU_PINNING": False,
                 # Its code generator for fused elementwise operations rejects some networks with
                 # Mish; leaving it out costs nothing measurable.

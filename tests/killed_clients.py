@@ -1,0 +1,49 @@
+"""A process that starts clients of a policy server and kills each at a random instant.
+
+python tests/killed_clients.py ADDRESS COUNT LONGEST_LIFE
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import time
+
+import numpy as np
+from websockets.exceptions import WebSocketException
+from websockets.sync.client import connect
+
+from hotloop.decoding.serving import codec
+
+
+def main(address: str, count: int, longest: float) -> None:
+    rng = random.Random(0)
+    for _ in range(count):
+        if child := os.fork():
+            time.sleep(rng.uniform(0, longest))
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        else:
+            ask_for_ever(address)
+
+
+def ask_for_ever(address: str) -> None:
+    """Ask for whatever the server's metadata says that it wants to see."""
+    while True:
+        try:
+            with connect(address, compression=None, proxy=None) as client:
+                observation = codec.unpack(client.recv())["observation"]
+                request = codec.pack(
+                    {key: np.zeros(one["shape"], one["dtype"]) for key, one in observation.items()}
+                )
+                while True:
+                    client.send(request)
+                    client.recv()
+        except (OSError, WebSocketException):
+            time.sleep(0.01)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
