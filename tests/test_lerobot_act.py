@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
-from lerobot_folders import edit_json, golden_folder
+from lerobot_folders import as_before_0_4, edit_json, golden_folder
 from numpy.typing import NDArray
 
 from hotloop.decoding import Executor
@@ -59,16 +59,7 @@ def test_a_folder_from_before_0_4_has_its_statistics_among_the_weights(tmp_path:
     """And a camera whose name has an underscore, which LeRobot's own migration loses."""
     folder = golden_folder("act_image_two", tmp_path)
     expected = difference(folder, load_checkpoint(folder, GIVEN))
-    weights = safetensors.numpy.load_file(folder / "model.safetensors")
-    for kind, file in (("normalize_inputs", "pre"), ("unnormalize_outputs", "post")):
-        (stored,) = folder.glob(f"policy_{file}processor_step_*.safetensors")
-        for key, value in safetensors.numpy.load_file(stored).items():
-            feature, _, statistic = key.rpartition(".")
-            if (feature == "action") == (file == "post") and statistic in ("mean", "std"):
-                weights[f"{kind}.buffer_{feature.replace('.', '_')}.{statistic}"] = value
-        stored.unlink()
-        (folder / f"policy_{file}processor.json").unlink()
-    safetensors.numpy.save_file(weights, folder / "model.safetensors")
+    as_before_0_4(folder, {})
     edit_json(folder / "config.json", n_obs_steps=1, use_amp=False, replaced_since=True)
     checkpoint = load_checkpoint(folder, GIVEN)
     assert difference(folder, checkpoint) == expected
