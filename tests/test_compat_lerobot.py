@@ -1,7 +1,7 @@
 """LeRobot 0.6 itself: its commands run the plugin, and its policies answer as golden folders say.
 
-It needs Python 3.12 and an environment of 6 GB. HOTLOOP_LEROBOT names the Python of one that exists,
-with ``lerobot[pusht,training,diffusion]`` and hotloop's dependencies; otherwise it is made.
+It needs Python 3.12 and an environment of 6 GB. HOTLOOP_LEROBOT names the Python of one that there
+is, with ``lerobot[pusht,training,diffusion]`` and hotloop's dependencies; otherwise it is made.
 """
 
 from __future__ import annotations
@@ -141,7 +141,8 @@ def test_lerobot_trains_a_policy_that_hotloop_opens_and_a_robot_follows(
 ) -> None:
     episodes = demonstrations()
     state = {"observation.state": episodes.observations["observation.position"]}
-    write_episodes(tmp_path / "data", replace(episodes, observations=state), "lerobot")
+    recorded = replace(episodes, observations=state, metadata={"fps": 10})
+    write_episodes(tmp_path / "data", recorded, "lerobot")
     recipe = json.dumps(["policy.model.network.width=16", "policy.model.network.depth=1"])
     run = tmp_path / "run"
     lerobot(
