@@ -67,6 +67,7 @@ class ExportedPolicy:
         shapes = {one["key"]: tuple(one["shape"]) for one in about["observation"]}
         self.observation_spec = ObservationSpec(shapes, about["num_obs_steps"])
         self.num_execute: int = about["num_execute"]
+        self._encodes = "frame" in about["graphs"]
         self._seen = list[deque[Encoded]]()
 
     def reset(self, seeds: np.ndarray, rows: np.ndarray | None = None) -> None:
@@ -82,7 +83,7 @@ class ExportedPolicy:
 
     def observe(self, observation: Observation) -> None:
         """Encode pictures between two plans; see `Observing.observe`."""
-        if self.observation_spec.pictures:
+        if self._encodes:
             self._features(observation, -1)
 
     def plan(self, observation: Observation, step: np.ndarray) -> ActionTrajectory:
@@ -119,9 +120,11 @@ class ExportedPolicy:
         if vectors:
             joined = [np.reshape(one, shape) for one in vectors]
             inputs["observation"] = np.concatenate(joined, axis=2)
-        if spec.pictures:
+        if self._encodes:
             every = [self._features(observation, index) for index in range(spec.num_steps)]
             inputs[FEATURES] = np.stack(every, axis=1)
+        else:
+            inputs |= {key: observation.frames[key] for key in spec.pictures}
         return inputs
 
     def _features(self, observation: Observation, index: int) -> np.ndarray:
@@ -133,7 +136,8 @@ class ExportedPolicy:
         found = [self._recall(row, seen) for row, seen in zip(rows, bytes_of, strict=True)]
         unknown = [entry for entry, features in enumerate(found) if features is None]
         if unknown:
-            encoded = self._plans.encode({key: value[unknown] for key, value in frame.items()})
+            pictures = {key: value[unknown] for key, value in frame.items()}
+            encoded = self._plans.encode(pictures)[FEATURES]
             for entry, features in zip(unknown, encoded, strict=True):
                 found[entry] = features
                 self._seen[rows[entry]].append(Encoded(bytes_of[entry], features))

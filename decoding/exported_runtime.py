@@ -192,7 +192,8 @@ class Plans:
 
         Args:
             name: The graph, see `choose`.
-            observation: Its inputs of the newest frames: ``observation`` and ``features``.
+            observation: Its inputs of the newest frames: ``observation``, and of pictures what
+                `encode` says.
             rows: Which row each entry belongs to.
             step: First control step that still needs an action.
         """
@@ -211,13 +212,15 @@ class Plans:
             self._next[row] = first + self.about["num_execute"]
         return np.array(memory.outputs["actions"])
 
-    def encode(self, pictures: Mapping[str, Array]) -> Array:
-        """Features (R, F) of one frame of every camera, shape (R, H, W, 3), uint8, each."""
+    def encode(self, pictures: Mapping[str, Array]) -> Mapping[str, Array]:
+        """What plans are told of one frame of every camera, shape (R, H, W, 3), uint8, each."""
+        if "frame" not in self.about["graphs"]:
+            return pictures
         memory = self.memory("frame", len(next(iter(pictures.values()))))
         for key, array in memory.inputs.items():
             array[...] = pictures[key]
         memory.run()
-        return np.array(memory.outputs[FEATURES])
+        return {FEATURES: np.array(memory.outputs[FEATURES])}
 
     def memory(self, name: str, rows: int) -> Memory:
         """Memory of a graph, the same at every call."""
@@ -275,8 +278,8 @@ class Runtime:
         vectors = [value.ravel() for value in values.values() if value.dtype != np.uint8]
         pictures = {key: value[None] for key, value in values.items() if value.dtype == np.uint8}
         newest = {"observation": np.concatenate(vectors)} if vectors else {}
-        if pictures and len(self._queue) < self._num_steps:  # else no plan will see it
-            newest[FEATURES] = self._plans.encode(pictures)[0]
+        if len(self._queue) < self._num_steps:  # else no plan will see it
+            newest |= {key: one[0] for key, one in self._plans.encode(pictures).items()}
         self._frames.extend([newest] * (1 if self._frames else self._num_steps))
         if not self._queue:
             seen = {key: np.stack([one[key] for one in self._frames])[None] for key in newest}

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from ...decoding import ActionSpec
 from ..export.parts import FRAME, STEP, Exportable, Graph
+from ..export.pictures import join_calls
 from ..programs.program import Call, Port, Program
 from ..programs.shared import shared
 from .config import DiffusionSampling
@@ -41,14 +41,6 @@ class EncodeFeatures(nn.Module):
         if observation is None:
             return self.network.encode(features.flatten(1))
         return self.network.encode(join(self.normalizer(observation), features))
-
-
-class JoinPictures(nn.Module):
-    """Pictures of two cameras side by side, shape (R, P); of one, if there is no other."""
-
-    def forward(self, one: Tensor, other: Tensor | None = None) -> Tensor:
-        """Return the bytes (R, P) of pictures of any shape (R, ...)."""
-        return one.flatten(1) if other is None else torch.cat([one.flatten(1), other.flatten(1)], 1)
 
 
 class SplitNoise(nn.Module):
@@ -119,11 +111,5 @@ def frame_graphs(model: DiffusionModel) -> dict[str, Graph]:
     if model.vision is None:
         return {}
     ports = {key: Port(shape, dtype=np.uint8) for key, shape in model.vision.shapes.items()}
-    calls: list[Call] = []
-    joined = ""
-    for key in ports:
-        arguments = {"one": joined, "other": key} if joined else {"one": key}
-        joined = f"{PICTURES}.{len(calls)}"
-        calls.append(Call(JoinPictures(), arguments, (joined,)))
-    calls.append(Call(model.vision, {PICTURES: joined}, (FEATURES,)))
+    calls = [*join_calls(ports, PICTURES), Call(model.vision, {PICTURES: PICTURES}, (FEATURES,))]
     return {FRAME: Graph(Program(ports, feature_ports(model), calls))}

@@ -1,4 +1,4 @@
-"""One door for every form of a policy: a checkpoint, or what was exported and needs no torch."""
+"""One door for every form of a policy: a checkpoint, an exported one, or one on a server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from ...decoding.exported import ExportedPolicy, is_exported
 from .recorded_positions import Recorded, recorded
 
 if TYPE_CHECKING:
-    from ...policies.checkpoint import Checkpoint
     from ...real_robot.config import PolicyOptions, RobotConfig
 
 
@@ -38,6 +37,7 @@ def open_policy(
     engine: str = "",
     threads: int | None = None,
     deadline: float = 5.0,
+    lerobot: Mapping[str, Any] | None = None,
 ) -> Opened:
     """Open the policy that a name stands for.
 
@@ -49,17 +49,21 @@ def open_policy(
         engine: How the network of a checkpoint runs; by default as PyTorch does.
         threads: Threads of the network; by default as many as the process uses anyway.
         deadline: How long a policy server may take for a plan [s].
+        lerobot: What a LeRobot folder does not hold, ``lerobot.*`` as plain data.
 
     Raises:
         ValueError: If it is damaged, or the sampling choices do not fit it.
         FileNotFoundError: If there is none.
         ImportError: If a package that it needs is missing.
     """
-    if name.startswith(("ws://", "wss://")):
+    remote = name.startswith(("ws://", "wss://"))
+    if lerobot and (remote or is_exported(name)):
+        raise ValueError(f"{name} says everything itself; leave lerobot.* out")
+    if remote:
         return _open_remote(name, sampling, engine, deadline)
     if is_exported(name):
         return _open_exported(name, sampling, engine, threads)
-    return _open_checkpoint(name, sampling, engine or "eager", threads)
+    return _open_checkpoint(name, sampling, engine or "eager", threads, lerobot or {})
 
 
 def open_for_robot(robot: RobotConfig, options: PolicyOptions) -> Opened:
@@ -72,7 +76,13 @@ def open_for_robot(robot: RobotConfig, options: PolicyOptions) -> Opened:
     # The control loop beside it needs a core for itself. Of what was measured before max_age it
     # takes no plan, so there is nothing to wait for after that.
     max_age = robot.control.rules.max_age
-    return open_policy(options.checkpoint, options.sampling, threads=1, deadline=max_age)
+    return open_policy(
+        options.checkpoint,
+        options.sampling,
+        threads=1,
+        deadline=max_age,
+        lerobot=options.lerobot,
+    )
 
 
 def _open_exported(
@@ -99,15 +109,21 @@ def _open_exported(
 
 
 def _open_checkpoint(
-    name: str, sampling: Mapping[str, Any] | None, engine: str, threads: int | None
+    name: str,
+    sampling: Mapping[str, Any] | None,
+    engine: str,
+    threads: int | None,
+    lerobot: Mapping[str, Any],
 ) -> Opened:
     import torch
 
-    from ...policies.checkpoint import load_checkpoint
+    from ..config.lerobot import load, read_lerobot_config, refuse_unread
 
     if threads is not None:
         torch.set_num_threads(threads)
-    checkpoint: Checkpoint = load_checkpoint(name)
+    config = read_lerobot_config(lerobot)
+    refuse_unread([name], config)
+    checkpoint = load(name, config)
     policy = checkpoint.policy(sampling, engine)
     return Opened(policy, checkpoint.provenance, recorded(checkpoint), checkpoint.kind)
 

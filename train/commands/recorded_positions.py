@@ -38,16 +38,27 @@ class Recorded(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """Plain data, see `from_json`."""
         spreads = {"actions": self.actions, "states": self.states}
-        lists = {name: [one.tolist() for one in spread] for name, spread in spreads.items()}
+        lists = {
+            name: {part: values.tolist() for part, values in spread._asdict().items()}
+            for name, spread in spreads.items()
+        }
         return {"names": list(self.names), **lists}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Recorded:
-        """What `to_json` made plain data of."""
-        actions, states = (
-            Spread(*(np.array(one) for one in values[name])) for name in ("actions", "states")
-        )
-        return cls(tuple(values["names"]), actions, states)
+        """Read what `to_json` made.
+
+        Raises:
+            ValueError: If it made something else.
+        """
+        try:
+            actions, states = (
+                Spread(*(np.asarray(values[name][part], np.float64) for part in Spread._fields))
+                for name in ("actions", "states")
+            )
+            return cls(tuple(values["names"]), actions, states)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not the spread of recordings: {error!r}") from error
 
 
 def refuse_other_than_positions(found: Recorded | None) -> None:

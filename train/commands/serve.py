@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         check_address(options.host, options.port)
     name = args.checkpoint
     engine = config.engine or ("" if is_exported(name) or ":" in name else "onnx")
-    opened = open_policy(name, config.sampling, engine, config.num_threads)
+    opened = open_policy(name, config.sampling, engine, config.num_threads, lerobot=config.lerobot)
     server = PolicyServer(opened.policy, options, about(opened), _say)
     server.warm_up()
     server.run(lambda address: _say(f"serving {name} at {address}"))
