@@ -1,7 +1,7 @@
 """LeRobot 0.6 itself: its commands run the plugin, and its policies answer as golden folders say.
 
-It needs Python 3.12 and an environment of 6 GB. HOTLOOP_LEROBOT names the Python of one that exists,
-with ``lerobot[pusht,training,diffusion]`` and hotloop's dependencies; otherwise it is made.
+It needs Python 3.12 and an environment of 6 GB. HOTLOOP_LEROBOT names the Python of one that there
+is, with ``lerobot[pusht,training,diffusion]`` and hotloop's dependencies; otherwise it is made.
 """
 
 from __future__ import annotations
@@ -141,7 +141,8 @@ def test_lerobot_trains_a_policy_that_hotloop_opens_and_a_robot_follows(
 ) -> None:
     episodes = demonstrations()
     state = {"observation.state": episodes.observations["observation.position"]}
-    write_episodes(tmp_path / "data", replace(episodes, observations=state), "lerobot")
+    recorded = replace(episodes, observations=state, metadata={"fps": 10})
+    write_episodes(tmp_path / "data", recorded, "lerobot")
     recipe = json.dumps(["policy.model.network.width=16", "policy.model.network.depth=1"])
     run = tmp_path / "run"
     lerobot(
@@ -176,3 +177,15 @@ def test_golden_folders_are_what_lerobot_computes(lerobot: Run, shared_data: Pat
     differences = json.loads(lerobot("python", script, "golden", *folders).splitlines()[-1])
     assert len(differences) == len(folders) == 10
     assert max(differences.values()) < 2e-5, differences
+
+
+def test_what_lerobot_runs_acts_the_same_behind_hotloops_contract(
+    lerobot: Run, shared_data: Path
+) -> None:
+    """Chunks, history, several cameras and noise: to the last bit, of LeRobot's own loop."""
+    folders = [
+        shared_data / "lerobot_fixtures" / name
+        for name in ("act_image_two", "act_state", "dp_image_gn_shared_resize", "dp_state_ddim10")
+    ]
+    found = lerobot("python", COMPAT / "use_lerobot_installed.py", *folders).splitlines()[-1]
+    assert json.loads(found) == dict.fromkeys((folder.name for folder in folders), 0.0)
