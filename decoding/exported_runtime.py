@@ -251,11 +251,10 @@ class Plans:
 
 
 class Runtime:
-    """One robot: keeps the newest frames and the planned actions; see `Plans` for arguments.
+    """One robot: keeps the newest frames and `planned`, the actions to come; arguments as `Plans`.
 
     Attributes:
         dt: Control period [s].
-        planned: Actions (D,) that `act` will return next, until it plans again.
     """
 
     def __init__(self, folder: str | Path, threads: int = 1, function: Any = OnnxFunction) -> None:
