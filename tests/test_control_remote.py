@@ -24,6 +24,7 @@ from hotloop.real_robot.logs.recompute import recompute
 from hotloop.train.cli import main
 from hotloop.train.commands import ExitCode
 from hotloop.train.commands.opening import open_policy
+from hotloop.train.commands.recorded_positions import refuse_other_than_positions
 
 HOTLOOP = [sys.executable, "-m", "hotloop.train.cli"]
 # A run survives the pauses of a busy machine.
@@ -123,11 +124,12 @@ def test_serve_ends_with_ctrl_c_and_says_what_it_did(checkpoint: Path) -> None:
 
 def test_what_a_served_policy_was_recorded_with_is_compared_all_the_same() -> None:
     """Actions that are changes are never sent as positions, wherever they come from."""
-    spread = {"centre": [0.0, 0.0], "half": [0.001, 0.001]}
-    known = {"names": ["a", "b"], "actions": spread, "states": {**spread, "half": [1.0, 1.0]}}
+    changes, positions = [[0.0, 0.0], [0.001, 0.001]], [[0.0, 0.0], [1.0, 1.0]]
+    known = {"names": ["a", "b"], "actions": changes, "states": positions}
     with serving(Walk(), about={"kind": "dp", "recorded": known}) as running:
         opened = open_policy(running.address)
-        assert opened.recorded is not None and opened.recorded.plain() == known
+        with pytest.raises(ValueError, match="are changes, speeds, or in another unit"):
+            refuse_other_than_positions(opened.recorded)
         opened.policy.close()
 
 
