@@ -74,11 +74,20 @@ class Checkpoint:
     def policy(self, sampling: Mapping[str, Any] | None = None, engine: str = "eager") -> Any:
         """Build the policy, with `sampling` overriding single fields of the stored choices.
 
+        Raises:
+            ValueError: As `choices`, or if a choice does not fit the model.
+        """
+        choices = self.choices(sampling)
+        return kind_of(self.kind).policy(self.model, self.action_spec, choices, engine)
+
+    def choices(self, sampling: Mapping[str, Any] | None = None) -> Any:
+        """The stored sampling choices with some of them replaced.
+
         A stored choice may have no effect beside the others, but not one that is changed here.
 
         Raises:
-            ValueError: If a choice is unknown, means nothing for this kind of policy or beside the
-                other choices, or does not fit the model.
+            ValueError: If a choice is unknown, or means nothing for this kind of policy or beside
+                the other choices.
         """
         chosen = dict(sampling or {})
         known = [field.name for field in fields(self.sampling)]
@@ -89,12 +98,11 @@ class Checkpoint:
             )
         values = {name: getattr(self.sampling, name) for name in known}
         choices = build(type(self.sampling), {**values, **chosen}, "sampling.")
-        kind = kind_of(self.kind)
-        for name, reason in kind.idle(self.model, choices).items():
+        for name, reason in kind_of(self.kind).idle(self.model, choices).items():
             value = getattr(choices, name)
             if value != values[name]:
                 raise ValueError(f"sampling.{name} {value!r} has no effect {reason}; leave it out")
-        return kind.policy(self.model, self.action_spec, choices, engine)
+        return choices
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -206,7 +214,8 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
     if path.suffix in PICKLE_SUFFIXES:
         raise ValueError(
             f"{path} looks like a pickle, which can run any code when opened; hotloop only reads "
-            f"folders with {CONFIG_FILE} and {WEIGHTS_FILE}"
+            f"folders with {CONFIG_FILE} and {WEIGHTS_FILE}; Diffusion Policy's are converted "
+            "in its own environment, see real_robot/integrations/diffusion_policy"
         )
     for folder in (path, path / "checkpoints" / "last", INCLUDED / str(name_or_path)):
         if (recover(folder) / CONFIG_FILE).is_file():

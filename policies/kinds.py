@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..decoding import ActionSpec
 from ..decoding.plumbing.plugins import Registry
+
+if TYPE_CHECKING:
+    from .export.parts import Exportable
 
 
 def _none(model: Any, sampling: Any) -> Mapping[str, str]:
@@ -32,6 +36,8 @@ class Kind:
         policy: Called with model, action spec, sampling choices and the name of an engine.
         idle: Called with model and sampling choices; which of them have no effect beside the
             others, each with what deprives it of one.
+        export: Called with model, action spec and sampling choices; the policy as an
+            `export.parts.Exportable`. None for a kind that cannot be.
     """
 
     model_config: type[Any]
@@ -39,6 +45,7 @@ class Kind:
     sampling: type[Any]
     policy: Callable[..., Any]
     idle: Callable[[Any, Any], Mapping[str, str]] = _none
+    export: Callable[[Any, ActionSpec, Any], Exportable] | None = None
 
 
 KINDS: Registry[Kind] = Registry(

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from hotloop.decoding import Executor
 from hotloop.policies.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from hotloop.policies.lerobot.given import Given
+from hotloop.train.cli import main
+from hotloop.train.commands import ExitCode
 
 GIVEN = Given(dt=0.1, action_low=(-1e4, -1e4), action_high=(1e4, 1e4))  # LeRobot clips nothing
 FRONT = "observation.images.front_left"
@@ -87,6 +89,27 @@ def test_a_renamed_camera_is_observed_by_the_robots_name(tmp_path: Path) -> None
     assert list(checkpoint.model.observation_shapes) == [
         "observation.state", "observation.images.front", "observation.images.wrist",
     ]  # fmt: skip
+
+
+def test_every_command_takes_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Timed as it is, with its chunks averaged, and as a checkpoint of hotloop's own."""
+    folder, own = golden_folder("act_state", tmp_path), tmp_path / "own"
+    averaged = ("sampling.num_execute=1", "sampling.temporal_ensemble=0.01")
+    assert main(["import", str(folder), str(own), "dt=0.1"]) == ExitCode.SUCCESS
+    assert "act, 0.04 M parameters" in capsys.readouterr().out
+    for names in ([str(folder), str(own)], [str(folder), *averaged]):
+        assert main(["bench", *names, "engines=[eager]", "steps=2"]) == ExitCode.SUCCESS
+        assert capsys.readouterr().out.count("act-1 ") == 1 + (str(own) in names)
+    for words, message in (
+        (["bench", str(folder), averaged[1], "steps=2"], "set sampling.num_execute=1"),
+        (["bench", str(folder), "sampling.ensemble=1"], "has num_execute, temporal_ensemble"),
+        (
+            ["train", "policy.kind=act"],
+            "policy.kind=act is not trained here; train it with LeRobot",
+        ),
+    ):
+        assert main(words) == ExitCode.USAGE
+        assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

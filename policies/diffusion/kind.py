@@ -5,6 +5,8 @@ from __future__ import annotations
 from ...decoding import ActionSpec
 from ..kinds import Kind
 from .config import DiffusionSampling, ModelConfig, StreamingSampling
+from .exported import export_diffusion
+from .exported_stream import export_streaming
 from .model import DiffusionModel
 from .policy import DiffusionPolicy
 from .real_time_chunking import RealTimeChunkingPolicy
@@ -18,5 +20,13 @@ def _diffusion_policy(
     return make(model, action_spec, sampling, engine)
 
 
-DIFFUSION = Kind(ModelConfig, DiffusionModel, DiffusionSampling, _diffusion_policy)
-STREAMING = Kind(ModelConfig, DiffusionModel, StreamingSampling, StreamingDiffusionPolicy)
+DIFFUSION = Kind(
+    ModelConfig, DiffusionModel, DiffusionSampling, _diffusion_policy, export=export_diffusion
+)
+STREAMING = Kind(
+    ModelConfig,
+    DiffusionModel,
+    StreamingSampling,
+    StreamingDiffusionPolicy,
+    export=export_streaming,
+)

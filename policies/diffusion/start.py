@@ -10,6 +10,7 @@ from ...decoding import Observation
 from ...decoding.rolling import Ladder
 from ...decoding.samplers import spaced_levels
 from ..programs.engines.engine import make_engine
+from ..programs.program import Program
 from .buffers import Buffers
 from .config import StreamingSampling
 from .model import DiffusionModel
@@ -18,6 +19,15 @@ from .reverse import noise_names, reverse_program
 
 # From the observation of R rows to normalised windows, shape (R, H, D).
 Guess = Callable[[Observation], np.ndarray]
+
+
+def start_program(model: DiffusionModel, ladder: Ladder, sampling: StreamingSampling) -> Program:
+    """Pure noise to a clean window, in `start_calls` network calls."""
+    num_levels, horizon = model.config.num_levels, model.config.horizon
+    num_calls = sampling.calls_per_step or ladder.levels_per_step
+    start_calls = sampling.start_calls or min(ladder.num_chunks * num_calls, num_levels)
+    levels = [np.full(horizon, one) for one in spaced_levels(num_levels, 0, start_calls)]
+    return reverse_program(model, levels, sampling.update)
 
 
 class SampledStart:
@@ -39,11 +49,7 @@ class SampledStart:
         sampling: StreamingSampling,
         engine: str,
     ) -> None:
-        num_levels, horizon = model.config.num_levels, model.config.horizon
-        num_calls = sampling.calls_per_step or ladder.levels_per_step
-        start_calls = sampling.start_calls or min(ladder.num_chunks * num_calls, num_levels)
-        levels = [np.full(horizon, one) for one in spaced_levels(num_levels, 0, start_calls)]
-        program = reverse_program(model, levels, sampling.update)
+        program = start_program(model, ladder, sampling)
         self._head, self._noise_names = head, noise_names(program)
         self._engine = make_engine(engine, program)
 

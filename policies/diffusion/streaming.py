@@ -48,12 +48,12 @@ class StreamingDiffusionPolicy:
         self._head = ActionHead(model, action_spec, engine)
         self.observation_spec = self._head.observed.spec
         self.ladder = model.ladder(self.num_execute)
-        self.program = self._program(latency=0)
+        self.program = self.program_at(latency=0)
         self._noise_names = noise_names(self.program)
         self._engines = {0: make_engine(engine, self.program)}
-        self._emit = Emit(model, self.ladder, self._head.physical).eval()
+        self.emit = Emit(model, self.ladder, self._head.physical).eval()
         max_latency = model.config.max_latency
-        remembers = max_latency > 0 or self._emit.needs_past
+        remembers = max_latency > 0 or self.emit.needs_past
         self._buffers = Buffers(
             model, self.ladder, model.num_past + max_latency if remembers else 0
         )
@@ -64,7 +64,7 @@ class StreamingDiffusionPolicy:
             self._guess = make_guess(model, self._head, sampling, self._buffers)
         self._templates: dict[tuple[int, int], ActionTrajectory] = {}
 
-    def _program(self, latency: int) -> Program:
+    def program_at(self, latency: int) -> Program:
         """A control step whose chunk begins `latency` steps after the observation."""
         num_calls = self._sampling.calls_per_step or self.ladder.levels_per_step
         ladder = self.ladder.delayed(latency)
@@ -73,7 +73,7 @@ class StreamingDiffusionPolicy:
     def _engine(self, latency: int) -> Engine:
         """The engine of one latency, built when it first occurs."""
         if latency not in self._engines:
-            self._engines[latency] = make_engine(self._engine_name, self._program(latency))
+            self._engines[latency] = make_engine(self._engine_name, self.program_at(latency))
         return self._engines[latency]
 
     @property
@@ -155,10 +155,10 @@ class StreamingDiffusionPolicy:
         window = buffers.noised(rows, clean, ladder.levels(ladder.levels_per_step))  # (r, h, d)
         fresh = buffers.noise.draw(rows, (ladder.num_past + self.num_execute, clean.shape[2]))
         parts = [window, fresh]
-        if self._emit.needs_past:
+        if self.emit.needs_past:
             parts.append(clean[:, : ladder.num_past].copy())
         with torch.inference_mode():
-            emitted = self._emit(*(torch.from_numpy(part) for part in parts))
+            emitted = self.emit(*(torch.from_numpy(part) for part in parts))
         buffers.windows[rows], actions = emitted[0].numpy(), emitted[1].numpy()
         return self._remembered(rows, actions, latency=0)
 

@@ -93,13 +93,17 @@ def read_act(folder: Folder, given: Given) -> Checkpoint:
 
 def _refuse(fields: _Fields) -> None:
     """Raise ValueError for choices that other networks make."""
-    for name, supported in (
-        ("n_obs_steps", 1),
-        ("vision_backbone", "resnet18"),
-        ("replace_final_stride_with_dilation", False),
+    for name, supported, found in (
+        ("n_obs_steps", 1, fields.n_obs_steps),
+        ("vision_backbone", "resnet18", fields.vision_backbone),
+        (
+            "replace_final_stride_with_dilation",
+            False,
+            bool(fields.replace_final_stride_with_dilation),
+        ),
     ):
-        if getattr(fields, name) != supported:
-            raise ValueError(f"{name} must be {supported!r}, got {getattr(fields, name)!r}")
+        if found != supported:
+            raise ValueError(f"{name} must be {supported!r}, got {found!r}")
 
 
 def _normalisers(

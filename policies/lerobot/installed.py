@@ -31,6 +31,9 @@ class InstalledModel:
 
     Attributes:
         config: LeRobot's configuration.
+        policy: LeRobot's policy.
+        before: What LeRobot makes of an observation for it.
+        after: What LeRobot makes of its actions.
         observation_shapes: Shape of one frame per key that it reads; its instruction is one.
 
     Raises:
@@ -50,11 +53,11 @@ class InstalledModel:
                 raise FileNotFoundError(f"{path} has no {name}; copy the whole folder")
         # LeRobot tells of its progress where a command's result is expected.
         with contextlib.redirect_stdout(sys.stderr):
-            self.config, self._policy, self._before, self._after = _load(path)
+            self.config, self.policy, self.before, self.after = _load(path)
         self._device = torch.device(self.config.device)
         renamed = {
             inner: outer
-            for step in self._before.steps
+            for step in self.before.steps
             for outer, inner in getattr(step, "rename_map", {}).items()
         }
         self.observation_shapes: dict[str, tuple[int, ...]] = {}
@@ -63,7 +66,7 @@ class InstalledModel:
             picture = len(shape) == 3
             key = renamed.get(name, name)
             self.observation_shapes[key] = (*shape[1:], shape[0]) if picture else shape
-        if any(hasattr(step, "task_key") for step in self._before.steps):
+        if any(hasattr(step, "task_key") for step in self.before.steps):
             self.observation_shapes[INSTRUCTION_KEY] = (INSTRUCTION_BYTES,)
 
     @property
@@ -79,7 +82,7 @@ class InstalledModel:
     def statistics(self) -> Mapping[str, np.ndarray]:
         """Statistics of the training data's actions, by name; empty if the folder has none."""
         stored: dict[str, Any] = {}
-        for step in self._after.steps:
+        for step in self.after.steps:
             if hasattr(step, "state_dict"):
                 stored |= step.state_dict()
         prefix = f"{ACTION}."
@@ -101,15 +104,15 @@ class InstalledModel:
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
             # Each chunk from its own frames: the history is the executor's, not LeRobot's.
-            self._policy.reset()
-            queues = getattr(self._policy, "_queues", None) or {}
+            self.policy.reset()
+            queues = getattr(self.policy, "_queues", None) or {}
             batch: dict[str, Any] = {}
             for frame in frames:
                 batch = self._batch(frame)
                 for name, queue in queues.items():
                     if name in batch:
                         queue.append(batch[name])
-            chunk = self._after(self._policy.predict_action_chunk(batch))
+            chunk = self.after(self.policy.predict_action_chunk(batch))
         return chunk[0].float().cpu().numpy()
 
     def _batch(self, frame: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -120,12 +123,13 @@ class InstalledModel:
                 values["task"] = decode_instruction(array)
                 continue
             value = torch.tensor(array)[None].to(self._device)
-            picture = value.dtype == torch.uint8
-            values[key] = value.permute(0, 3, 1, 2).float() / 255 if picture else value.float()
-        batch = self._before(values)
+            if value.dtype == torch.uint8:
+                value = value.permute(0, 3, 1, 2).contiguous().float() / 255
+            values[key] = value.float()
+        batch = self.before(values)
         batch.pop(ACTION, None)  # there is none, and some policies would look for its history
         cameras = list(getattr(self.config, "image_features", {}))
-        if _PICTURES in (getattr(self._policy, "_queues", None) or {}) and cameras:
+        if _PICTURES in (getattr(self.policy, "_queues", None) or {}) and cameras:
             batch[_PICTURES] = torch.stack([batch[name] for name in cameras], dim=-4)
         return batch
 

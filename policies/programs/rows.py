@@ -4,62 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-_POOL = 4096  # numbers drawn at a time; a call to a generator costs more than a hundred of them
+from ...decoding import exported_runtime
+from ...decoding.exported_runtime import check_reset
+
+__all__ = ["RowActions", "RowNoise", "check_reset", "selection"]
 
 
-def check_reset(rows: np.ndarray, num_rows: int) -> None:
-    """Raise ValueError unless `reset` has made all of `rows`."""
-    if len(rows) and not 0 <= rows.min() <= rows.max() < num_rows:
-        raise ValueError(
-            f"reset has made {num_rows} rows, and a plan is asked for rows {rows.tolist()}; call "
-            "reset(seeds) first, with one seed per row"
-        )
-
-
-class RowNoise:
-    """One random generator per batch row, whose numbers are drawn in advance."""
-
-    def __init__(self) -> None:
-        self._generators: list[np.random.Generator] = []
-        self._pools: list[np.ndarray] = []
-        self._cursors: list[int] = []
-
-    def reset(self, seeds: np.ndarray, rows: np.ndarray | None) -> None:
-        """Seed the generators of `rows`; without `rows`, make one per seed."""
-        if rows is None:
-            num = len(seeds)
-            self._generators = [np.random.Generator(np.random.SFC64(0))] * num
-            self._pools = [np.empty(0, np.float32)] * num
-            self._cursors = [0] * num
-            rows = np.arange(num)
-        for row, seed in zip(rows.tolist(), seeds.tolist(), strict=True):
-            self._generators[row] = np.random.Generator(np.random.SFC64(seed))
-            self._pools[row], self._cursors[row] = np.empty(0, np.float32), 0
-
-    def fill(self, rows: np.ndarray, out: np.ndarray) -> None:
-        """Write standard normal noise to `out`, shape (len(rows), ...), float32."""
-        size, cursors = out[0].size, self._cursors
-        for row, noise in zip(rows.tolist(), out, strict=True):
-            if row >= len(cursors):
-                check_reset(rows, len(cursors))
-            begin = cursors[row]
-            end = cursors[row] = begin + size
-            if end > len(self._pools[row]):
-                begin, end = self._refill(row, size)
-            noise[...] = self._pools[row][begin:end].reshape(noise.shape)
+class RowNoise(exported_runtime.RowNoise):
+    """One random generator per batch row, the one of exported policies."""
 
     def draw(self, rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """Standard normal noise of shape (len(rows), *shape), float32."""
         noise = np.empty((len(rows), *shape), np.float32)
         self.fill(rows, noise)
         return noise
-
-    def _refill(self, row: int, size: int) -> tuple[int, int]:
-        """Renew a row's pool, what is left of the old one is dropped; return where to take from."""
-        num = max(_POOL, size)
-        self._pools[row] = self._generators[row].standard_normal(num, dtype=np.float32)
-        self._cursors[row] = size
-        return 0, size
 
 
 def selection(rows: np.ndarray, num_rows: int) -> np.ndarray | slice:

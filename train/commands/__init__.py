@@ -22,6 +22,7 @@ _INCLUDED = (
     "train",
     "eval",
     "bench",
+    "export",
     "data",
     "import",
     "jacobi",

@@ -1,4 +1,4 @@
-"""One door for every form of a policy: a checkpoint, or what was exported and needs no torch."""
+"""One door for every form of a policy: a checkpoint, an exported one, or one on a server."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...decoding import Policy
+from ...decoding.exported import ExportedPolicy, is_exported
 from .recorded_positions import Recorded, recorded
 
 if TYPE_CHECKING:
@@ -41,9 +42,11 @@ def open_policy(
     """Open the policy that a name stands for.
 
     Args:
-        name: Name or path of a checkpoint, or the address of a policy server.
-        sampling: Choices that differ from the stored ones.
-        engine: How the network runs; by default as PyTorch does.
+        name: Name or path of a checkpoint, path of a folder that `hotloop export` wrote, or the
+            address of a policy server.
+        sampling: Choices that differ from the stored ones; of an exported or served policy they
+            are fixed.
+        engine: How the network of a checkpoint runs; by default as PyTorch does.
         threads: Threads of the network; by default as many as the process uses anyway.
         deadline: How long a policy server may take for a plan [s].
         lerobot: What a LeRobot folder does not hold, ``lerobot.*`` as plain data.
@@ -51,11 +54,15 @@ def open_policy(
     Raises:
         ValueError: If it is damaged, or the sampling choices do not fit it.
         FileNotFoundError: If there is none.
+        ImportError: If a package that it needs is missing.
     """
-    if name.startswith(("ws://", "wss://")):
-        if lerobot:
-            raise ValueError(f"{name} says everything itself; leave lerobot.* out")
+    remote = name.startswith(("ws://", "wss://"))
+    if lerobot and (remote or is_exported(name)):
+        raise ValueError(f"{name} says everything itself; leave lerobot.* out")
+    if remote:
         return _open_remote(name, sampling, engine, deadline)
+    if is_exported(name):
+        return _open_exported(name, sampling, engine, threads)
     return _open_checkpoint(name, sampling, engine or "eager", threads, lerobot or {})
 
 
@@ -75,6 +82,29 @@ def open_for_robot(robot: RobotConfig, options: PolicyOptions) -> Opened:
         threads=1,
         deadline=max_age,
         lerobot=options.lerobot,
+    )
+
+
+def _open_exported(
+    name: str, sampling: Mapping[str, Any] | None, engine: str, threads: int | None
+) -> Opened:
+    if sampling:
+        choice = next(iter(sampling))
+        raise ValueError(
+            f"{name} is exported, and its sampling choices with it: sampling.{choice} cannot be "
+            f"changed; export the checkpoint with sampling.{choice}=…"
+        )
+    policy = ExportedPolicy(name, threads or 1)
+    if engine not in ("", policy.about["runtime"]):
+        raise ValueError(
+            f"{name} is exported for {policy.about['runtime']}, engine {engine!r} cannot run it"
+        )
+    spread = policy.about.get("recorded")
+    return Opened(
+        policy,
+        policy.about["provenance"],
+        None if spread is None else Recorded.from_json(spread),
+        policy.about["kind"],
     )
 
 
@@ -102,7 +132,7 @@ def about(opened: Opened) -> dict[str, Any]:
     """What whoever runs a policy elsewhere should know of it, plain data; no path is in it."""
     found: dict[str, Any] = {"kind": opened.kind, "task": str(opened.provenance.get("task", ""))}
     if opened.recorded is not None:
-        found["recorded"] = opened.recorded.plain()
+        found["recorded"] = opened.recorded.to_json()
     return found
 
 
@@ -120,6 +150,6 @@ def _open_remote(
     return Opened(
         policy,
         {"task": known.get("task", "")},
-        None if spread is None else Recorded.from_plain(spread),
+        None if spread is None else Recorded.from_json(spread),
         str(known.get("kind", "")),
     )

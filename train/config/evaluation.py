@@ -47,7 +47,7 @@ class EvalConfig:
         task: Environment; the one that the checkpoint was trained for by default.
         sampling: Sampling choices of the checkpoint's kind, e.g. ``sampling.calls_per_step=1``;
             what is not given stays as the checkpoint has it.
-        engine: eager, compile, onnx, openvino or cuda-graph.
+        engine: eager, compile, onnx, openvino, openvino-bf16 or cuda-graph.
         eval: Episodes.
         compare: Another checkpoint, evaluated on the same episodes and compared pair by pair.
         num_threads: CPU threads.

@@ -9,11 +9,10 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from ....decoding.exported_runtime import Run
 from ..program import Call, Program
 from .memory import Memory, allocate
 from .onnx_graph import export_call, export_program
-
-Run = Callable[[], None]
 
 
 class Function(Protocol):

@@ -6,27 +6,12 @@ array is made once per number of rows, and bound to the runtime where it can be.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-
 import numpy as np
 
+from ....decoding.exported_runtime import Memory
 from ..program import Program
 
-
-@dataclass(frozen=True, eq=False)
-class Memory:
-    """The arrays of one number of rows.
-
-    Attributes:
-        inputs: Written by the caller, shape (R, ...) each.
-        outputs: Overwritten by `run`, shape (R, ...) each.
-        run: Executes the program once.
-    """
-
-    inputs: Mapping[str, np.ndarray]
-    outputs: Mapping[str, np.ndarray]
-    run: Callable[[], None]
+__all__ = ["Memory", "allocate"]
 
 
 def allocate(program: Program, rows: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

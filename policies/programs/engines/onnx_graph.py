@@ -45,7 +45,8 @@ def export_call(call: Call, values: Mapping[str, Tensor]) -> onnx.ModelProto:
 def export_program(program: Program, values: Mapping[str, Tensor]) -> onnx.ModelProto:
     """Join the calls of a program into one graph from its inputs to its outputs.
 
-    What depends on constants alone is computed when a runtime loads the graph.
+    What depends on constants alone is computed when a runtime loads the graph. Weights that several
+    calls use are in it once.
     """
     from onnx import ModelProto, ValueInfoProto, numpy_helper
 
@@ -53,6 +54,7 @@ def export_program(program: Program, values: Mapping[str, Tensor]) -> onnx.Model
     joined.CopyFrom(export_call(program.calls[0], values))
     joined.ClearField("graph")
     joined.graph.name = "program"
+    weights = _Weights(joined.graph)
     ports: dict[str, onnx.ValueInfoProto] = {}
     for index, call in enumerate(program.calls):
         graph = export_call(call, values).graph
@@ -62,7 +64,7 @@ def export_program(program: Program, values: Mapping[str, Tensor]) -> onnx.Model
                 copied = ports[names[port.name]] = ValueInfoProto()
                 copied.CopyFrom(port)
                 copied.name = names[port.name]
-        _append(joined.graph, graph, names, prefix=f"{index}.")
+        _append(joined.graph, graph, names, weights, prefix=f"{index}.")
         for name, value in call.constants.items():
             tensor = numpy_helper.from_array(value.cpu().numpy(), f"{index}.{name}")
             joined.graph.initializer.append(tensor)
@@ -71,13 +73,48 @@ def export_program(program: Program, values: Mapping[str, Tensor]) -> onnx.Model
     return joined
 
 
+class _Weights:
+    """Weights of a graph that is being joined, each content once.
+
+    Args:
+        target: The graph.
+    """
+
+    def __init__(self, target: onnx.GraphProto) -> None:
+        self._target = target
+        self._names: dict[object, str] = {}
+
+    def add(self, graph: onnx.GraphProto, prefix: str) -> dict[str, str]:
+        """Copy a graph's weights; returns their names in the target."""
+        return {tensor.name: self._add(graph, tensor, prefix) for tensor in graph.initializer}
+
+    def _add(self, graph: onnx.GraphProto, tensor: onnx.TensorProto, prefix: str) -> str:
+        # A module's export is one object, so that most repetitions are known unread.
+        seen = id(graph), tensor.name
+        if seen in self._names:
+            return self._names[seen]
+        digest = hashlib.blake2b(tensor.raw_data).digest()
+        content = tuple(tensor.dims), tensor.data_type, digest
+        if not tensor.raw_data or content not in self._names:
+            copied = self._target.initializer.add()
+            copied.CopyFrom(tensor)
+            copied.name = self._names[content] = prefix + tensor.name
+        self._names[seen] = self._names[content]
+        return self._names[seen]
+
+
 def _append(
-    target: onnx.GraphProto, graph: onnx.GraphProto, names: Mapping[str, str], prefix: str
+    target: onnx.GraphProto,
+    graph: onnx.GraphProto,
+    names: Mapping[str, str],
+    weights: _Weights,
+    prefix: str,
 ) -> None:
     """Copy nodes and weights; ports get the names in `names`, everything else a prefix."""
+    known = {**weights.add(graph, prefix), **names}
 
     def renamed(name: str) -> str:
-        return names.get(name, prefix + name) if name else name
+        return known.get(name, prefix + name) if name else name
 
     for node in graph.node:
         copied = target.node.add()
@@ -85,10 +122,6 @@ def _append(
         copied.name = prefix + node.name
         copied.input[:] = [renamed(name) for name in node.input]
         copied.output[:] = [renamed(name) for name in node.output]
-    for tensor in graph.initializer:
-        copied = target.initializer.add()
-        copied.CopyFrom(tensor)
-        copied.name = renamed(tensor.name)
 
 
 def _results(call: Call) -> dict[str, str]:

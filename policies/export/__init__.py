@@ -1,0 +1,1 @@
+"""Policies as graphs that need no PyTorch: what `hotloop export` writes."""
