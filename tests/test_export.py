@@ -63,9 +63,7 @@ def act(folder: Path) -> Checkpoint:
 
 
 CASES = {
-    "dp-ddpm": lambda at: joints(at, "dp", num_execute=4, calls_per_step=2, update="ddpm"),
-    "more calls than one file": lambda at: joints(at, "dp", calls_per_step=21),
-    "sdp": lambda at: joints(at, "sdp", num_execute=2, calls_per_step=1),
+    "more calls than one file": lambda at: joints(at, "dp", calls_per_step=21, update="ddpm"),
     "sdp-constant": lambda at: joints(at, "sdp", start="constant", start_key=STATE),
     "sdp-image": lambda at: joints(at, "sdp-image", calls_per_step=1),
     "act-ensemble": act,
