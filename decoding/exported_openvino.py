@@ -20,14 +20,15 @@ class OpenVinoFunction:
     Args:
         graph: Serialised ONNX model, or the file of an ONNX or OpenVINO model.
         threads: Threads of one run.
+        precision: What the processor computes in: f32 or bf16.
     """
 
     runtime = "openvino"
 
-    def __init__(self, graph: str | bytes, threads: int) -> None:
+    def __init__(self, graph: str | bytes, threads: int, precision: str = "f32") -> None:
         self._openvino: Any = import_module("openvino")
         self._core = self._openvino.Core()
-        self._graph, self._threads = graph, threads
+        self._graph, self._threads, self._precision = graph, threads, precision
         self._compiled: dict[bool, Any] = {}
 
     def bind(
@@ -59,7 +60,7 @@ class OpenVinoFunction:
                 "PERFORMANCE_HINT": "LATENCY",
                 "INFERENCE_NUM_THREADS": self._threads,
                 # The default is bfloat16 where the processor has it.
-                "INFERENCE_PRECISION_HINT": "f32",
+                "INFERENCE_PRECISION_HINT": self._precision,
                 "ENABLE_CPU_PINNING": False,
                 # Its code generator for fused elementwise operations rejects some networks with
                 # Mish; leaving it out costs nothing measurable.

@@ -249,7 +249,7 @@ class Plans:
 
 
 class Runtime:
-    """One robot: keeps the newest frames and planned actions, `dt` [s] apart; see `Plans`."""
+    """One robot: keeps the newest frames and `planned`, the actions to come, `dt` [s] apart."""
 
     def __init__(self, folder: str | Path, threads: int = 1, function: Any = OnnxFunction) -> None:
         self._plans = Plans(folder, threads, function)
@@ -263,7 +263,7 @@ class Runtime:
         """Start an episode."""
         self._plans.reset(np.array([seed]))
         self._frames: deque[dict[str, Array]] = deque(maxlen=self._num_steps)
-        self._queue: deque[Array] = deque()
+        self.planned: deque[Array] = deque()
         self._step = 0
 
     def act(self, frame: Mapping[str, Any]) -> Array:
@@ -272,18 +272,18 @@ class Runtime:
         vectors = [value.ravel() for value in values.values() if value.dtype != np.uint8]
         pictures = {key: value[None] for key, value in values.items() if value.dtype == np.uint8}
         newest = {"observation": np.concatenate(vectors)} if vectors else {}
-        if len(self._queue) < self._num_steps:  # else no plan will see it
+        if len(self.planned) < self._num_steps:  # else no plan will see it
             newest |= {key: one[0] for key, one in self._plans.encode(pictures).items()}
         self._frames.extend([newest] * (1 if self._frames else self._num_steps))
-        if not self._queue:
+        if not self.planned:
             seen = {key: np.stack([one[key] for one in self._frames])[None] for key in newest}
             graph = self._plans.choose(0, self._step, self._step)
             (actions,) = self._plans.plan(graph, seen, np.arange(1), np.array([self._step]))
             if not np.isfinite(actions).all():
                 raise ValueError(f"the policy planned NaN or infinite actions: {actions}")
-            self._queue.extend(actions[: self._num_execute])
+            self.planned.extend(actions[: self._num_execute])
         self._step += 1
-        return self._queue.popleft()
+        return self.planned.popleft()
 
     def _read(self, frame: Mapping[str, Any], key: str) -> Array:
         if key not in frame:

@@ -17,7 +17,7 @@ from ..decoding import ActionSpec
 from ..decoding.plumbing.files import read_json_object, recover, refuse_lfs_pointer, replacing
 from ..decoding.plumbing.schema import build
 from .kinds import kind_of
-from .lerobot.folder import find_folder
+from .lerobot.folder import INSTALLED, find_folder
 from .lerobot.given import Given
 from .migrations import FORMAT_VERSION, migrated
 
@@ -153,7 +153,8 @@ def load_checkpoint(name_or_path: str | Path, given: Given | None = None) -> Che
     """Load a checkpoint folder, hotloop's or LeRobot's, or one that comes with hotloop, by name.
 
     Args:
-        name_or_path: A folder, a run's folder, or the name of an included checkpoint.
+        name_or_path: A folder, a run's folder, or the name of an included checkpoint; after
+            ``lerobot:``, a LeRobot folder whose network an installed LeRobot is to run.
         given: What a LeRobot folder does not hold; hotloop's hold everything.
 
     Raises:
@@ -161,6 +162,10 @@ def load_checkpoint(name_or_path: str | Path, given: Given | None = None) -> Che
         ValueError: If it is a pickle, of an unknown format version, damaged, or not downloaded; or
             LeRobot's, and not supported.
     """
+    if str(name_or_path).startswith(INSTALLED):
+        from .lerobot.installed_policy import open_installed
+
+        return open_installed(Path(str(name_or_path)[len(INSTALLED) :]), given or Given())
     if lerobot := find_folder(Path(name_or_path)):
         from .lerobot.types import read_lerobot
 
@@ -209,7 +214,8 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
     if path.suffix in PICKLE_SUFFIXES:
         raise ValueError(
             f"{path} looks like a pickle, which can run any code when opened; hotloop only reads "
-            f"folders with {CONFIG_FILE} and {WEIGHTS_FILE}"
+            f"folders with {CONFIG_FILE} and {WEIGHTS_FILE}; Diffusion Policy's are converted "
+            "in its own environment, see real_robot/integrations/diffusion_policy"
         )
     for folder in (path, path / "checkpoints" / "last", INCLUDED / str(name_or_path)):
         if (recover(folder) / CONFIG_FILE).is_file():

@@ -59,6 +59,7 @@ KINDS: Registry[Kind] = Registry(
         "trajectory_diffuser": "planners.kind:PLANNER",
         "vla": "vla.kind:VLA",
         "act": "act.kind:ACT",
+        "lerobot": "lerobot.installed_policy:LEROBOT",
     },
     str(__package__),
 )

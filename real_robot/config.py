@@ -229,6 +229,7 @@ class PolicyOptions:
     instruction: str = ""
     units: UnitsConfig = field(default_factory=UnitsConfig)
     given: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+    lerobot: dict[str, Any] = field(default_factory=dict[str, Any])
     actions: ActionsConfig | None = None
     wrapping: dict[str, Any] = field(default_factory=dict[str, Any])
 
@@ -258,6 +259,7 @@ class ControlConfig:
         instruction: What a policy that understands language is told.
         units: The checkpoint's unit of joint positions, if it is not the robot's.
         given: Observations that do not change, by name without ``observation.``, e.g. a goal.
+        lerobot: What a LeRobot folder does not say of itself, e.g. ``lerobot.dt=0.1``.
         actions: What a checkpoint's actions mean if they move the tool instead of joints; a shipped
             convention, e.g. ``actions=robomimic``, or a file of your own.
         duration: How long to run after the first motion [s].
@@ -276,6 +278,7 @@ class ControlConfig:
     instruction: str = ""
     units: UnitsConfig = field(default_factory=UnitsConfig)
     given: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+    lerobot: dict[str, Any] = field(default_factory=dict[str, Any])
     actions: ActionsConfig | None = None
     duration: float = 10.0
     seed: int = 0

@@ -20,7 +20,7 @@ from hotloop.real_robot.emulator.plant import Plant
 
 DOMAIN = 87
 PERIOD = 0.004  # [s] between two joint states
-JOINTS = tuple(f"joint_{letter}" for letter in "abcdef")
+JOINTS = tuple(f"joint_{number}" for number in range(1, 7))
 # No other machine is looked for, and none sees this.
 LOOPBACK = (
     '<CycloneDDS><Domain Id="any"><General><AllowMulticast>false</AllowMulticast><Interfaces>'
@@ -46,7 +46,11 @@ class RosArm:
 
     def __enter__(self) -> RosArm:
         self._participant = DomainParticipant(DOMAIN)
-        reliable = Qos(Policy.Reliability.Reliable(100_000_000), Policy.History.KeepLast(10))
+        reliable = Qos(
+            Policy.Reliability.Reliable(100_000_000),
+            Policy.History.KeepLast(10),
+            Policy.DataRepresentation(use_cdrv0_representation=True),
+        )
         kinds = {"trajectory": ros.JointTrajectory, "positions": ros.Float64MultiArray}
         self._readers = [
             DataReader(

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -28,6 +28,7 @@ class Walk:
         seeing: Whether it reads pictures too, and follows an instruction.
         duration: How long a plan takes [s].
         broken: Error of every plan of a row whose state is above 0.9.
+        horizon: Actions per plan.
     """
 
     num_execute = 4
@@ -38,13 +39,14 @@ class Walk:
         seeing: bool = False,
         duration: float = 0.0,
         broken: type[Exception] | None = None,
+        horizon: int = 6,
     ) -> None:
         self.action_spec = ActionSpec(("x [m]", "y [m]"), (-10.0, -10.0), (10.0, 10.0), 0.1)
         shapes: dict[str, tuple[int, ...]] = {"observation.state": (2,)}
         if seeing:
             shapes |= {CAMERA: (4, 5, 3), INSTRUCTION_KEY: (16,)}
         self.observation_spec = ObservationSpec(shapes, num_steps)
-        self.duration, self.broken = duration, broken
+        self.duration, self.broken, self.horizon = duration, broken, horizon
         self.groups: list[int] = []
         self._generators: list[np.random.Generator] = []
 
@@ -62,9 +64,10 @@ class Walk:
             raise self.broken("state above 0.9 in /home/secret/policy.py")
         time.sleep(self.duration)
         self.groups.append(len(step))
-        ahead = 0.01 * np.arange(6)[None, :, None]
-        actions = state.mean(axis=1)[:, None] + ahead + 0.001 * step[:, None, None]
-        drawn = [self._generators[row].standard_normal((6, 2)) for row in observation.rows]
+        ahead = 0.01 * (np.arange(self.horizon) % 6)[None, :, None]
+        actions = state.mean(axis=1)[:, None] + ahead + 0.001 * (step % 100)[:, None, None]
+        shape = (self.horizon, 2)
+        drawn = [self._generators[row].standard_normal(shape) for row in observation.rows]
         dt = self.action_spec.dt
         return ActionTrajectory.clean(actions + 0.1 * np.stack(drawn), step, observation.step, dt)
 
@@ -104,11 +107,15 @@ class Serving:
 
 
 @contextmanager
-def serving(policy: Any = None, **options: Any) -> Generator[Serving, None, None]:
+def serving(
+    policy: Any = None, about: Mapping[str, Any] | None = None, **options: Any
+) -> Generator[Serving, None, None]:
     """Serve a policy on a free port until the end of the context; no row may stay taken."""
     said: list[str] = []
     made = ServerOptions(**{"port": 0, **options})
-    running = Serving(PolicyServer(policy or Walk(), made, {"kind": "walk"}, said.append), said)
+    running = Serving(
+        PolicyServer(policy or Walk(), made, about or {"kind": "walk"}, said.append), said
+    )
     started = threading.Event()
     loop, ended = asyncio.new_event_loop(), asyncio.Event()
 

@@ -75,7 +75,8 @@ def test_a_plan_is_one_chunk_from_the_observed_step_on() -> None:
     assert plan.first_step.tolist() == [3]
     (chunk,) = chunks(model, [3])
     np.testing.assert_allclose(plan.actions[0], physical(chunk), atol=1e-5)
-    assert (plan.actions == np.float32(LOW)).any(), "clipping is not tried out"
+    low = np.asarray(LOW, np.float32)
+    assert (plan.actions == low).any(), "clipping is not tried out"
 
 
 @pytest.mark.parametrize("decay", [0.01, 0.0, 2.0, -1.5])

@@ -248,7 +248,7 @@ def test_visited_buffers_belong_to_the_observation_they_are_kept_with(latency: i
 
 def test_a_model_that_predicts_noise_cannot_be_distilled() -> None:
     teacher = tiny_model(prediction="epsilon")
-    with pytest.raises(ValueError, match=r"predicts clean actions .* got 'epsilon'"):
+    with pytest.raises(ValueError, match=r"predicts clean actions .*, got 'epsilon'"):
         objective_of(student_of(teacher, 0), teacher)
 
 

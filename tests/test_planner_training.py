@@ -75,6 +75,16 @@ def test_no_loss_looks_behind_the_end_of_an_episode(choices: dict[str, bool]) ->
     torch.testing.assert_close(losses[0], losses[1])
 
 
+def test_processes_that_share_a_batch_lose_what_one_does() -> None:
+    """The drafter's quarter of the batch was the first quarter of each process's rows."""
+    model = tiny_planner()
+    windows = PlanWindows(walks(), model.state_keys, model.config)
+    objective = PlannerObjective(model, PlannerLosses(drafter_share=0.25))
+    inputs = objective.draw(windows.gather(torch.arange(16)), torch.Generator().manual_seed(0))
+    shares = [objective(inputs.select(slice(8 * half, 8 * half + 8))) for half in range(2)]
+    torch.testing.assert_close(sum(shares) / 2, objective(inputs))
+
+
 def test_noise_that_drowns_the_state_is_pointed_out(caplog: pytest.LogCaptureFixture) -> None:
     model = tiny_planner()
     assert model.drafter is not None

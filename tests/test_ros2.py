@@ -35,25 +35,15 @@ def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ROS_DOMAIN_ID", raising=False)
 
 
-class OverTopics(DriverConformance):
-    controller = ""
-
+class TestTrajectoryController(DriverConformance):
     def setup_method(self) -> None:
-        self.arm = RosArm(self.controller).__enter__()
+        self.arm = RosArm("trajectory").__enter__()
 
     def teardown_method(self) -> None:
         self.arm.__exit__()
 
     def robot(self) -> RobotConfig:
-        return replace(ROBOT, options={"domain": DOMAIN, "controller": self.controller})
-
-
-class TestTrajectoryController(OverTopics):
-    controller = "trajectory"
-
-
-class TestPositionController(OverTopics):
-    controller = "positions"
+        return ROBOT
 
 
 def test_messages_are_the_bytes_of_an_independent_implementation() -> None:
@@ -125,6 +115,7 @@ def test_velocities_that_are_not_measured_are_differences() -> None:
         driver.disconnect(torque_off=False)
     assert np.isfinite(speeds).all()
     assert (np.max(speeds, axis=0) > 0.1).all(), "it moved, in the right direction"
+    assert arm.received[-1].data == goal.tolist(), "in the robot file's order"
 
 
 def test_a_robot_that_falls_silent_is_a_failed_cycle() -> None:
@@ -176,33 +167,21 @@ def test_who_is_missing_is_said() -> None:
             make_driver(other).connect()
 
 
-ROBOT_FILE = """\
-name: ros-arm
-driver: ros2
-joints: [joint_a, joint_b, joint_c, joint_d, joint_e, joint_f]
-options: {domain: 87}
-overrun_budget: 0.5
-control:
-  dt: 0.02
-  limits:
-    low: [-1.5, -1.5, -1.5, -1.5, -1.5, -1.5]
-    high: [1.5, 1.5, 1.5, 1.5, 1.5, 1.5]
-    velocity: [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
-    acceleration: [5.0, 5.0, 5.0, 5.0, 5.0, 5.0]
-    jerk: [200.0, 200.0, 200.0, 200.0, 200.0, 200.0]
-"""
-
-
-def test_the_loop_moves_the_arm_and_stops_when_it_falls_silent(tmp_path: Path, capsys) -> None:
-    """`hotloop control` in its own processes, with nothing but a robot file."""
-    robot = tmp_path / "ros_arm.yaml"
-    robot.write_text(ROBOT_FILE)
+def test_the_loop_moves_the_arm_and_stops_when_it_falls_silent(
+    tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`hotloop control` in its own processes, with the robot file that the README shows."""
+    text = (Path(__file__).parents[1] / "real_robot" / "README.md").read_text()
+    (shown,) = re.findall(r"^```yaml\n(# my_ros_arm.yaml\n.*?)^```", text, re.MULTILINE | re.DOTALL)
+    robot = tmp_path / "my_ros_arm.yaml"
+    robot.write_text(f"{shown}overrun_budget: 0.5\n")
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(DOMAIN))
     with RosArm("trajectory") as arm:
         arm.silent_after = 60
         arguments = [f"robot={robot}", "duration=60", f"output_dir={tmp_path / 'run'}"]
         assert main(["control", *arguments]) == 1
     text = "".join(capsys.readouterr())
-    assert re.search(r"the robot stopped: the robot's state is 0\.\d+ s old", text), text
+    assert "the robot stopped: bus: no new joint states on /joint_states" in text, text
     assert "limit violations 0" in text
     goals = np.array([message.points[0].positions for message in arm.received])
     assert len(goals) >= 60 and np.ptp(goals, axis=0).max() > 0.05, "it moved"

@@ -7,6 +7,7 @@ from tiny import HIGH, LOW, SHAPES, SPEC
 
 from hotloop.policies.act.config import ActConfig
 from hotloop.policies.act.model import ActModel
+from hotloop.policies.normalizer import Normalizer
 
 CHUNK = 6
 PICTURE = {"observation.images.top": (33, 40, 3)}
@@ -28,6 +29,7 @@ def tiny_act(*, pictures: bool = False, **choices: object) -> ActModel:
     model.action_scaling.offset.copy_((high + low) / 2)
     model.observation_normalizer.scale.copy_(torch.tensor([0.5, 0.5, 0.0, 2.0, 0.5]))
     for normalizer in model.picture_normalizers:
+        assert isinstance(normalizer, Normalizer)
         normalizer.scale.fill_(1 / 127.5)
         normalizer.offset.fill_(-1.0)
     return model.eval().requires_grad_(False)

@@ -12,8 +12,9 @@ from ..envs.rollout import evaluate as run_episodes
 from ..envs.task import Task
 from ..envs.video import Video
 from ..envs.workers import environments
-from ..policies.checkpoint import Checkpoint, load_checkpoint
+from ..policies.checkpoint import Checkpoint
 from .config.evaluation import EvalConfig
+from .config.lerobot import load, load_for_task, refuse_unread
 from .config.sampling import sampled_policy
 from .training import RECORDED
 
@@ -38,7 +39,13 @@ def evaluate(name_or_path: str | Path, config: EvalConfig = DEFAULTS) -> Evaluat
         ChildProcessError: If a process that simulates ends before its time.
     """
     torch.set_num_threads(config.num_threads)
-    checkpoint = load_checkpoint(name_or_path)
+    names = [name_or_path, *([config.compare] if config.compare else [])]
+    refuse_unread(names, config.lerobot)
+    if config.task:
+        spec = make_task(config.task).action_spec
+        checkpoint = load_for_task(name_or_path, config.lerobot, spec)
+    else:
+        checkpoint = load(name_or_path, config.lerobot)
     task = task_of(checkpoint, str(name_or_path), config)
     policy = sampled_policy(checkpoint, config.sampling, config.engine)
     options, video = config.eval, None

@@ -46,12 +46,12 @@ def unpack(data: bytes) -> Any:
 
 
 def _encoded(value: Any) -> dict[bytes, Any]:
-    dtype: Any = getattr(value, "dtype", None)
-    if isinstance(dtype, np.dtype) and dtype.kind in _KINDS:
-        if isinstance(value, np.generic):
-            return {_SCALAR: True, _DATA: value.item(), _DTYPE: dtype.str}
-        if isinstance(value, np.ndarray):
-            return {_ARRAY: True, _DATA: value.tobytes(), _DTYPE: dtype.str, _SHAPE: value.shape}
+    is_array, is_scalar = (issubclass(type(value), one) for one in (np.ndarray, np.generic))
+    if (is_array or is_scalar) and value.dtype.kind in _KINDS:
+        dtype = value.dtype.str
+        if is_scalar:
+            return {_SCALAR: True, _DATA: value.item(), _DTYPE: dtype}
+        return {_ARRAY: True, _DATA: value.tobytes(), _DTYPE: dtype, _SHAPE: value.shape}
     raise ValueError(
         f"{type(value).__name__} {value!r:.80} cannot be sent; send numbers, texts, lists, maps "
         "and arrays of numbers or texts"
@@ -69,14 +69,14 @@ def _decoded(found: dict[Any, Any]) -> Any:
     return found
 
 
-def _dtype(found: dict[Any, Any]) -> np.dtype[Any]:
+def _dtype(found: dict[Any, Any]) -> Any:
     name = found.get(_DTYPE)
     if not isinstance(name, str) or not _DTYPES.fullmatch(name):
         raise ValueError(f"an array's dtype is {name!r:.40}, not one of numbers or text")
     return np.dtype(name)
 
 
-def _array(data: Any, dtype: np.dtype[Any], shape: Any) -> np.ndarray:
+def _array(data: Any, dtype: Any, shape: Any) -> np.ndarray:
     if not isinstance(shape, list) or len(cast("list[Any]", shape)) > _MAX_DIMS:
         raise ValueError(f"an array's shape is {shape!r:.80}, not a list of few sizes")
     sizes = cast("list[Any]", shape)

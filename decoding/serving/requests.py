@@ -165,7 +165,7 @@ def _count(asked: Mapping[Any, Any], name: str) -> int | None:
     value = asked.get(name)
     if value is None:
         return None
-    is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    is_whole = issubclass(type(value), (int, np.integer)) and type(value) is not bool
     if not is_whole or not 0 <= value < LATEST_STEP:
         raise ValueError(f"{name} must be a whole number of 0 or more, got {value!r:.40}")
     return int(value)

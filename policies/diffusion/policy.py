@@ -75,6 +75,7 @@ class DiffusionPolicy:
         action_spec: Names, bounds and period of the actions.
         sampling: Network calls, update rule and executed actions.
         engine: How the network runs; see `engines`.
+        noise: Where the rows draw from; None is a generator of each row's own.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class DiffusionPolicy:
         action_spec: ActionSpec,
         sampling: DiffusionSampling,
         engine: str = "eager",
+        noise: RowNoise | None = None,
     ) -> None:
         self.action_spec, self.model = action_spec, model
         self.num_execute = sampling.num_execute
@@ -93,7 +95,7 @@ class DiffusionPolicy:
         self.program = self._act(reverse_program(model, vectors, sampling.update))
         self._noise_names = noise_names(self.program)
         self._engine: Engine = make_engine(engine, self.program)
-        self._noise = RowNoise()
+        self._noise = noise or RowNoise()
 
     def _act(self, program: Program) -> Program:
         """Let a program end in actions instead of a normalised window."""

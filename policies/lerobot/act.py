@@ -12,7 +12,7 @@ from ..act.config import ActConfig, ActSampling
 from ..act.model import ActModel
 from ..checkpoint import Checkpoint
 from .act_weights import VECTOR_INPUTS, act_weights
-from .folder import CONFIG_FILE, Folder, read_fields
+from .folder import CONFIG_FILE, WEIGHTS_FILE, Folder, read_fields
 from .given import Given
 from .processors import Feature
 
@@ -80,7 +80,9 @@ def read_act(folder: Folder, given: Given) -> Checkpoint:
     names = [folder.processors.observed(one.name) for one in (*vectors, *cameras)]
     model = ActModel(config, {name: shapes[name] for name in names}, folder.action.size)
     layers = [VECTOR_INPUTS[one.name] for one in vectors]
-    weights = act_weights(folder.weights, model, layers, fields.latent_dim, folder.path)
+    weights = act_weights(
+        folder.weights, model, layers, fields.latent_dim, folder.path / WEIGHTS_FILE
+    )
     model.load_state_dict(weights | _normalisers(folder, vectors, cameras))
     model.eval().requires_grad_(False)
     ignored = [name for name in unknown if name not in _ONLY_TRAINING]
@@ -91,13 +93,17 @@ def read_act(folder: Folder, given: Given) -> Checkpoint:
 
 def _refuse(fields: _Fields) -> None:
     """Raise ValueError for choices that other networks make."""
-    for name, supported in (
-        ("n_obs_steps", 1),
-        ("vision_backbone", "resnet18"),
-        ("replace_final_stride_with_dilation", False),
+    for name, supported, found in (
+        ("n_obs_steps", 1, fields.n_obs_steps),
+        ("vision_backbone", "resnet18", fields.vision_backbone),
+        (
+            "replace_final_stride_with_dilation",
+            False,
+            bool(fields.replace_final_stride_with_dilation),
+        ),
     ):
-        if getattr(fields, name) != supported:
-            raise ValueError(f"{name} must be {supported!r}, got {getattr(fields, name)!r}")
+        if found != supported:
+            raise ValueError(f"{name} must be {supported!r}, got {found!r}")
 
 
 def _normalisers(

@@ -22,6 +22,7 @@ from .processors import Feature, Processors
 from .statistics import PREPROCESSOR, read_old_statistics, read_processors
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+INSTALLED = "lerobot:"  # before a folder whose network LeRobot itself is to run
 _PLACES = ("", "pretrained_model", "checkpoints/last/pretrained_model", "last/pretrained_model")
 _NORMALISERS = ("normalize_inputs.", "normalize_targets.", "unnormalize_outputs.")
 # Of every policy's configuration: where and how it was trained, nothing that it computes.

@@ -117,10 +117,16 @@ def _bounds(
             "the folder does not say how large actions are; give lerobot.action_low=[…] and "
             "lerobot.action_high=[…], or its data set, lerobot.dataset=FOLDER"
         )
+    wide_low, wide_high = widened(least, greatest)
+    return low or wide_low, high or wide_high
+
+
+def widened(least: np.ndarray, greatest: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Bounds a little outside the ends of the training data, shape (D,), and apart."""
     magnitude = np.maximum(np.maximum(np.abs(least), np.abs(greatest)), 1.0)
     constant = greatest - least <= ROUNDING * magnitude
     margin = np.where(constant, _WIDER_CONSTANT * magnitude, _WIDER * (greatest - least))
-    return low or tuple((least - margin).tolist()), high or tuple((greatest + margin).tolist())
+    return tuple((least - margin).tolist()), tuple((greatest + margin).tolist())
 
 
 def normalization(

@@ -18,6 +18,8 @@ from .driver import BusError
 
 _NS = 1_000_000_000
 _BEST_EFFORT: Any = cast("Any", Policy).Reliability.BestEffort
+# Plain CDR, the one form that ROS 2 has.
+_CDR = Policy.DataRepresentation(use_cdrv0_representation=True)
 MESSAGES = {"trajectory": ros.JointTrajectory, "positions": ros.Float64MultiArray}
 
 
@@ -44,12 +46,12 @@ class JointTopics:
         # Reliable, which suits whatever the controller asks for. A network that is full costs a
         # command instead of the period.
         reliable = Policy.Reliability.Reliable(max_blocking_time=within // 10)
-        self._quality = Qos(reliable, Policy.History.KeepLast(1))
+        self._quality = Qos(reliable, Policy.History.KeepLast(1), _CDR)
         self._writer: DataWriter[ros.JointTrajectory | ros.Float64MultiArray] | None = None
         with _as_bus_errors(states):
             self._participant = DomainParticipant(domain)
             # As every sensor in ROS 2: what is lost is not sent again, the next one is newer.
-            newest = Qos(_BEST_EFFORT, Policy.History.KeepLast(1))
+            newest = Qos(_BEST_EFFORT, Policy.History.KeepLast(1), _CDR)
             topic = Topic(self._participant, f"rt{states}", ros.JointState)
             self._states, self._reader = states, DataReader(self._participant, topic, qos=newest)
 

@@ -24,6 +24,7 @@ _INCLUDED = (
     "bench",
     "export",
     "data",
+    "import",
     "jacobi",
     "serve",
     "control",
@@ -36,7 +37,8 @@ _INCLUDED = (
 COMMANDS: Registry[Callable[[Subparsers], argparse.ArgumentParser]] = Registry(
     "hotloop.commands",
     "command",
-    {name: f"{name}:add_parser" for name in _INCLUDED},
+    # A module cannot be called "import".
+    {name: f"{'import_lerobot' if name == 'import' else name}:add_parser" for name in _INCLUDED},
     str(__package__),
 )
 

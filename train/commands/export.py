@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
     checkpoint = load_checkpoint(args.checkpoint)
     found = recorded(checkpoint)
-    notes = {} if found is None else {"recorded": found.plain()}
+    notes = {} if found is None else {"recorded": found.to_json()}
     parity = export_policy(
         checkpoint, args.folder, config.format, config.sampling, notes, config.steps
     )

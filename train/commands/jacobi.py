@@ -43,14 +43,14 @@ def run(args: argparse.Namespace) -> int:
     import torch
     from tqdm import tqdm
 
-    from ...policies.checkpoint import load_checkpoint
     from ...policies.vla.model import VlaModel
+    from ..config.lerobot import ANY_PERIOD, LeRobotConfig, load
     from ..data.formats.registry import read_episodes
     from ..data.windows import Windows
     from ..objectives.jacobi_trajectories import CollectionConfig, collect, read_trajectories
 
     config = compose("jacobi", args.overrides, CollectionConfig)
-    model = load_checkpoint(args.teacher).model
+    model = load(args.teacher, LeRobotConfig(), ANY_PERIOD).model
     if not isinstance(model, VlaModel):
         raise ValueError(f"{args.teacher} is no vision-language policy; only those decode tokens")
     torch.set_num_threads(1)

@@ -11,7 +11,6 @@ from ...decoding.exported import ExportedPolicy, is_exported
 from .recorded_positions import Recorded, recorded
 
 if TYPE_CHECKING:
-    from ...policies.checkpoint import Checkpoint
     from ...real_robot.config import PolicyOptions, RobotConfig
 
 
@@ -38,27 +37,33 @@ def open_policy(
     engine: str = "",
     threads: int | None = None,
     deadline: float = 5.0,
+    lerobot: Mapping[str, Any] | None = None,
 ) -> Opened:
     """Open the policy that a name stands for.
 
     Args:
         name: Name or path of a checkpoint, path of a folder that `hotloop export` wrote, or the
             address of a policy server.
-        sampling: Choices that differ from the stored ones; of an exported policy they are fixed.
+        sampling: Choices that differ from the stored ones; of an exported or served policy they
+            are fixed.
         engine: How the network of a checkpoint runs; by default as PyTorch does.
         threads: Threads of the network; by default as many as the process uses anyway.
         deadline: How long a policy server may take for a plan [s].
+        lerobot: What a LeRobot folder does not hold, ``lerobot.*`` as plain data.
 
     Raises:
         ValueError: If it is damaged, or the sampling choices do not fit it.
         FileNotFoundError: If there is none.
         ImportError: If a package that it needs is missing.
     """
-    if name.startswith(("ws://", "wss://")):
+    remote = name.startswith(("ws://", "wss://"))
+    if lerobot and (remote or is_exported(name)):
+        raise ValueError(f"{name} says everything itself; leave lerobot.* out")
+    if remote:
         return _open_remote(name, sampling, engine, deadline)
     if is_exported(name):
         return _open_exported(name, sampling, engine, threads)
-    return _open_checkpoint(name, sampling, engine or "eager", threads)
+    return _open_checkpoint(name, sampling, engine or "eager", threads, lerobot or {})
 
 
 def open_for_robot(robot: RobotConfig, options: PolicyOptions) -> Opened:
@@ -71,7 +76,13 @@ def open_for_robot(robot: RobotConfig, options: PolicyOptions) -> Opened:
     # The control loop beside it needs a core for itself. Of what was measured before max_age it
     # takes no plan, so there is nothing to wait for after that.
     max_age = robot.control.rules.max_age
-    return open_policy(options.checkpoint, options.sampling, threads=1, deadline=max_age)
+    return open_policy(
+        options.checkpoint,
+        options.sampling,
+        threads=1,
+        deadline=max_age,
+        lerobot=options.lerobot,
+    )
 
 
 def _open_exported(
@@ -92,21 +103,27 @@ def _open_exported(
     return Opened(
         policy,
         policy.about["provenance"],
-        None if spread is None else Recorded.from_plain(spread),
+        None if spread is None else Recorded.from_json(spread),
         policy.about["kind"],
     )
 
 
 def _open_checkpoint(
-    name: str, sampling: Mapping[str, Any] | None, engine: str, threads: int | None
+    name: str,
+    sampling: Mapping[str, Any] | None,
+    engine: str,
+    threads: int | None,
+    lerobot: Mapping[str, Any],
 ) -> Opened:
     import torch
 
-    from ...policies.checkpoint import load_checkpoint
+    from ..config.lerobot import load, read_lerobot_config, refuse_unread
 
     if threads is not None:
         torch.set_num_threads(threads)
-    checkpoint: Checkpoint = load_checkpoint(name)
+    config = read_lerobot_config(lerobot)
+    refuse_unread([name], config)
+    checkpoint = load(name, config)
     policy = checkpoint.policy(sampling, engine)
     return Opened(policy, checkpoint.provenance, recorded(checkpoint), checkpoint.kind)
 
@@ -115,7 +132,7 @@ def about(opened: Opened) -> dict[str, Any]:
     """What whoever runs a policy elsewhere should know of it, plain data; no path is in it."""
     found: dict[str, Any] = {"kind": opened.kind, "task": str(opened.provenance.get("task", ""))}
     if opened.recorded is not None:
-        found["recorded"] = opened.recorded.plain()
+        found["recorded"] = opened.recorded.to_json()
     return found
 
 
@@ -133,6 +150,6 @@ def _open_remote(
     return Opened(
         policy,
         {"task": known.get("task", "")},
-        None if spread is None else Recorded.from_plain(spread),
+        None if spread is None else Recorded.from_json(spread),
         str(known.get("kind", "")),
     )

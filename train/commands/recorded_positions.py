@@ -35,8 +35,8 @@ class Recorded(NamedTuple):
     actions: Spread
     states: Spread
 
-    def plain(self) -> dict[str, Any]:
-        """As JSON has it."""
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, see `from_json`."""
         spreads = {"actions": self.actions, "states": self.states}
         lists = {
             name: {part: values.tolist() for part, values in spread._asdict().items()}
@@ -45,11 +45,11 @@ class Recorded(NamedTuple):
         return {"names": list(self.names), **lists}
 
     @classmethod
-    def from_plain(cls, values: Mapping[str, Any]) -> Recorded:
-        """Read what `plain` wrote.
+    def from_json(cls, values: Mapping[str, Any]) -> Recorded:
+        """Read what `to_json` made.
 
         Raises:
-            ValueError: If it wrote something else.
+            ValueError: If it made something else.
         """
         try:
             actions, states = (

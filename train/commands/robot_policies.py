@@ -89,7 +89,7 @@ def make_joint_policy(robot: RobotConfig, options: PolicyOptions) -> RobotPolicy
 
 JOINTS = PolicyKind(
     make_joint_policy,
-    settings=("checkpoint", "sampling", "latency", "instruction", "units", "given"),
+    settings=("checkpoint", "sampling", "latency", "instruction", "units", "given", "lerobot"),
 )
 
 
@@ -105,5 +105,5 @@ def make_cartesian_policy(robot: RobotConfig, options: PolicyOptions) -> RobotPo
 
 CARTESIAN = PolicyKind(
     make_cartesian_policy,
-    settings=("checkpoint", "sampling", "latency", "instruction", "given", "actions"),
+    settings=("checkpoint", "sampling", "latency", "instruction", "given", "lerobot", "actions"),
 )

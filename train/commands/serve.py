@@ -41,6 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 def run(args: argparse.Namespace) -> int:
     """Load, warm up, and serve until it is interrupted."""
+    from ...decoding.exported import is_exported
     from ...decoding.serving.server import PolicyServer
     from ..config.serving import ServeConfig
     from .opening import about, open_policy
@@ -51,10 +52,12 @@ def run(args: argparse.Namespace) -> int:
     # Loading takes seconds; what is in the way of the server shows before.
     if options.port:
         check_address(options.host, options.port)
-    opened = open_policy(args.checkpoint, config.sampling, config.engine, config.num_threads)
+    name = args.checkpoint
+    engine = config.engine or ("" if is_exported(name) or ":" in name else "onnx")
+    opened = open_policy(name, config.sampling, engine, config.num_threads, lerobot=config.lerobot)
     server = PolicyServer(opened.policy, options, about(opened), _say)
     server.warm_up()
-    server.run(lambda address: _say(f"serving {args.checkpoint} at {address}"))
+    server.run(lambda address: _say(f"serving {name} at {address}"))
     counts = server.metrics
     _say(f"{sum(counts.requests.values())} requests of {counts.connections} connections answered")
     return ExitCode.SUCCESS

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from .checks import at_least
+from .lerobot import LeRobotConfig
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,11 @@ class EvalConfig:
         task: Environment; the one that the checkpoint was trained for by default.
         sampling: Sampling choices of the checkpoint's kind, e.g. ``sampling.calls_per_step=1``;
             what is not given stays as the checkpoint has it.
-        engine: eager, compile, onnx, openvino or cuda-graph.
+        engine: eager, compile, onnx, openvino, openvino-bf16 or cuda-graph.
         eval: Episodes.
         compare: Another checkpoint, evaluated on the same episodes and compared pair by pair.
         num_threads: CPU threads.
+        lerobot: What a LeRobot folder does not hold, e.g. ``lerobot.dt=0.1``.
         output_dir: Folder of ``eval_info.json``; printed only when empty.
     """
 
@@ -59,6 +61,7 @@ class EvalConfig:
     eval: EvalOptions = field(default_factory=EvalOptions)
     compare: str | None = None
     num_threads: int = 1
+    lerobot: LeRobotConfig = field(default_factory=LeRobotConfig)
     output_dir: str = ""
 
     def __post_init__(self) -> None:
@@ -84,6 +87,7 @@ class BenchConfig:
             by default 4, 2 and 1 beside the other decoders. A row's number of calls is that of all
             network calls of a plan, a planner's drafter included.
         sampling: Sampling choices for all rows, e.g. ``sampling.num_execute=1``.
+        lerobot: What LeRobot folders do not hold; timing needs no period.
         output: JSON file to write; printed only when empty.
     """
 
@@ -92,6 +96,7 @@ class BenchConfig:
     steps: int = 400
     calls: tuple[int, ...] = ()
     sampling: dict[str, Any] = field(default_factory=dict)
+    lerobot: LeRobotConfig = field(default_factory=LeRobotConfig)
     output: str = ""
 
     def __post_init__(self) -> None:

@@ -25,8 +25,10 @@ class ServeConfig:
         max_clients: Robots at a time.
         mode: ``step``: a request per control step; ``chunk``: a request per plan.
         wait_ms: How long a request waits for those of other robots, to share a forward [ms].
-        engine: eager, compile, onnx, openvino or cuda-graph.
+        engine: eager, compile, onnx, openvino, openvino-bf16 or cuda-graph, by default onnx; what
+            was exported has its own.
         sampling: Sampling choices of the checkpoint's kind, e.g. ``sampling.calls_per_step=1``.
+        lerobot: What a LeRobot folder does not hold, e.g. ``lerobot.dt=0.1``.
         seed: Seed of the first episode; each further one takes the next.
         num_threads: CPU threads of the network.
         token_file: File with the token that clients have to show; else it is that of the
@@ -40,8 +42,9 @@ class ServeConfig:
     max_clients: int = 8
     mode: Literal["step", "chunk"] = "step"
     wait_ms: float = 0.0
-    engine: str = "onnx"
+    engine: str = ""
     sampling: dict[str, Any] = field(default_factory=dict)
+    lerobot: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     num_threads: int = 1
     token_file: str = ""

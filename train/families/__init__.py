@@ -22,7 +22,8 @@ FAMILIES: Registry[Family] = Registry(
         "decision_diffuser": "planners:FAMILY",
         "trajectory_diffuser": "planners:FAMILY",
         "vla": "vla:FAMILY",
-        "act": "act:FAMILY",
+        "act": "lerobot:ACT",
+        "lerobot": "lerobot:INSTALLED",
     },
     str(__package__),
 )

@@ -13,7 +13,7 @@ import torch
 
 from ...decoding.interface import is_picture
 from ...decoding.rolling import LevelMixture
-from ...policies.checkpoint import Checkpoint, load_checkpoint
+from ...policies.checkpoint import Checkpoint
 from ...policies.diffusion.encoding import frame_program
 from ...policies.diffusion.model import DiffusionModel, ModelConfig
 from ...policies.diffusion.real_time_chunking import RealTimeChunkingPolicy
@@ -21,6 +21,7 @@ from ...policies.diffusion.reverse import bare_forward
 from ...policies.normalizer import Normalizer
 from ...policies.programs.engines.engine import make_engine
 from ..config.distill import DistillConfig, JumpDistillConfig
+from ..config.lerobot import ANY_PERIOD, LeRobotConfig, load
 from ..config.policies import DenoisingConfig, DiffusionPolicyConfig, PolicyConfig
 from ..data.episodes import Episodes
 from ..data.features import cached_features, check_seen, is_cut
@@ -160,7 +161,7 @@ def diffusion_teacher(name_or_path: str) -> DiffusionModel:
     Raises:
         ValueError: If it is of another family.
     """
-    checkpoint = load_checkpoint(name_or_path)
+    checkpoint = load(name_or_path, LeRobotConfig(), ANY_PERIOD)
     if not isinstance(checkpoint.model, DiffusionModel):
         raise ValueError(
             f"distill.teacher={name_or_path} is a {checkpoint.kind}, so its student is no "

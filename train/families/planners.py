@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ...policies.checkpoint import Checkpoint, load_checkpoint
+from ...policies.checkpoint import Checkpoint
 from ...policies.normalizer import Normalizer
 from ...policies.planners.config import PlannerConfig
 from ...policies.planners.model import REWARD_KEY, Drafter, PlannerModel
+from ..config.lerobot import ANY_PERIOD, LeRobotConfig, load
 from ..config.policies import PlannerLosses, PlannerPolicyConfig
 from ..data.episodes import Episodes
 from ..data.plan_windows import PlanWindows
@@ -142,7 +143,7 @@ def prepare_guidance(policy: PlannerPolicyConfig, teacher: str, episodes: Episod
     Raises:
         ValueError: If the teacher has no guidance to distil, or data and teacher do not fit.
     """
-    checkpoint = load_checkpoint(teacher)
+    checkpoint = load(teacher, LeRobotConfig(), ANY_PERIOD)
     if checkpoint.kind != policy.kind:
         raise ValueError(
             f"distill.teacher={teacher} is a {checkpoint.kind}, so its student is none of "

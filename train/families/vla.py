@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from ...decoding.instruction import INSTRUCTION_KEY, decode_instruction
 from ...decoding.interface import is_picture
-from ...policies.checkpoint import Checkpoint, load_checkpoint
+from ...policies.checkpoint import Checkpoint
 from ...policies.vla.build import pretrained_vla, tiny_vla
 from ...policies.vla.decoding_config import METHODS
 from ...policies.vla.model import VlaModel
 from ...policies.vla.policy import VlaPolicy
 from ...policies.vla.session import block_logits
 from ...policies.vla.tokenizer import BinStatistics
+from ..config.lerobot import ANY_PERIOD, LeRobotConfig, load
 from ..config.policies import VlaPolicyConfig
 from ..data.episodes import Episodes
 from ..data.windows import Windows
@@ -187,7 +188,7 @@ def vla_student(teacher: str) -> VlaModel:
     Raises:
         ValueError: If the teacher is of another family.
     """
-    model = load_checkpoint(teacher).model
+    model = load(teacher, LeRobotConfig(), ANY_PERIOD).model
     if not isinstance(model, VlaModel):
         raise ValueError(f"distill.teacher={teacher} is no vision-language policy")
     return model.train().requires_grad_(True)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ import numpy as np
 import torch
 
 from ...decoding.plumbing.processes import module_command
-from ...policies.checkpoint import Checkpoint, load_checkpoint
+from ...policies.checkpoint import Checkpoint
 from ...policies.programs.engines.engine import installed_engines
 from ..config.evaluation import BenchConfig
+from ..config.lerobot import ANY_PERIOD, load, refuse_unread
 from ..config.sampling import as_overrides, sampled_policy
 from ..families import family_of
 from ..families.family import Costs
@@ -56,7 +57,8 @@ def bench(names: Sequence[str], config: BenchConfig) -> dict[str, Any]:
         rows = [row for num in config.threads for row in _in_subprocess(names, config, num)]
         return {**header, "rows": rows}
     torch.set_num_threads(num_threads)
-    loaded = [(name, load_checkpoint(name)) for name in names]
+    refuse_unread(names, config.lerobot)
+    loaded = [(name, load(name, config.lerobot, ANY_PERIOD)) for name in names]
     rows = []
     for engine in config.engines or installed_engines():
         timed = [
@@ -77,7 +79,8 @@ def timed_rows(name: str, checkpoint: Checkpoint, engine: str, config: BenchConf
         ValueError: If no family times checkpoints of this kind, or a sampling choice is unknown.
     """
     family = family_of(checkpoint.kind)
-    if family.engines and engine not in family.engines and not config.engines:
+    elsewhere = not config.engines or set(config.engines) & set(family.engines)
+    if family.engines and engine not in family.engines and elsewhere:
         return []
     episodes, rows = family.frames(checkpoint), []
     for row in family.rows(checkpoint, config.calls):
@@ -169,6 +172,7 @@ def _in_subprocess(names: Sequence[str], config: BenchConfig, threads: int) -> l
             f"output={output}",
         ]
         overrides += as_overrides(config.sampling, "sampling")
+        overrides += as_overrides(asdict(config.lerobot), "lerobot")
         command = module_command("hotloop.train.cli", "bench", *names, *overrides)
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         result = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)

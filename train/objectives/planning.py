@@ -191,8 +191,11 @@ class PlannerObjective(nn.Module):
         L_AR = mean_k |f(s_0:k, R_0:k) - (s_k+1, R_k+1)|^2, in units of a token's usual change.
         """
         assert self.model.drafter is not None
-        num = max(1, round(self.losses.drafter_share * len(inputs.states)))
-        drafter, rows = self.model.drafter, inputs.select(slice(num))
+        size = len(inputs.states)
+        num = max(1, round(self.losses.drafter_share * size))
+        # Evenly spread, so that processes that share a batch choose the same rows as one does.
+        chosen = torch.arange(num, device=inputs.states.device) * size // num  # (n,)
+        drafter, rows = self.model.drafter, inputs.select(chosen)
         assert rows.jitter is not None
         targets = self.model.targets(rows.returns, rows.goal)  # (b, t, 1 or g)
         tokens = self.model.encode_tokens(rows.states, targets)  # (b, t, token)

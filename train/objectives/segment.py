@@ -189,8 +189,9 @@ def check_student(student: DiffusionModel) -> None:
     """Raise ValueError if a model cannot learn jumps."""
     if student.config.prediction != "sample":
         raise ValueError(
-            "distillation needs a model that predicts clean actions (prediction 'sample'), "
-            f"got {student.config.prediction!r}"
+            "distillation needs a teacher that predicts clean actions (prediction 'sample'), got "
+            f"{student.config.prediction!r}; one that predicts noise, such as LeRobot's Diffusion "
+            "Policy, is no teacher yet: train one with policy=sdp"
         )
     if not student.ladders:
         raise ValueError("distillation needs a teacher with at least one ladder (policy=sdp)")

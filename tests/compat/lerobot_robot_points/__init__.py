@@ -22,7 +22,7 @@ class Points(Robot):
 
     def __init__(self, config: PointsConfig) -> None:
         super().__init__(config)
-        self.position = dict.fromkeys(JOINTS, 0.0)
+        self.config, self.position = config, dict.fromkeys(JOINTS, 0.0)
 
     def connect(self, calibrate: bool = True) -> None:
         self.is_connected = True

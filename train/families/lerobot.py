@@ -1,4 +1,4 @@
-"""Timing of ACT; LeRobot trains it."""
+"""Timing of what LeRobot has trained: ACT, and every policy that LeRobot itself runs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ...policies.act.config import ActSampling
 from ...policies.act.program import network_program
 from ...policies.checkpoint import Checkpoint
+from ...policies.lerobot.installed_policy import InstalledSampling
 from ...policies.programs.engines.engine import make_engine
 from ..data.episodes import Episodes
 from ..measure.latency import ControlStepTimer, Frames
@@ -31,17 +32,30 @@ class ActPolicyConfig:
     sampling: ActSampling = field(default_factory=ActSampling)
 
 
+@dataclass(frozen=True)
+class InstalledPolicyConfig:
+    """A policy that LeRobot runs.
+
+    Attributes:
+        kind: ``"lerobot"``.
+        sampling: What the folder does unless it is told otherwise.
+    """
+
+    kind: Literal["lerobot"] = "lerobot"
+    sampling: InstalledSampling = field(default_factory=InstalledSampling)
+
+
 class ActFamily(Family):
     """Action chunking with transformers."""
 
     config = ActPolicyConfig
+    trained_elsewhere = "LeRobot"
 
     def prepare(self, config: TrainConfig, episodes: Episodes) -> Training:
-        """There is no training of it; see `Family.prepare`."""
-        raise ValueError(
-            f"policy.kind={config.policy.kind} is not trained here; train it with LeRobot, whose "
-            "checkpoint every command reads, or choose another policy"
-        )
+        """LeRobot trains it; see `Family.prepare`."""
+        del episodes
+        self.check_trained_here(config.policy.kind)
+        raise NotImplementedError
 
     def rows(self, checkpoint: Checkpoint, calls: Sequence[int]) -> list[BenchRow]:
         """The checkpoint's own choices: a plan is one call."""
@@ -61,4 +75,26 @@ class ActFamily(Family):
         return Costs(num_calls=1, num_compared=1, parity=policy.parity)
 
 
-FAMILY = ActFamily()
+class InstalledFamily(ActFamily):
+    """Whatever LeRobot runs: to be timed beside what hotloop makes of the same folder."""
+
+    config = InstalledPolicyConfig
+    engines = ("eager",)
+
+    def rows(self, checkpoint: Checkpoint, calls: Sequence[int]) -> list[BenchRow]:
+        """The folder's own choices."""
+        del calls
+        return [BenchRow(f"lerobot-{checkpoint.model.config.type}")]
+
+    def timer(self, policy: Any, engine: str, episodes: Sequence[Frames]) -> ControlStepTimer:
+        """Plans alone."""
+        del engine, episodes
+        return ControlStepTimer(policy)
+
+    def costs(self, policy: Any, timer: ControlStepTimer) -> Costs:
+        """One call of LeRobot's, whatever is behind it."""
+        del policy, timer
+        return Costs(num_calls=1, num_compared=1)
+
+
+ACT, INSTALLED = ActFamily(), InstalledFamily()

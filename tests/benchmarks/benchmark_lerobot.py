@@ -1,0 +1,274 @@
+"""LeRobot's policies in LeRobot and in hotloop: the same weights, the same noise, the same machine.
+
+    python tests/benchmarks/benchmark_lerobot.py OUTPUT.json [--cases NAME ...] [--rounds 30]
+
+In an environment with LeRobot 0.6, its extra ``diffusion``, and hotloop's ``[runtime]``. Each case
+builds LeRobot's policy with random weights, saves it, and opens the folder as hotloop's policy on
+every engine. First all answer the same observation with the same noise; then they take turns, one
+thread, batch 1, at a control step that plans. LeRobot's time is that of `select_action` on a frame
+that its preprocessor has normalised; hotloop's is that of `Executor.act`, normalisation and limits
+included. Differences are in units of half an action's range.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from lerobot.configs import FeatureType, PolicyFeature, PreTrainedConfig
+from lerobot.policies import make_pre_post_processors
+from lerobot.policies.factory import get_policy_class
+from result_rows import Results
+
+from hotloop.decoding import Executor
+from hotloop.policies import load_checkpoint
+from hotloop.policies.lerobot.given import Given
+
+STATE, ENVIRONMENT, PICTURE = (
+    "observation.state",
+    "observation.environment_state",
+    "observation.images.top",
+)
+HALF_RANGE = np.array([256.0, 256.0])  # [px]; ACT's actions have 14 dimensions of that range
+ENGINES = ("eager", "onnx", "openvino")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One policy of LeRobot.
+
+    Attributes:
+        type: LeRobot's name of its kind.
+        settings: Its configuration, where it is not LeRobot's default.
+        inputs: Shape of each feature that it reads.
+        action_size: D.
+        engines: hotloop's engines that are timed.
+        share: Of the rounds that are asked for: slow cases take fewer.
+    """
+
+    type: str
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, tuple[int, ...]]
+    action_size: int = 2
+    engines: tuple[str, ...] = ENGINES
+    share: float = 1.0
+
+    def features(self) -> dict[str, dict[str, PolicyFeature]]:
+        """What goes in and out, as LeRobot declares it."""
+        kinds = {
+            STATE: FeatureType.STATE,
+            ENVIRONMENT: FeatureType.ENV,
+            PICTURE: FeatureType.VISUAL,
+        }
+        inputs = {key: PolicyFeature(kinds[key], shape) for key, shape in self.inputs.items()}
+        action = PolicyFeature(FeatureType.ACTION, (self.action_size,))
+        return {"input_features": inputs, "output_features": {"action": action}}
+
+
+SMALL = {"horizon": 16, "n_action_steps": 8, "down_dims": (64, 128, 256)}
+LARGE = {**SMALL, "down_dims": (512, 1024, 2048)}
+DDIM = {"noise_scheduler_type": "DDIM", "num_inference_steps": 10}
+PUSHT = {STATE: (2,), ENVIRONMENT: (16,)}
+CASES = {
+    "unet-64-128-256-ddpm-100": Case("diffusion", SMALL, PUSHT, share=0.5),
+    "unet-64-128-256-ddim-10": Case("diffusion", {**SMALL, **DDIM}, PUSHT),
+    "unet-512-1024-2048-ddim-10": Case(
+        "diffusion", {**LARGE, **DDIM}, PUSHT, engines=(*ENGINES, "openvino-bf16"), share=0.5
+    ),
+    "act-480x640": Case(
+        "act",
+        {"pretrained_backbone_weights": None},
+        {STATE: (14,), PICTURE: (3, 480, 640)},
+        action_size=14,
+    ),
+}
+
+
+class Noise:
+    """The same numbers for both: LeRobot and diffusers draw them, hotloop's rows are filled."""
+
+    def __init__(self) -> None:
+        self._left: list[torch.Tensor] = []
+
+    def rewind(self, shape: tuple[int, ...] = (16, 2), num: int = 101) -> None:
+        """Begin again."""
+        drawn = np.random.default_rng(0).standard_normal((num, 1, *shape), np.float32)
+        self._left = list(torch.from_numpy(drawn))
+
+    def theirs(self, *_: object, **__: object) -> torch.Tensor:
+        """The next ones, shape (1, H, D)."""
+        return self._left.pop(0)
+
+    def reset(self, *_: object) -> None:
+        """As `RowNoise`."""
+
+    def fill(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """As `RowNoise`."""
+        del rows
+        out[...] = self.theirs().numpy()
+
+    def draw(self, rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """As `RowNoise`."""
+        del rows
+        return np.stack([self.theirs().numpy() for _ in range(shape[0])], axis=1)
+
+
+@dataclass
+class Contender:
+    """One way to the next action.
+
+    Attributes:
+        begin: Starts an episode; not timed.
+        act: The first control step, shape (D,).
+        parity: Largest difference from eager PyTorch that its engine was built with.
+        times: How long `act` took [s].
+    """
+
+    begin: Callable[[], None]
+    act: Callable[[], np.ndarray]
+    parity: float = 0.0
+    times: list[float] = field(default_factory=list)
+
+
+def statistics(case: Case) -> dict[str, dict[str, torch.Tensor]]:
+    """Of data that nobody recorded: positions on a field of 512 pixels, pictures as ImageNet's."""
+    vectors = {
+        **{k: s[0] for k, s in case.inputs.items() if len(s) == 1},
+        "action": case.action_size,
+    }
+    values = {"min": 0.0, "max": 512.0, "mean": 256.0, "std": 128.0}
+    stats = {
+        key: {name: torch.full((size,), value) for name, value in values.items()}
+        for key, size in vectors.items()
+    }
+    if PICTURE in case.inputs:
+        mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+        stats[PICTURE] = {"mean": mean.view(3, 1, 1), "std": std.view(3, 1, 1)}
+    return stats
+
+
+def frames(case: Case) -> dict[str, np.ndarray]:
+    """One frame as hotloop's executor takes it."""
+    rng = np.random.default_rng(0)
+    return {
+        key: rng.integers(0, 256, (1, *shape[1:], 3), np.uint8)
+        if len(shape) == 3
+        else rng.uniform(0, 512, (1, *shape)).astype(np.float32)
+        for key, shape in case.inputs.items()
+    }
+
+
+def lerobot(case: Case, folder: Path) -> Contender:
+    """LeRobot's policy, saved to `folder` as its training would."""
+    config = PreTrainedConfig.get_choice_class(case.type)(
+        **case.features(), **case.settings, device="cpu", push_to_hub=False
+    )
+    torch.manual_seed(0)
+    policy = get_policy_class(case.type)(config).eval()
+    policy.save_pretrained(folder)
+    before, after = make_pre_post_processors(config, dataset_stats=statistics(case))
+    before.save_pretrained(folder)
+    after.save_pretrained(folder)
+    seen = {
+        key: torch.from_numpy(array[0]).movedim(-1, 0).float() / 255
+        if array.ndim == 4
+        else torch.from_numpy(array[0])
+        for key, array in frames(case).items()
+    }
+    batch = before(seen)
+
+    @torch.inference_mode()
+    def act() -> np.ndarray:
+        return after(policy.select_action(dict(batch))).numpy()[0]
+
+    return Contender(policy.reset, act)
+
+
+def hotloop(case: Case, folder: Path, engine: str, noise: Noise) -> Contender:
+    """The same folder in hotloop, with bounds so wide that nothing is clipped."""
+    wide = (1e6,) * case.action_size
+    given = Given(dt=0.1, action_low=tuple(-one for one in wide), action_high=wide)
+    policy = load_checkpoint(folder, given).policy(engine=engine)
+    executor, frame = Executor(policy), frames(case)
+    if case.type == "diffusion":
+        policy._noise = noise
+    return Contender(
+        lambda: executor.reset([0]), lambda: executor.act(frame)[0], parity=policy.parity
+    )
+
+
+def measure(case: Case, rounds: int) -> list[dict[str, Any]]:
+    """Rows of one case: LeRobot's first, then hotloop's by engine."""
+    noise = Noise()
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        contenders = {"LeRobot": lerobot(case, Path(name))}
+        for engine in case.engines:
+            contenders[f"hotloop, {engine}"] = hotloop(case, Path(name), engine, noise)
+        patched = ("torch.randn", "diffusers.schedulers.scheduling_ddpm.randn_tensor")
+        for target in patched:
+            stack.enter_context(mock.patch(target, noise.theirs))
+        actions = {}
+        for name_, one in contenders.items():
+            actions[name_] = step(one, noise)  # also the warm-up
+        for contender in list(contenders.values()) * max(round(rounds * case.share), 1):
+            step(contender, noise)
+    expected = actions["LeRobot"]
+    rows = []
+    for name_, one in contenders.items():
+        times = 1e3 * np.array(one.times[1:])
+        rows.append(
+            {
+                "policy": name_,
+                "median_ms": float(np.median(times)),
+                "p99_ms": float(np.quantile(times, 0.99)),
+                "rounds": len(times),
+                "difference": float(np.abs(actions[name_] - expected).max() / HALF_RANGE[0]),
+                "parity": one.parity,
+            }
+        )
+    for row in rows:
+        row["speedup"] = rows[0]["median_ms"] / row["median_ms"]
+    return rows
+
+
+def step(contender: Contender, noise: Noise) -> np.ndarray:
+    """The first control step of an episode, timed."""
+    noise.rewind()
+    contender.begin()
+    began = time.perf_counter()
+    action = contender.act()
+    contender.times.append(time.perf_counter() - began)
+    return action
+
+
+def main() -> None:
+    """Measure all cases that the file lacks."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES)
+    parser.add_argument("--rounds", type=int, default=30)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    results = Results(options.output)
+    for name in options.cases:
+        if results.has({"case": name}):
+            continue
+        for row in measure(CASES[name], options.rounds):
+            results.add({"case": name, "policy": row["policy"]}, row)
+        gc.collect()
+
+
+if __name__ == "__main__":
+    main()
