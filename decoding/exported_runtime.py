@@ -167,8 +167,7 @@ class Plans:
         }
         self._steps = [name for name, one in graphs.items() if "late" in one]
         self._memories: dict[tuple[str, int], Memory] = {}
-        self._noise, self._next = RowNoise(), list[int]()
-        self._state: dict[str, Array] = {}
+        self._noise, self._next, self._state = RowNoise(), list[int](), dict[str, Array]()
 
     def reset(self, seeds: Array, rows: Array | None = None) -> None:
         """Start an episode in each of `rows`; without `rows`, in ``len(seeds)`` new ones."""
@@ -192,8 +191,7 @@ class Plans:
 
         Args:
             name: The graph, see `choose`.
-            observation: Its inputs of the newest frames: ``observation``, and of pictures what
-                `encode` says.
+            observation: Its inputs of the newest frames: ``observation``, and what `encode` says.
             rows: Which row each entry belongs to.
             step: First control step that still needs an action.
         """
@@ -251,7 +249,7 @@ class Plans:
 
 
 class Runtime:
-    """One robot: keeps the newest frames and the planned actions; see `Plans` for arguments.
+    """One robot: keeps the newest frames and `planned`, the actions to come; arguments as `Plans`.
 
     Attributes:
         dt: Control period [s].
@@ -269,7 +267,7 @@ class Runtime:
         """Start an episode."""
         self._plans.reset(np.array([seed]))
         self._frames: deque[dict[str, Array]] = deque(maxlen=self._num_steps)
-        self._queue: deque[Array] = deque()
+        self.planned: deque[Array] = deque()
         self._step = 0
 
     def act(self, frame: Mapping[str, Any]) -> Array:
@@ -278,18 +276,18 @@ class Runtime:
         vectors = [value.ravel() for value in values.values() if value.dtype != np.uint8]
         pictures = {key: value[None] for key, value in values.items() if value.dtype == np.uint8}
         newest = {"observation": np.concatenate(vectors)} if vectors else {}
-        if len(self._queue) < self._num_steps:  # else no plan will see it
+        if len(self.planned) < self._num_steps:  # else no plan will see it
             newest |= {key: one[0] for key, one in self._plans.encode(pictures).items()}
         self._frames.extend([newest] * (1 if self._frames else self._num_steps))
-        if not self._queue:
+        if not self.planned:
             seen = {key: np.stack([one[key] for one in self._frames])[None] for key in newest}
             graph = self._plans.choose(0, self._step, self._step)
             (actions,) = self._plans.plan(graph, seen, np.arange(1), np.array([self._step]))
             if not np.isfinite(actions).all():
                 raise ValueError(f"the policy planned NaN or infinite actions: {actions}")
-            self._queue.extend(actions[: self._num_execute])
+            self.planned.extend(actions[: self._num_execute])
         self._step += 1
-        return self._queue.popleft()
+        return self.planned.popleft()
 
     def _read(self, frame: Mapping[str, Any], key: str) -> Array:
         if key not in frame:

@@ -65,8 +65,7 @@ class NoiseSchedule:
         first, last = self.first_beta or _FIRST_BETA, self.last_beta or _LAST_BETA
         if self.betas == "linear":
             return np.linspace(first, last, self.num_levels)
-        roots = np.linspace(first**0.5, last**0.5, self.num_levels)
-        return roots * roots
+        return np.linspace(math.sqrt(first), math.sqrt(last), self.num_levels) ** 2
 
     @cached_property
     def signals(self) -> np.ndarray:

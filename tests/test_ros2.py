@@ -35,25 +35,15 @@ def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ROS_DOMAIN_ID", raising=False)
 
 
-class OverTopics(DriverConformance):
-    controller = ""
-
+class TestTrajectoryController(DriverConformance):
     def setup_method(self) -> None:
-        self.arm = RosArm(self.controller).__enter__()
+        self.arm = RosArm("trajectory").__enter__()
 
     def teardown_method(self) -> None:
         self.arm.__exit__()
 
     def robot(self) -> RobotConfig:
-        return replace(ROBOT, options={"domain": DOMAIN, "controller": self.controller})
-
-
-class TestTrajectoryController(OverTopics):
-    controller = "trajectory"
-
-
-class TestPositionController(OverTopics):
-    controller = "positions"
+        return ROBOT
 
 
 def test_messages_are_the_bytes_of_an_independent_implementation() -> None:
@@ -125,6 +115,7 @@ def test_velocities_that_are_not_measured_are_differences() -> None:
         driver.disconnect(torque_off=False)
     assert np.isfinite(speeds).all()
     assert (np.max(speeds, axis=0) > 0.1).all(), "it moved, in the right direction"
+    assert arm.received[-1].data == goal.tolist(), "in the robot file's order"
 
 
 def test_a_robot_that_falls_silent_is_a_failed_cycle() -> None:

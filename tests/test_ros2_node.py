@@ -11,6 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import ros_stub
+from tiny_joints import DT, NAMES, save_tiny
+
+from hotloop.decoding import Executor
+from hotloop.policies import load_checkpoint
+from hotloop.policies.export.write import export_policy
 
 NODE = Path(__file__).parents[1] / "real_robot" / "integrations" / "ros2" / "hotloop_node.py"
 JOINTS = ["pan", "lift"]
@@ -123,6 +128,26 @@ def test_the_reset_service_begins_an_episode(folder: Path, monkeypatch) -> None:
     node.hear(states(0.5, 1.0))
     node.tick()
     np.testing.assert_allclose(node.published[-1].data, [0.6, 1.1])
+
+
+def test_it_publishes_what_an_exported_policy_plans(tmp_path: Path, monkeypatch) -> None:
+    """A real one: the node's waypoints are the actions of the executor, in the same order."""
+    checkpoint = load_checkpoint(save_tiny(tmp_path / "tiny", "dp", num_execute=3))
+    export_policy(checkpoint, tmp_path / "out", num_steps=8)
+    executor = Executor(checkpoint.policy(engine="onnx"))
+    executor.reset([0])
+    node = load(monkeypatch, tmp_path / "out", joints=list(NAMES), max_jump=9.0).HotloopNode()
+    assert node.period == DT
+    positions = np.random.default_rng(0).uniform(-0.5, 0.5, (6, 6))
+    expected = []
+    for position in positions:
+        node.hear(ros_stub.STUBS["sensor_msgs.msg"]["JointState"](name=NAMES, position=position))
+        node.tick()
+        frame = {"observation.state": position[None].astype(np.float32)}
+        expected.append(executor.act(frame)[0])
+    found = [point.positions for message in node.published for point in message.points]
+    assert len(node.published) == 2
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize(

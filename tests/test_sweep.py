@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tiny import write_pusht_file
 
 from hotloop.train import sweep as sweep_module
+from hotloop.train import train
 from hotloop.train.cli import main
 from hotloop.train.config.sweep import expand
 from hotloop.train.resume import last_checkpoint
@@ -127,6 +130,19 @@ def test_a_launcher_that_hydra_does_not_have_is_named(setting, message, data, tm
     error = capsys.readouterr().err
     assert error.startswith("hotloop: error: ") and error.count("\n") == 1
     assert re.search(message, error)
+
+
+def test_a_job_that_slurm_starts_again_goes_on(data: str, tmp_path: Path, monkeypatch) -> None:
+    """A job that is new does not touch a run that somebody else has begun in its folder."""
+    more = ["policy=dp", "steps=4", "save_every=2", f"output_dir={tmp_path}"]
+    sweep = expand([*SETTINGS, data, *more])
+    (job,) = sweep.jobs
+    train(replace(job.config(), steps=2))
+    again = sweep_module._Training(sweep.jobs)
+    assert "already holds a run" in again(SimpleNamespace(job=0))
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert again(SimpleNamespace(job=0)) == ""
+    assert steps_of(tmp_path) == 4
 
 
 def test_a_sweep_is_not_nested_in_torchrun(monkeypatch: pytest.MonkeyPatch, capsys) -> None:

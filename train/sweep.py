@@ -12,7 +12,7 @@ from typing import Any
 
 from .config.compose import CONFIG_DIR
 from .config.sweep import LAUNCHER, Job, Sweep
-from .resume import is_run, last_checkpoint
+from .resume import check_output, is_run, last_checkpoint
 from .state import steps_done
 
 
@@ -55,8 +55,6 @@ def run_sweep(sweep: Sweep) -> list[Outcome]:
         ValueError: If a configuration is wrong, or Hydra has no such launcher.
         FileExistsError: If one of the folders holds a run that is not to be resumed.
     """
-    from .resume import check_output
-
     configs = [job.config() for job in sweep.jobs]
     for job, config in zip(sweep.jobs, configs, strict=True):
         check_output(replace(config, resume=_goes_on(job, config.resume)))
