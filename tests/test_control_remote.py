@@ -73,6 +73,7 @@ def wait_for(condition, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.realtime
 def test_an_arm_is_driven_by_a_policy_that_is_served_and_brakes_when_that_is_killed(
     checkpoint: Path, tmp_path: Path
 ) -> None:
