@@ -167,8 +167,7 @@ class Plans:
         }
         self._steps = [name for name, one in graphs.items() if "late" in one]
         self._memories: dict[tuple[str, int], Memory] = {}
-        self._noise, self._next = RowNoise(), list[int]()
-        self._state: dict[str, Array] = {}
+        self._noise, self._next, self._state = RowNoise(), list[int](), dict[str, Array]()
 
     def reset(self, seeds: Array, rows: Array | None = None) -> None:
         """Start an episode in each of `rows`; without `rows`, in ``len(seeds)`` new ones."""
@@ -192,8 +191,7 @@ class Plans:
 
         Args:
             name: The graph, see `choose`.
-            observation: Its inputs of the newest frames: ``observation``, and of pictures what
-                `encode` says.
+            observation: Its inputs of the newest frames: ``observation``, and what `encode` says.
             rows: Which row each entry belongs to.
             step: First control step that still needs an action.
         """

@@ -214,7 +214,8 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
     if path.suffix in PICKLE_SUFFIXES:
         raise ValueError(
             f"{path} looks like a pickle, which can run any code when opened; hotloop only reads "
-            f"folders with {CONFIG_FILE} and {WEIGHTS_FILE}"
+            f"folders with {CONFIG_FILE} and {WEIGHTS_FILE}; Diffusion Policy's are converted "
+            "in its own environment, see real_robot/integrations/diffusion_policy"
         )
     for folder in (path, path / "checkpoints" / "last", INCLUDED / str(name_or_path)):
         if (recover(folder) / CONFIG_FILE).is_file():

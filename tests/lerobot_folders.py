@@ -59,3 +59,23 @@ def golden_folder(name: str, path: Path) -> Path:
 def edit_json(path: Path, **values: object) -> None:
     """Set entries of a JSON file."""
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def as_before_0_4(folder: Path, kept: dict[str, tuple[str, ...]]) -> None:
+    """Make a folder what LeRobot 0.3 wrote: statistics among the weights, no processor files.
+
+    Args:
+        folder: Golden folder, changed in place.
+        kept: Statistics by feature that the normalisation needs; of pictures mean and std.
+    """
+    weights = safetensors.numpy.load_file(folder / "model.safetensors")
+    for kind, file in (("normalize_inputs", "pre"), ("unnormalize_outputs", "post")):
+        (stored,) = folder.glob(f"policy_{file}processor_step_*.safetensors")
+        for key, value in safetensors.numpy.load_file(stored).items():
+            feature, _, statistic = key.rpartition(".")
+            names = kept.get(feature, ("mean", "std"))
+            if (feature == "action") == (file == "post") and statistic in names:
+                weights[f"{kind}.buffer_{feature.replace('.', '_')}.{statistic}"] = value
+        stored.unlink()
+        (folder / f"policy_{file}processor.json").unlink()
+    safetensors.numpy.save_file(weights, folder / "model.safetensors")

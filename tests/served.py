@@ -64,7 +64,7 @@ class Walk:
             raise self.broken("state above 0.9 in /home/secret/policy.py")
         time.sleep(self.duration)
         self.groups.append(len(step))
-        ahead = 0.01 * np.arange(self.horizon)[None, :, None]
+        ahead = 0.01 * (np.arange(self.horizon) % 6)[None, :, None]
         actions = state.mean(axis=1)[:, None] + ahead + 0.001 * (step % 100)[:, None, None]
         shape = (self.horizon, 2)
         drawn = [self._generators[row].standard_normal(shape) for row in observation.rows]

@@ -113,7 +113,7 @@ def remove(*keys: str) -> Edit:
         (remove("format_version"), "checkpoint format None cannot be read, expected 1 to 2"),
         (
             lambda c: c.update(kind="none"),
-            r"no kind of policy 'none'.*; choose from .*diffuser, dp, sdp",
+            r"no kind of policy 'none'.*; choose from .*diffuser, dp, lerobot, sdp",
         ),
         (remove("model"), "model has no default"),
         (remove("observation_shapes"), "observation_shapes has no default"),

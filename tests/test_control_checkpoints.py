@@ -35,7 +35,13 @@ def control(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "spec", "more"), [("sdp", SPEC, []), ("sdp-image", SPEC, SEEING), ("vla", SLOW, VLA)]
+    ("kind", "spec", "more"),
+    [
+        ("sdp", SPEC, []),
+        ("sdp-image", SPEC, SEEING),
+        ("act-image", SPEC, SEEING),
+        ("vla", SLOW, VLA),
+    ],
 )
 def test_a_checkpoint_of_ones_own_drives_the_simulated_arm(kind, spec, more, tmp_path) -> None:
     """Pictures, instruction and half-verified chunks included; all limits hold."""

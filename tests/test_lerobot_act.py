@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
-from lerobot_folders import edit_json, golden_folder
+from lerobot_folders import as_before_0_4, edit_json, golden_folder
 from numpy.typing import NDArray
 
 from hotloop.decoding import Executor
 from hotloop.policies.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from hotloop.policies.lerobot.given import Given
+from hotloop.train.cli import main
+from hotloop.train.commands import ExitCode
 
 GIVEN = Given(dt=0.1, action_low=(-1e4, -1e4), action_high=(1e4, 1e4))  # LeRobot clips nothing
 FRONT = "observation.images.front_left"
@@ -59,16 +61,7 @@ def test_a_folder_from_before_0_4_has_its_statistics_among_the_weights(tmp_path:
     """And a camera whose name has an underscore, which LeRobot's own migration loses."""
     folder = golden_folder("act_image_two", tmp_path)
     expected = difference(folder, load_checkpoint(folder, GIVEN))
-    weights = safetensors.numpy.load_file(folder / "model.safetensors")
-    for kind, file in (("normalize_inputs", "pre"), ("unnormalize_outputs", "post")):
-        (stored,) = folder.glob(f"policy_{file}processor_step_*.safetensors")
-        for key, value in safetensors.numpy.load_file(stored).items():
-            feature, _, statistic = key.rpartition(".")
-            if (feature == "action") == (file == "post") and statistic in ("mean", "std"):
-                weights[f"{kind}.buffer_{feature.replace('.', '_')}.{statistic}"] = value
-        stored.unlink()
-        (folder / f"policy_{file}processor.json").unlink()
-    safetensors.numpy.save_file(weights, folder / "model.safetensors")
+    as_before_0_4(folder, {})
     edit_json(folder / "config.json", n_obs_steps=1, use_amp=False, replaced_since=True)
     checkpoint = load_checkpoint(folder, GIVEN)
     assert difference(folder, checkpoint) == expected
@@ -96,6 +89,27 @@ def test_a_renamed_camera_is_observed_by_the_robots_name(tmp_path: Path) -> None
     assert list(checkpoint.model.observation_shapes) == [
         "observation.state", "observation.images.front", "observation.images.wrist",
     ]  # fmt: skip
+
+
+def test_every_command_takes_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Timed as it is, with its chunks averaged, and as a checkpoint of hotloop's own."""
+    folder, own = golden_folder("act_state", tmp_path), tmp_path / "own"
+    averaged = ("sampling.num_execute=1", "sampling.temporal_ensemble=0.01")
+    assert main(["import", str(folder), str(own), "dt=0.1"]) == ExitCode.SUCCESS
+    assert "act, 0.04 M parameters" in capsys.readouterr().out
+    for names in ([str(folder), str(own)], [str(folder), *averaged]):
+        assert main(["bench", *names, "engines=[eager]", "steps=2"]) == ExitCode.SUCCESS
+        assert capsys.readouterr().out.count("act-1 ") == 1 + (str(own) in names)
+    for words, message in (
+        (["bench", str(folder), averaged[1], "steps=2"], "set sampling.num_execute=1"),
+        (["bench", str(folder), "sampling.ensemble=1"], "has num_execute, temporal_ensemble"),
+        (
+            ["train", "policy.kind=act"],
+            "policy.kind=act is not trained here; train it with LeRobot",
+        ),
+    ):
+        assert main(words) == ExitCode.USAGE
+        assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

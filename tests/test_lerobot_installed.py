@@ -16,6 +16,8 @@ from hotloop.decoding.instruction import INSTRUCTION_KEY, encode_instruction
 from hotloop.policies.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from hotloop.policies.lerobot import installed
 from hotloop.policies.lerobot.given import Given
+from hotloop.train.cli import main
+from hotloop.train.commands import ExitCode
 from hotloop.train.config.evaluation import BenchConfig
 from hotloop.train.measure.bench import timed_rows
 
@@ -83,6 +85,8 @@ def test_it_is_timed_beside_others_and_by_eager_alone(tmp_path: Path) -> None:
     row.timer.run_block(2)
     assert (row.name, row.costs.parity) == ("lerobot-imagined", None)
     assert timed_rows("run", checkpoint, "onnx", BenchConfig()) == []
+    both = BenchConfig(engines=("eager", "onnx"))
+    assert timed_rows("run", checkpoint, "onnx", both) == []
     with pytest.raises(ValueError, match="engine must be 'eager', got 'onnx'"):
         checkpoint.policy(engine="onnx")
 
@@ -134,3 +138,13 @@ def test_without_lerobot_the_message_says_how_to_get_it(
     monkeypatch.setattr(installed, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install lerobot, on Python 3\.12 or later"):
         opened(tmp_path)
+
+
+@pytest.mark.usefixtures("stub")
+def test_it_is_timed_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_folder(tmp_path / "run")
+    words = ["bench", f"lerobot:{folder}", "lerobot.dt=0.1", "steps=2"]
+    assert main(words) == ExitCode.SUCCESS
+    assert "lerobot-imagined" in capsys.readouterr().out
+    assert main([*words, "engines=[onnx]"]) == ExitCode.USAGE
+    assert "engine must be 'eager'" in capsys.readouterr().err

@@ -1,95 +1,53 @@
-"""`lerobot_policy_hotloop` as LeRobot uses it; `test_compat_lerobot.py` has the real one."""
+"""`lerobot_policy_hotloop` in LeRobot's control loop; `test_compat_lerobot.py` has the real one."""
 
 from __future__ import annotations
 
 import ast
+import logging
 import re
-import sys
 from collections.abc import Generator
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any
+from types import SimpleNamespace
 
 import lerobot_stub
 import numpy as np
 import pytest
 import torch
-from tiny import SHAPES, SPEC, demonstrations, tiny_model
+from tiny import SHAPES, SPEC, tiny_model
+from tiny_lerobot import (
+    DISTRIBUTION,
+    NAME,
+    Batch,
+    acted,
+    expected,
+    features,
+    frames,
+    loaded_plugin,
+    tiny_checkpoint,
+)
 
-from hotloop.decoding import Executor, Observation
+from hotloop.decoding import Observation
 from hotloop.envs.pusht import PushT
 from hotloop.envs.registry import make_task
 from hotloop.envs.rollout import evaluate
-from hotloop.policies import Checkpoint, StreamingSampling, load_checkpoint, save_checkpoint
+from hotloop.policies import (
+    Checkpoint,
+    DiffusionSampling,
+    load_checkpoint,
+    save_checkpoint,
+)
 from hotloop.policies.programs.engines import engine as engines
-
-DISTRIBUTION = Path(__file__).parents[1] / "real_robot" / "integrations" / "lerobot_policy_hotloop"
-NAME = "lerobot_policy_hotloop"
-Batch = dict[str, torch.Tensor]
 
 
 @pytest.fixture(scope="module")
 def plugin() -> Generator[SimpleNamespace, None, None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, module in lerobot_stub.modules().items():
-            patch.setitem(sys.modules, name, module)
-        patch.syspath_prepend(str(DISTRIBUTION))
-        import_module(NAME)
-        parts = ("configuration_hotloop", "modeling_hotloop", "processor_hotloop")
-        modules: list[ModuleType] = [import_module(f"{NAME}.{part}") for part in parts]
-        others = {part: import_module(f"{NAME}.{part}") for part in ("frames", "pusht", "training")}
-        yield SimpleNamespace(
-            Config=modules[0].HotloopConfig,
-            Policy=modules[1].HotloopPolicy,
-            processors=modules[2].make_hotloop_pre_post_processors,
-            **others,
-        )
-        for name in [name for name in sys.modules if name.startswith(NAME)]:
-            del sys.modules[name]
+    with loaded_plugin() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("checkpoint") / "sdp"
-    sampling = StreamingSampling(num_execute=4, calls_per_step=2)
-    save_checkpoint(path, Checkpoint("sdp", tiny_model(), SPEC, sampling, {"task": "recorded"}))
-    return str(path)
-
-
-def features(**shapes: tuple[int, ...]) -> dict[str, Any]:
-    known = {**{key.replace(".", "_"): shape for key, shape in SHAPES.items()}, **shapes}
-    return {
-        key.replace("_", ".", 1): lerobot_stub.PolicyFeature("STATE", shape)
-        for key, shape in known.items()
-    }
-
-
-def frames(step: int, num_rows: int) -> Batch:
-    """What LeRobot's preprocessor hands over: more than the policy reads, float32 tensors."""
-    generator = torch.Generator().manual_seed(step)
-    batch = {
-        key: torch.rand(num_rows, *shape, generator=generator) for key, shape in SHAPES.items()
-    }
-    return {**batch, "observation.other": torch.zeros(num_rows, 7)}
-
-
-def acted(policy: Any, num_steps: int, num_rows: int) -> np.ndarray:
-    """Actions of an episode as LeRobot's rollout has them, (T, R, D)."""
-    policy.reset()
-    return np.stack([policy.select_action(frames(k, num_rows)).numpy() for k in range(num_steps)])
-
-
-def expected(checkpoint: str, seeds: list[int], num_steps: int, **sampling: Any) -> np.ndarray:
-    executor = Executor(load_checkpoint(checkpoint).policy(sampling))
-    executor.reset(seeds)
-    rows = len(seeds)
-    return np.stack(
-        [
-            executor.act({key: frames(k, rows)[key].numpy() for key in SHAPES})
-            for k in range(num_steps)
-        ]
-    ).astype(np.float32)
+    return tiny_checkpoint(tmp_path_factory.mktemp("checkpoint") / "sdp")
 
 
 def test_lerobot_finds_the_distribution_and_its_parts() -> None:
@@ -148,113 +106,6 @@ def test_nothing_is_built_inside_the_control_loop(
     acted(policy, 5, 1)
 
 
-def test_a_saved_folder_needs_no_other_and_is_hotloops_too(
-    plugin: SimpleNamespace, checkpoint: str, tmp_path: Path
-) -> None:
-    config = plugin.Config(checkpoint=checkpoint, seed=3, input_features=features())
-    config.output_features = {"action": lerobot_stub.PolicyFeature("ACTION", (2,))}
-    policy = plugin.Policy(config)
-    policy.save_pretrained(tmp_path)
-    assert (tmp_path / "model.safetensors").stat().st_mode & 0o777 == (
-        tmp_path / "config.json"
-    ).stat().st_mode & 0o777
-    loaded = plugin.Policy.from_pretrained(tmp_path)
-    assert (loaded.config.checkpoint, loaded.config.n_obs_steps) == ("", 2)
-    np.testing.assert_array_equal(acted(loaded, 6, 2), expected(checkpoint, [3, 4], 6))
-    np.testing.assert_array_equal(expected(str(tmp_path), [3], 6), expected(checkpoint, [3], 6))
-    changed = plugin.Policy.from_pretrained(tmp_path, calls_per_step=1)
-    np.testing.assert_array_equal(
-        acted(changed, 5, 1), expected(checkpoint, [3], 5, calls_per_step=1)
-    )
-    with pytest.raises(ValueError, match="would replace the policy that the folder holds"):
-        plugin.Policy.from_pretrained(tmp_path, checkpoint=checkpoint)
-
-
-def test_weights_that_do_not_fit_are_refused(
-    plugin: SimpleNamespace, checkpoint: str, tmp_path: Path
-) -> None:
-    """LeRobot itself would log a warning and run with random ones."""
-    plugin.Policy(plugin.Config(checkpoint=checkpoint)).save_pretrained(tmp_path)
-    weights = tmp_path / "model.safetensors"
-    state = lerobot_stub.safetensors.torch.load_file(weights)
-    state.pop("model.action_normalizer.scale")
-    lerobot_stub.safetensors.torch.save_file(state, weights)
-    with pytest.raises(RuntimeError, match=r"action_normalizer\.scale"):
-        plugin.Policy.from_pretrained(tmp_path)
-
-
-def test_training_averages_and_runs_what_it_has_learnt(
-    plugin: SimpleNamespace, checkpoint: str, tmp_path: Path
-) -> None:
-    config = plugin.Config(checkpoint=checkpoint, seed=2, input_features=features())
-    policy = plugin.Policy(config)
-    assert config.observation_delta_indices == [-1, 0]
-    assert config.action_delta_indices == list(range(-1, 8))
-    before = acted(policy, 5, 1)
-    policy.train()
-    optimizer = torch.optim.AdamW(policy.get_optim_params(), lr=1e-2)
-    losses = []
-    for step in range(20):
-        torch.manual_seed(step % 2)
-        loss, _ = policy.forward(windows())
-        losses.append(loss.item())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        policy.update()
-    assert losses[-1] < 0.9 * losses[1]
-    policy.eval()
-    after = acted(policy, 5, 1)
-    assert np.abs(after - before).max() > 1e-3
-    config.output_features = {"action": lerobot_stub.PolicyFeature("ACTION", (2,))}
-    policy.save_pretrained(tmp_path)
-    # The average, not the last step's weights, is what both run.
-    loaded = plugin.Policy.from_pretrained(tmp_path, seed=3)
-    np.testing.assert_array_equal(acted(loaded, 5, 1), expected(str(tmp_path), [3], 5))
-    average = load_checkpoint(tmp_path).model.state_dict()
-    last = policy.model.state_dict()
-    assert any(not torch.equal(average[name], last[name]) for name in last)
-
-
-def windows() -> Batch:
-    episodes = demonstrations()
-    starts = range(0, 20, 5)
-    batch = {
-        key: torch.stack([torch.from_numpy(array[k : k + 2]) for k in starts])
-        for key, array in episodes.observations.items()
-    }
-    actions = torch.from_numpy(episodes.actions)
-    return {**batch, "action": torch.stack([actions[k : k + 9] for k in starts])}
-
-
-def test_a_new_policy_takes_everything_from_the_data_set(plugin: SimpleNamespace) -> None:
-    episodes = demonstrations()
-    arrays = {**episodes.observations, "action": episodes.actions}
-    statistics = {
-        key: {name: getattr(array, name)(axis=0) for name in ("min", "max", "mean", "std")}
-        for key, array in arrays.items()
-    }
-    meta = SimpleNamespace(
-        fps=20, repo_id="lab/data", features={"action": {"names": ["x.pos", "y.pos"]}}
-    )
-    recipe = ["policy.model.network.width=16", "policy.model.network.depth=1"]
-    config = plugin.Config(kind="dp", recipe=recipe, input_features=features())
-    assert config.action_delta_indices == list(range(-1, 16))
-    policy = plugin.Policy(config, dataset_stats=statistics, dataset_meta=meta)
-    model, stored = policy.model, config.stored
-    for key, normalizer in (("action", model.action_normalizer),):
-        ends = normalizer(torch.from_numpy(arrays[key]))
-        np.testing.assert_allclose([ends.min(), ends.max()], [-1, 1], atol=1e-5)
-    spec = stored["action_spec"]
-    assert (spec["names"], spec["dt"]) == (("x.pos", "y.pos"), 0.05)
-    assert (np.array(spec["low"]) < episodes.actions.min(axis=0)).all()
-    np.testing.assert_allclose(spec["high"], episodes.actions.max(axis=0), rtol=1e-5)
-    assert stored["provenance"] == {"task": "recorded", "dataset": "lab/data"}
-    assert acted(policy, 3, 2).shape == (3, 2, 2)
-    with pytest.raises(ValueError, match="without a data set there is no policy to make"):
-        plugin.Policy(plugin.Config(input_features=features()))
-
-
 def test_a_chunk_is_what_the_executor_would_do_with_the_same_frames(
     plugin: SimpleNamespace, checkpoint: str
 ) -> None:
@@ -272,6 +123,29 @@ def test_a_chunk_is_what_the_executor_would_do_with_the_same_frames(
         np.testing.assert_array_equal(chunk, plan.actions[:, :4])
     with pytest.raises(ValueError, match="needs the newest 2 frames"):
         policy.predict_action_chunk(frames(0, 2))
+
+
+def test_a_policy_of_one_frame_takes_it_as_it_is(plugin: SimpleNamespace, tmp_path: Path) -> None:
+    model = tiny_model(num_obs_steps=1, ladders=())
+    sampling = DiffusionSampling(num_execute=4, calls_per_step=2)
+    save_checkpoint(tmp_path / "dp", Checkpoint("dp", model, SPEC, sampling, {}))
+    policy = plugin.Policy(plugin.Config(checkpoint=str(tmp_path / "dp"), seed=1))
+    policy.reset()
+    chunk = policy.predict_action_chunk(frames(0, 2)).numpy()
+    policy = plugin.Policy(plugin.Config(checkpoint=str(tmp_path / "dp"), seed=1))
+    np.testing.assert_array_equal(chunk[:, 0], acted(policy, 1, 2)[0])
+    assert chunk.shape == (2, 4, 2)
+
+
+@pytest.mark.usefixtures("operators_read_once")
+def test_exporters_are_quiet_where_lerobot_logs_everything(
+    plugin: SimpleNamespace, checkpoint: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """LeRobot sets the root logger to INFO, and each export then told of dozens of passes."""
+    caplog.set_level(logging.INFO)
+    policy = plugin.Policy(plugin.Config(checkpoint=checkpoint, engine="onnx", seed=1))
+    assert [one for one in caplog.records if one.name.split(".")[0].startswith("onnx")] == []
+    np.testing.assert_allclose(acted(policy, 5, 1), expected(checkpoint, [1], 5), atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -292,22 +166,6 @@ def test_a_batch_that_does_not_fit_is_refused(
         policy.select_action(batch)
     with pytest.raises(ValueError, match="take no noise"):
         policy.select_action(frames(0, 1), noise=torch.zeros(1))
-
-
-def test_features_that_do_not_fit_are_refused(plugin: SimpleNamespace, checkpoint: str) -> None:
-    with pytest.raises(ValueError, match=r"'observation\.goal' of shape \(3,\), LeRobot's .*\(5,"):
-        config = plugin.Config(
-            checkpoint=checkpoint, input_features=features(observation_goal=(5,))
-        )
-        plugin.Policy(config)
-    config = plugin.Config(checkpoint=checkpoint, input_features=features())
-    config.output_features = {"action": lerobot_stub.PolicyFeature("ACTION", (6,))}
-    with pytest.raises(ValueError, match="commands 2 numbers"):
-        plugin.Policy(config)
-    with pytest.raises(ValueError, match=r"policy\.kind must be one of"):
-        plugin.Config(kind="act")
-    with pytest.raises(ValueError, match="not 'trajectory_diffuser'"):
-        plugin.Config(checkpoint="maze2d-trajectory-diffuser").training()
 
 
 def test_pictures_arrive_as_the_bytes_that_they_were(plugin: SimpleNamespace) -> None:

@@ -10,6 +10,8 @@ import torch
 
 from hotloop.decoding import ActionSpec
 from hotloop.decoding.instruction import INSTRUCTION_KEY, encode_instruction
+from hotloop.policies.act.config import ActConfig, ActSampling
+from hotloop.policies.act.model import ActModel
 from hotloop.policies.checkpoint import Checkpoint, save_checkpoint
 from hotloop.policies.diffusion.config import DiffusionSampling, StreamingSampling
 from hotloop.policies.diffusion.model import DiffusionModel, ModelConfig
@@ -25,10 +27,15 @@ SPEC = ActionSpec(NAMES, (-0.6,) * 5 + (0.1,), (0.6,) * 5 + (1.1,), DT)
 CAMERA = "observation.images.front"
 # Those with a picture see the camera `front`.
 KINDS = (
-    "dp", "sdp", "dp-image", "sdp-image",
+    "dp", "sdp", "dp-image", "sdp-image", "act-image",
     "diffuser", "decision_diffuser", "trajectory_diffuser", "vla",
 )  # fmt: skip
-PICTURES = {"dp-image": (20, 24, 3), "sdp-image": (20, 24, 3), "vla": (16, 16, 3)}
+PICTURES = {
+    "dp-image": (20, 24, 3),
+    "sdp-image": (20, 24, 3),
+    "act-image": (20, 24, 3),
+    "vla": (16, 16, 3),
+}
 PLANNERS = {
     "diffuser": tiny_planner.DIFFUSER,
     "decision_diffuser": tiny_planner.DECISION,
@@ -44,7 +51,8 @@ def save_tiny(folder: Path, kind: str, spec: ActionSpec = SPEC, **sampling) -> P
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         family = kind.removesuffix("-image")
-        make = {"dp": _diffusion, "sdp": _diffusion, "vla": _vla}.get(family, _planner)
+        makers = {"dp": _diffusion, "sdp": _diffusion, "vla": _vla, "act": _act}
+        make = makers.get(family, _planner)
         model, choices = make(kind, spec, sampling)
     model.eval().requires_grad_(False)
     save_checkpoint(folder, Checkpoint(family, model, spec, choices, {"task": "own robot"}))
@@ -82,3 +90,14 @@ def _vla(kind: str, spec: ActionSpec, sampling: dict):
     model = tiny_vla(HOST, ("wave", "lift the cube"), 4, bins, (CAMERA,), "observation.state", bins)
     assert INSTRUCTION_KEY in model.observation_shapes and encode_instruction("wave").any()
     return model, TokenDecodingConfig(**{"num_execute": 4, **sampling})
+
+
+def _act(kind: str, spec: ActionSpec, sampling: dict):
+    config = ActConfig(20, 16, 2, 16, num_encoder_layers=1)
+    shapes = {"observation.state": (spec.size,), CAMERA: PICTURES[kind]}
+    model = ActModel(config, shapes, spec.size)
+    model.queries.data.normal_()  # a chunk whose actions differ
+    low, high = torch.tensor(spec.low), torch.tensor(spec.high)
+    model.action_scaling.scale.copy_((high - low) / 2)
+    model.action_scaling.offset.copy_((high + low) / 2)
+    return model, ActSampling(**{"num_execute": 4, **sampling})

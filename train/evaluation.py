@@ -14,7 +14,7 @@ from ..envs.video import Video
 from ..envs.workers import environments
 from ..policies.checkpoint import Checkpoint
 from .config.evaluation import EvalConfig
-from .config.lerobot import load, refuse_unread
+from .config.lerobot import load, load_for_task, refuse_unread
 from .config.sampling import sampled_policy
 from .training import RECORDED
 
@@ -41,9 +41,11 @@ def evaluate(name_or_path: str | Path, config: EvalConfig = DEFAULTS) -> Evaluat
     torch.set_num_threads(config.num_threads)
     names = [name_or_path, *([config.compare] if config.compare else [])]
     refuse_unread(names, config.lerobot)
-    # Where a task is named, its period is that of the actions.
-    period = make_task(config.task).action_spec.dt if config.task else None
-    checkpoint = load(name_or_path, config.lerobot, period)
+    if config.task:
+        spec = make_task(config.task).action_spec
+        checkpoint = load_for_task(name_or_path, config.lerobot, spec)
+    else:
+        checkpoint = load(name_or_path, config.lerobot)
     task = task_of(checkpoint, str(name_or_path), config)
     policy = sampled_policy(checkpoint, config.sampling, config.engine)
     options, video = config.eval, None

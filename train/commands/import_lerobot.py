@@ -11,7 +11,6 @@ from . import ExitCode
 
 if TYPE_CHECKING:
     from ...policies.checkpoint import Checkpoint
-    from ...policies.lerobot.given import Given
     from ..config.importing import ImportConfig
 
 EPILOG = """\
@@ -45,9 +44,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 def run(args: argparse.Namespace) -> int:
     """Read, store, and print what it is."""
-    from dataclasses import replace
-
-    from ...policies.checkpoint import load_checkpoint, save_checkpoint
+    from ...policies.checkpoint import save_checkpoint
     from ...policies.lerobot.folder import find_folder
     from ..config.importing import ImportConfig
 
@@ -59,14 +56,7 @@ def run(args: argparse.Namespace) -> int:
             "policy; name its pretrained_model folder"
         )
     _refuse_existing(args.out, folder, config.overwrite)
-    period = None
-    if config.task:
-        from ...envs.registry import make_task
-
-        period = make_task(config.task).action_spec.dt
-    checkpoint = load_checkpoint(folder, _given(config, period))
-    if config.task:
-        checkpoint = replace(checkpoint, provenance={**checkpoint.provenance, "task": config.task})
+    checkpoint = _read(folder, config)
     if config.check:
         _check(folder, checkpoint)
     save_checkpoint(args.out, checkpoint)
@@ -75,18 +65,25 @@ def run(args: argparse.Namespace) -> int:
     return ExitCode.SUCCESS
 
 
-def _given(config: ImportConfig, period: float | None) -> Given:
-    """What the folder does not hold; settings stand without ``lerobot.`` here."""
+def _read(folder: Path, config: ImportConfig) -> Checkpoint:
+    """The folder as a checkpoint; settings stand without ``lerobot.`` here."""
+    from dataclasses import replace
+
+    from ...envs.registry import make_task
+    from ..config.lerobot import load, load_for_task
+
+    if not (config.task or config.dt or config.dataset):
+        raise ValueError(
+            "a LeRobot folder does not say how often actions are sent; give dt=0.1 (1 / fps of its "
+            "recordings), dataset=FOLDER or task=NAME"
+        )
     try:
-        given = config.given(period)
-        if given.dt is None:
-            raise ValueError(
-                "a LeRobot folder does not say how often actions are sent; give dt=0.1 (1 / fps of "
-                "its recordings), dataset=FOLDER or task=NAME"
-            )
-        return given
+        if not config.task:
+            return load(folder, config)
+        checkpoint = load_for_task(folder, config, make_task(config.task).action_spec)
     except ValueError as error:
         raise ValueError(str(error).replace("lerobot.", "")) from error
+    return replace(checkpoint, provenance={**checkpoint.provenance, "task": config.task})
 
 
 def _refuse_existing(out: Path, folder: Path, overwrite: bool) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ...decoding import ActionSpec
 from ...decoding.plumbing.files import read_json_object
 from ...decoding.plumbing.schema import build
 from ...policies.checkpoint import Checkpoint, load_checkpoint
@@ -16,6 +17,7 @@ from ...policies.lerobot.folder import INSTALLED, find_folder
 from ...policies.lerobot.given import Given
 from ...policies.lerobot.processors import widened
 
+_SPILL = 1e-3  # of a task's range, by which bounds of training data may lie beyond it
 ANY_PERIOD = 1.0  # [s] where nothing depends on it: the time of a plan, a teacher's network
 
 
@@ -76,6 +78,28 @@ def load(name: str | Path, lerobot: LeRobotConfig, dt: float | None = None) -> C
     if not is_lerobot(name):
         return load_checkpoint(name)
     return load_checkpoint(name, lerobot.given(dt))
+
+
+def load_for_task(name: str | Path, lerobot: LeRobotConfig, spec: ActionSpec) -> Checkpoint:
+    """Load a checkpoint for a task, whose actions are as `spec` says.
+
+    Of a LeRobot folder, the period is the task's unless it is given, and bounds that were widened
+    beyond the task's end with them.
+
+    Raises:
+        OSError: If it is not there.
+        ValueError: If it is damaged or not supported.
+    """
+    checkpoint = load(name, lerobot, spec.dt)
+    own = checkpoint.action_spec
+    if not is_lerobot(name) or own.size != spec.size:
+        return checkpoint
+    span = np.subtract(spec.high, spec.low) * _SPILL
+    low = np.where(np.subtract(spec.low, own.low) <= span, np.maximum(own.low, spec.low), own.low)
+    beyond = np.subtract(own.high, spec.high)
+    high = np.where(beyond <= span, np.minimum(own.high, spec.high), own.high)
+    bounds = {"low": tuple(low.tolist()), "high": tuple(high.tolist())}
+    return replace(checkpoint, action_spec=replace(own, **bounds))
 
 
 def is_lerobot(name: str | Path) -> bool:

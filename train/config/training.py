@@ -137,6 +137,7 @@ class TrainConfig:
 
         kind = (values.get("policy") or {}).get("kind", PolicyConfig.kind)
         family = family_of(kind)
+        family.check_trained_here(kind)
         return make_dataclass(
             cls.__name__,
             [

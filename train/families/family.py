@@ -85,6 +85,7 @@ class Family(ABC):
         engines: Engines that its policies run on; empty for all.
         pictures: Whether it learns from pictures.
         instruction: Whether it learns from what the robot was asked to do.
+        trained_elsewhere: Who trains its policies, where hotloop does not.
     """
 
     config: type[Any]
@@ -92,6 +93,7 @@ class Family(ABC):
     engines: tuple[str, ...] = ()
     pictures: bool = False
     instruction: bool = False
+    trained_elsewhere: str = ""
 
     def cameras(self, config: TrainConfig) -> tuple[str, ...] | None:
         """Observation keys of the pictures that a run reads; None for all that there are."""
@@ -104,6 +106,14 @@ class Family(ABC):
             ValueError: If a run could not learn from them.
         """
         del config, shapes
+
+    def check_trained_here(self, kind: str) -> None:
+        """Raise ValueError for a kind of policy that somebody else trains."""
+        if self.trained_elsewhere:
+            raise ValueError(
+                f"policy.kind={kind} is not trained here; train it with {self.trained_elsewhere}, "
+                "whose checkpoints every command reads, or choose another policy"
+            )
 
     @abstractmethod
     def prepare(self, config: TrainConfig, episodes: Episodes) -> Training:

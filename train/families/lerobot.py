@@ -49,14 +49,13 @@ class ActFamily(Family):
     """Action chunking with transformers."""
 
     config = ActPolicyConfig
+    trained_elsewhere = "LeRobot"
 
     def prepare(self, config: TrainConfig, episodes: Episodes) -> Training:
         """LeRobot trains it; see `Family.prepare`."""
         del episodes
-        raise ValueError(
-            f"policy.kind={config.policy.kind} is not trained here; train it with LeRobot, whose "
-            "checkpoints every command reads, or choose another policy"
-        )
+        self.check_trained_here(config.policy.kind)
+        raise NotImplementedError
 
     def rows(self, checkpoint: Checkpoint, calls: Sequence[int]) -> list[BenchRow]:
         """The checkpoint's own choices: a plan is one call."""

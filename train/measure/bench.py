@@ -79,7 +79,8 @@ def timed_rows(name: str, checkpoint: Checkpoint, engine: str, config: BenchConf
         ValueError: If no family times checkpoints of this kind, or a sampling choice is unknown.
     """
     family = family_of(checkpoint.kind)
-    if family.engines and engine not in family.engines and not config.engines:
+    elsewhere = not config.engines or set(config.engines) & set(family.engines)
+    if family.engines and engine not in family.engines and elsewhere:
         return []
     episodes, rows = family.frames(checkpoint), []
     for row in family.rows(checkpoint, config.calls):

@@ -47,12 +47,20 @@ class Running:
         """The actions (B, T, D) that are meant to be executed before the next chunk is asked for.
 
         Args:
-            frames: Newest frames, oldest first, shape (B, To, *shape).
+            frames: Newest frames, oldest first, shape (B, To, *shape); of a policy that looks at
+                the newest one alone also (B, *shape).
 
         Raises:
             ValueError: If there are not as many frames as the policy looks back on.
         """
         spec = self._policy.observation_spec
+        if spec.num_steps == 1:
+            frames = {
+                key: frames[key].reshape(-1, 1, *shape)
+                if frames[key].shape[1:] == shape
+                else frames[key]
+                for key, shape in spec.shapes.items()
+            }
         for key, shape in spec.shapes.items():
             if frames[key].shape[1:] != (spec.num_steps, *shape):
                 raise ValueError(

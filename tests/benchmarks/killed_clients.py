@@ -1,6 +1,6 @@
 """A process that starts clients of a policy server and kills each at a random instant.
 
-python tests/killed_clients.py ADDRESS COUNT LONGEST_LIFE
+python killed_clients.py ADDRESS COUNT LONGEST_LIFE
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 from websockets.exceptions import WebSocketException
@@ -19,18 +20,25 @@ from hotloop.decoding.serving import codec
 
 
 def main(address: str, count: int, longest: float) -> None:
+    """Half of them are killed from before they connect on, half once they were answered."""
     rng = random.Random(0)
-    for _ in range(count):
+    for index in range(count):
+        reader, writer = os.pipe()
         if child := os.fork():
+            os.close(writer)
+            os.read(reader, 1)
             time.sleep(rng.uniform(0, longest))
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
+            os.close(reader)
         else:
-            ask_for_ever(address)
+            ask_for_ever(address, lambda out=writer: os.write(out, b"x"), late=index % 2 == 1)
 
 
-def ask_for_ever(address: str) -> None:
+def ask_for_ever(address: str, begun: Callable[[], object], late: bool) -> None:
     """Ask for whatever the server's metadata says that it wants to see."""
+    if not late:
+        begun()
     while True:
         try:
             with connect(address, compression=None, proxy=None) as client:
@@ -41,6 +49,9 @@ def ask_for_ever(address: str) -> None:
                 while True:
                     client.send(request)
                     client.recv()
+                    if late:
+                        begun()
+                        late = False
         except (OSError, WebSocketException):
             time.sleep(0.01)
 
