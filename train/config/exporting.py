@@ -7,6 +7,7 @@ from typing import Any
 
 from .checks import at_least
 from .evaluation import explain_sampling
+from .lerobot import LeRobotConfig
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,14 @@ class ExportConfig:
         steps: Control steps of the closed loop in which the graphs are compared with the
             checkpoint.
         overwrite: Whether an exported folder of that name is replaced.
+        lerobot: What a LeRobot folder does not hold.
     """
 
     format: str = "onnx"
     sampling: dict[str, Any] = field(default_factory=dict)
     steps: int = 200
     overwrite: bool = False
+    lerobot: LeRobotConfig = field(default_factory=LeRobotConfig)
 
     def __post_init__(self) -> None:
         """Reject numbers that are none."""
