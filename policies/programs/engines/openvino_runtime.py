@@ -42,7 +42,7 @@ class OpenVinoBfloat16Engine(OpenVinoEngine):
     """
 
     precision = "bf16"
-    tolerance = 0.05
+    tolerance = 0.1
 
     @staticmethod
     def obstacle() -> Exception | None:
