@@ -81,8 +81,7 @@ class _Frames:
                 frame[key] = self._generator.integers(0, 256, shape, np.uint8)
                 continue
             one = self._maps[key]
-            # Of what did not vary, nobody knows the value: LeRobot's statistics do.
-            scale = np.where(one.scale == 0, 1.0, one.scale)
-            drawn = (self._generator.standard_normal(shape) * 0.3 - one.offset) / scale
+            scale = np.where(one.scale == 0, np.inf, one.scale)
+            drawn = one.typical + 0.3 * self._generator.standard_normal(shape) / scale
             frame[key] = drawn.astype(np.float32)
         return frame

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -188,4 +188,4 @@ def _normalisers(folder: Folder, model: DiffusionModel, inputs: Inputs) -> dict[
 
 def _from_signed(colours: Affine) -> Affine:
     """A map of colours from 0 to 1 as one of colours from -1 to 1."""
-    return Affine(colours.scale / 2, colours.offset + colours.scale / 2)
+    return replace(colours, scale=colours.scale / 2, offset=colours.offset + colours.scale / 2)

@@ -144,7 +144,7 @@ def open_installed(path: Path, given: Given) -> Checkpoint:
         )
     statistics = model.statistics()
     size = int(np.prod(model.config.output_features[ACTION].shape))
-    identity = Affine(np.ones(size), np.zeros(size))
+    identity = Affine(np.ones(size), np.zeros(size), np.zeros(size))
     low, high = statistics.get("min"), statistics.get("max")
     action_spec = Processors({}, identity, low, high).action_spec(given)
     sampling = InstalledSampling(model.num_execute)

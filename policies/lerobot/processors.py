@@ -51,10 +51,12 @@ class Affine:
     Attributes:
         scale: Shape (D,), float64.
         offset: Shape (D,), float64.
+        typical: A value of the training data, shape (D,), float64.
     """
 
     scale: np.ndarray
     offset: np.ndarray
+    typical: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +152,7 @@ def normalization(
         raise ValueError(f"{feature.name}: normalisation {mode!r} is none of {', '.join(MODES)}")
     size = feature.size
     if mode == "IDENTITY" or not statistics:
-        return Affine(np.ones(size), np.zeros(size))
+        return Affine(np.ones(size), np.zeros(size), np.zeros(size))
     if mode == "MEAN_STD":
         low, half = _statistic(feature, statistics, "mean"), _statistic(feature, statistics, "std")
         # Forwards LeRobot adds eps to the deviation, backwards it does not.
@@ -164,7 +166,7 @@ def normalization(
     constant = half <= ROUNDING * np.abs(low)
     if not invertible:
         scale = np.where(constant, 0.0, scale)
-    return Affine(scale, target - low * scale)
+    return Affine(scale, target - low * scale, low)
 
 
 def vector(statistics: Statistics, name: str) -> np.ndarray | None:

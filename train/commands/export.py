@@ -13,6 +13,7 @@ EPILOG = """\
 examples:
   hotloop export pusht-sdp outputs/exported
   hotloop export outputs/run outputs/exported sampling.calls_per_step=1 format=openvino
+  hotloop export PRETRAINED_MODEL outputs/exported lerobot.dt=0.1    of LeRobot, unimported
   hotloop control robot=mujoco policy=table checkpoint=outputs/exported
   python -c 'from hotloop_runtime import Runtime; …'    in outputs/exported: numpy + onnxruntime
 

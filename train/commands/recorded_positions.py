@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # An arm goes about as far as it is told to go: changes and speeds have another size or middle.
 OTHER_SIZE = 4.0
+_LEAST_HALF = 1e-8
 
 
 class Spread(NamedTuple):
@@ -106,7 +107,8 @@ def recorded(checkpoint: Checkpoint) -> Recorded | None:
     if len(states.half) != len(actions.half):
         return None
     # What is scaled by 1 was left as it is: it never changed, or was normalised by no data.
-    varied = (states.half != 1) & (actions.half != 1)
+    # LeRobot takes half of 1e-8 for the range of an action that never changed.
+    varied = (states.half != 1) & (actions.half != 1) & (actions.half > _LEAST_HALF)
     names = [name for name, one in zip(checkpoint.action_spec.names, varied, strict=True) if one]
     if not names:
         return None
@@ -117,4 +119,6 @@ def _spread(normalizer: Any) -> Spread:
     scale, offset = (
         getattr(normalizer, name).cpu().numpy().astype(np.float64) for name in ("scale", "offset")
     )
+    # A scale of 0 looks at nothing, which is as good as being left as it is.
+    scale = np.where(scale == 0, 1.0, scale)
     return Spread((0 - offset) / scale, 1 / np.abs(scale))

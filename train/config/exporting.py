@@ -22,6 +22,7 @@ class ExportConfig:
         steps: Control steps of the closed loop in which the graphs are compared with the
             checkpoint.
         overwrite: Whether an exported folder of that name is replaced.
+        lerobot: What a LeRobot folder does not hold.
     """
 
     format: str = "onnx"
@@ -29,6 +30,7 @@ class ExportConfig:
     lerobot: LeRobotConfig = field(default_factory=LeRobotConfig)
     steps: int = 200
     overwrite: bool = False
+    lerobot: LeRobotConfig = field(default_factory=LeRobotConfig)
 
     def __post_init__(self) -> None:
         """Reject numbers that are none."""
