@@ -249,15 +249,11 @@ class Plans:
 
 
 class Runtime:
-    """One robot: keeps the newest frames and `planned`, the actions to come; arguments as `Plans`.
-
-    Attributes:
-        dt: Control period [s].
-    """
+    """One robot: keeps the newest frames and `planned`, the actions to come, `dt` [s] apart."""
 
     def __init__(self, folder: str | Path, threads: int = 1, function: Any = OnnxFunction) -> None:
         self._plans = Plans(folder, threads, function)
-        about = self._plans.about
+        self.about = about = self._plans.about
         self.dt: float = about["dt"]
         self._num_steps, self._num_execute = about["num_obs_steps"], about["num_execute"]
         self._spec = {k["key"]: (tuple(k["shape"]), k["dtype"]) for k in about["observation"]}

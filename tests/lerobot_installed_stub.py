@@ -108,8 +108,10 @@ def install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let ``import lerobot`` find what is here."""
     contents = {
         "lerobot": {},
-        "lerobot.configs": {"PreTrainedConfig": Config},
-        "lerobot.policies": {
+        "lerobot.configs": {},
+        "lerobot.configs.policies": {"PreTrainedConfig": Config},
+        "lerobot.policies": {},
+        "lerobot.policies.factory": {
             "get_policy_class": lambda name: Policy,
             "make_pre_post_processors": make_pre_post_processors,
         },

@@ -108,9 +108,7 @@ def hotloop_scores(lerobot: Run, folder: Path, checkpoint: object, *words: str) 
     return {f"{name}s": [row[name] for row in rows] for name in ("max_reward", "sum_reward")}
 
 
-def test_from_pictures_lerobots_score_is_ours_to_the_last_digit(
-    lerobot: Run, tmp_path: Path
-) -> None:
+def test_from_pictures_lerobots_score_is_ours(lerobot: Run, tmp_path: Path) -> None:
     """Bytes and float32 positions arrive as they are in hotloop's own simulator."""
     lerobot(
         "lerobot-eval", "--policy.type=hotloop", "--policy.checkpoint=pusht-image-sdp", *ON_CPU,
@@ -118,7 +116,10 @@ def test_from_pictures_lerobots_score_is_ours_to_the_last_digit(
         "--eval.n_episodes=2", "--eval.batch_size=2", f"--output_dir={tmp_path / 'theirs'}",
     )  # fmt: skip
     ours = hotloop_scores(lerobot, tmp_path / "ours", "pusht-image-sdp")
-    assert scores(tmp_path / "theirs") == ours
+    theirs = scores(tmp_path / "theirs")
+    # Rewards are areas of polygons, whose last digit is not the same in every process.
+    for name, values in ours.items():
+        np.testing.assert_allclose(theirs[name], values, rtol=1e-12)
 
 
 def test_from_states_a_saved_policy_scores_the_same(lerobot: Run, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from robots import assert_log_within_limits
 from served import Walk, serving
@@ -24,7 +25,11 @@ from hotloop.real_robot.logs.recompute import recompute
 from hotloop.train.cli import main
 from hotloop.train.commands import ExitCode
 from hotloop.train.commands.opening import open_policy
-from hotloop.train.commands.recorded_positions import refuse_other_than_positions
+from hotloop.train.commands.recorded_positions import (
+    Recorded,
+    Spread,
+    refuse_other_than_positions,
+)
 
 HOTLOOP = [sys.executable, "-m", "hotloop.train.cli"]
 # A run survives the pauses of a busy machine.
@@ -68,6 +73,7 @@ def wait_for(condition, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.realtime
 def test_an_arm_is_driven_by_a_policy_that_is_served_and_brakes_when_that_is_killed(
     checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -124,8 +130,8 @@ def test_serve_ends_with_ctrl_c_and_says_what_it_did(checkpoint: Path) -> None:
 
 def test_what_a_served_policy_was_recorded_with_is_compared_all_the_same() -> None:
     """Actions that are changes are never sent as positions, wherever they come from."""
-    changes, positions = [[0.0, 0.0], [0.001, 0.001]], [[0.0, 0.0], [1.0, 1.0]]
-    known = {"names": ["a", "b"], "actions": changes, "states": positions}
+    one, none = np.ones(2), np.zeros(2)
+    known = Recorded(("a", "b"), Spread(none, 0.001 * one), Spread(none, one)).to_json()
     with serving(Walk(), about={"kind": "dp", "recorded": known}) as running:
         opened = open_policy(running.address)
         with pytest.raises(ValueError, match="are changes, speeds, or in another unit"):

@@ -122,6 +122,7 @@ def test_a_robot_that_falls_silent_is_a_failed_cycle() -> None:
     with RosArm("trajectory") as arm:
         driver = make_driver(ROBOT)
         driver.connect()
+        driver.read()
         arm.silent = True
         time.sleep(0.1)
         with pytest.raises(BusError, match="no new joint states on /joint_states"):
@@ -139,6 +140,7 @@ def test_a_robot_that_is_started_again_is_found_again() -> None:
     with RosArm("trajectory"):
         driver = make_driver(ROBOT)
         driver.connect()
+        driver.read()
     time.sleep(0.1)
     for _ in range(3):
         with contextlib.suppress(BusError):

@@ -30,7 +30,8 @@ class Empty(nn.Module):
 
     def forward(self, chunk: Tensor) -> Tensor:
         """Return it for as many rows as there are chunks (R, C, D)."""
-        return self.ensemble.expand(len(chunk), -1, -1)
+        # Its length would be a constant of the graph.
+        return self.ensemble.expand(chunk.shape[0], -1, -1)
 
 
 def export_act(model: ActModel, action_spec: ActionSpec, sampling: ActSampling) -> Exportable:

@@ -26,7 +26,7 @@ class Whole(nn.Module):
 
     def __init__(self, program: Program) -> None:
         super().__init__()
-        self.called = nn.ModuleList(call.module for call in program.calls)
+        self.modules_called = nn.ModuleList(call.module for call in program.calls)
         self.program = program
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:

@@ -147,7 +147,8 @@ class InstalledModel:
 
 def _load(path: Path) -> tuple[Any, Any, Any, Any]:
     """LeRobot's configuration, policy, preprocessor and postprocessor."""
-    policies, configs = import_module("lerobot.policies"), import_module("lerobot.configs")
+    policies = import_module("lerobot.policies.factory")
+    configs = import_module("lerobot.configs.policies")
     draccus = import_module("draccus.utils")
     pipeline = import_module("lerobot.processor.pipeline")
     try:

@@ -13,6 +13,7 @@ EPILOG = """\
 examples:
   hotloop export pusht-sdp outputs/exported
   hotloop export outputs/run outputs/exported sampling.calls_per_step=1 format=openvino
+  hotloop export PRETRAINED_MODEL outputs/exported lerobot.dt=0.1    of LeRobot, unimported
   hotloop control robot=mujoco policy=table checkpoint=outputs/exported
   python -c 'from hotloop_runtime import Runtime; …'    in outputs/exported: numpy + onnxruntime
 
@@ -49,11 +50,12 @@ def run(args: argparse.Namespace) -> int:
 
     config = compose("export", args.overrides, ExportConfig)
     _check_folder(args.folder, config.overwrite)
-    from ...policies.checkpoint import load_checkpoint
     from ...policies.export.write import export_policy
+    from ..config.lerobot import load, refuse_unread
     from .recorded_positions import recorded
 
-    checkpoint = load_checkpoint(args.checkpoint)
+    refuse_unread([args.checkpoint], config.lerobot)
+    checkpoint = load(args.checkpoint, config.lerobot)
     found = recorded(checkpoint)
     notes = {} if found is None else {"recorded": found.to_json()}
     parity = export_policy(

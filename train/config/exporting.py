@@ -7,6 +7,7 @@ from typing import Any
 
 from .checks import at_least
 from .evaluation import explain_sampling
+from .lerobot import LeRobotConfig
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class ExportConfig:
         format: onnx, openvino, torch-export or tensorrt.
         sampling: Sampling choices of the checkpoint's kind, fixed in the graphs; what is not given
             stays as the checkpoint has it.
+        lerobot: What a LeRobot folder does not hold, e.g. ``lerobot.dt=0.1``.
         steps: Control steps of the closed loop in which the graphs are compared with the
             checkpoint.
         overwrite: Whether an exported folder of that name is replaced.
@@ -24,6 +26,7 @@ class ExportConfig:
 
     format: str = "onnx"
     sampling: dict[str, Any] = field(default_factory=dict)
+    lerobot: LeRobotConfig = field(default_factory=LeRobotConfig)
     steps: int = 200
     overwrite: bool = False
 

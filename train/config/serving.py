@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from ...decoding.serving.options import ServerOptions
 from .checks import at_least
-from .evaluation import explain_sampling
 
 TOKEN = "HOTLOOP_TOKEN"
 
@@ -29,6 +28,7 @@ class ServeConfig:
             was exported has its own.
         sampling: Sampling choices of the checkpoint's kind, e.g. ``sampling.calls_per_step=1``.
         lerobot: What a LeRobot folder does not hold, e.g. ``lerobot.dt=0.1``.
+        lerobot: What a LeRobot folder does not hold, e.g. ``lerobot.dt=0.1``.
         seed: Seed of the first episode; each further one takes the next.
         num_threads: CPU threads of the network.
         token_file: File with the token that clients have to show; else it is that of the
@@ -44,6 +44,7 @@ class ServeConfig:
     wait_ms: float = 0.0
     engine: str = ""
     sampling: dict[str, Any] = field(default_factory=dict)
+    lerobot: dict[str, Any] = field(default_factory=dict)
     lerobot: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     num_threads: int = 1
@@ -61,6 +62,8 @@ class ServeConfig:
         if key == "token":
             # Whoever lists the machine's processes reads arguments.
             return f"token: give it in a file, token_file=…, or in the environment as {TOKEN}"
+        from .evaluation import explain_sampling  # brings torch
+
         return explain_sampling(key)
 
     def options(self) -> ServerOptions:

@@ -29,6 +29,7 @@ from ..data.windows import Windows
 from ..measure.latency import ControlStepTimer, Frames
 from ..objectives.denoising import DenoisingObjective
 from ..objectives.segment import JumpObjective, check_student
+from . import family_of
 from .encoders import check_encoders, load_encoder_weights, refuse_encoder
 from .family import BenchRow, Costs, Family, Training, observation_scale
 from .turns import check_turns
@@ -165,7 +166,7 @@ def diffusion_teacher(name_or_path: str) -> DiffusionModel:
     if not isinstance(checkpoint.model, DiffusionModel):
         raise ValueError(
             f"distill.teacher={name_or_path} is a {checkpoint.kind}, so its student is no "
-            f"diffusion policy; choose policy={checkpoint.kind}"
+            f"diffusion policy; {family_of(checkpoint.kind).advice(checkpoint.kind)}"
         )
     return checkpoint.model
 

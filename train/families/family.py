@@ -107,6 +107,12 @@ class Family(ABC):
         """
         del config, shapes
 
+    def advice(self, kind: str) -> str:
+        """What to do with a teacher of this family, where one of another is needed."""
+        if self.trained_elsewhere:
+            return "choose another teacher; policies of that kind have no students"
+        return f"choose policy={kind}"
+
     def check_trained_here(self, kind: str) -> None:
         """Raise ValueError for a kind of policy that somebody else trains."""
         if self.trained_elsewhere:

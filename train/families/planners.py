@@ -20,6 +20,7 @@ from ..data.plan_windows import PlanWindows
 from ..measure.latency import ControlStepTimer, Frames
 from ..objectives.guidance import GuidanceObjective, guidance_student
 from ..objectives.planning import PlannerObjective
+from . import family_of
 from .family import BenchRow, Costs, Family, Training, observation_scale
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def prepare_guidance(policy: PlannerPolicyConfig, teacher: str, episodes: Episod
     if checkpoint.kind != policy.kind:
         raise ValueError(
             f"distill.teacher={teacher} is a {checkpoint.kind}, so its student is none of "
-            f"policy={policy.kind}; choose policy={checkpoint.kind}"
+            f"policy={policy.kind}; {family_of(checkpoint.kind).advice(checkpoint.kind)}"
         )
     model = checkpoint.model
     assert isinstance(model, PlannerModel)

@@ -41,6 +41,7 @@ class Graph {
     auto model = core.read_model(folder + "/" + about["file"].get<std::string>());
     std::map<std::string, ov::PartialShape> shapes;
     for (const auto& port : about["inputs"]) {
+      if (port["dtype"] != "float32") throw std::runtime_error("a policy that sees: use Python");
       std::vector<ov::Dimension> shape{1};
       for (const auto& size : port["shape"]) shape.emplace_back(size.get<int64_t>());
       shapes[port["name"]] = ov::PartialShape(shape);

@@ -41,8 +41,8 @@ int main(int argc, char** argv) try {
   for (auto& [name, graph] : policy.graphs()) {
     std::printf("%s: differs from golden.json by %.3g\n", name.c_str(),
                 difference(graph, golden[name]));
-    const auto seen = named(golden[name]["inputs"]).at("observation");
-    frame.assign(seen.begin(), seen.begin() + seen.size() / golden[name]["inputs"]["observation"][0].size());
+    frame.clear();
+    flatten(golden[name]["inputs"]["observation"][0][0], frame);
   }
   policy.reset(0);
   std::vector<double> times;
