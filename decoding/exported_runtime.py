@@ -88,7 +88,7 @@ class RowNoise:
     def reset(self, seeds: Array, rows: Array | None) -> None:
         """Seed the generators of `rows`; without `rows`, make one per seed."""
         if rows is None:
-            self.__init__()
+            self._generators, self._pools, self._cursors = {}, {}, {}
             rows = np.arange(len(seeds))
         for row, seed in zip(rows.tolist(), seeds.tolist(), strict=True):
             self._generators[row] = np.random.Generator(np.random.SFC64(seed))

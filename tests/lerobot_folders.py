@@ -79,3 +79,40 @@ def as_before_0_4(folder: Path, kept: dict[str, tuple[str, ...]]) -> None:
         stored.unlink()
         (folder / f"policy_{file}processor.json").unlink()
     safetensors.numpy.save_file(weights, folder / "model.safetensors")
+
+
+def arm_folder(path: Path, names: tuple[str, ...], fps: int) -> tuple[Path, Path]:
+    """A diffusion policy of joint positions, and the data set that knows their names.
+
+    Args:
+        path: Where both are written.
+        names: One per joint.
+        fps: Of the data set.
+    """
+    folder, size = golden_folder("dp_state_ddim10", path), len(names)
+    state, action = "observation.state", "action"
+    edit_json(
+        folder / "config.json",
+        input_features={state: {"type": "STATE", "shape": [size]}},
+        output_features={action: {"type": "ACTION", "shape": [size]}},
+    )
+    ends = {"min": np.full(size, -0.4, np.float32), "max": np.full(size, 0.4, np.float32)}
+    statistics = {f"{key}.{end}": ends[end] for key in (state, action) for end in ends}
+    for file in folder.glob("policy_*_step_*.safetensors"):
+        safetensors.numpy.save_file(statistics, file)
+    weights = safetensors.numpy.load_file(folder / "model.safetensors")
+    for key, value in weights.items():
+        if "cond_encoder" in key and value.ndim == 2:
+            # Two frames of state 3 and environment 5 become two of the joints.
+            weights[key] = np.resize(value, (len(value), value.shape[1] - 16 + 2 * size))
+        elif 2 in value.shape[:2] and value.ndim == 3:
+            shape = tuple(size if side == 2 else side for side in value.shape)
+            weights[key] = np.resize(value, shape)
+        elif value.shape == (2,):
+            weights[key] = np.resize(value, size)
+    safetensors.numpy.save_file(weights, folder / "model.safetensors")
+    meta = path / "dataset" / "meta"
+    meta.mkdir(parents=True)
+    declared = {"dtype": "float32", "shape": [size], "names": list(names)}
+    (meta / "info.json").write_text(json.dumps({"fps": fps, "features": {action: declared}}))
+    return folder, meta.parent

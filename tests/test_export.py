@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tiny
 import tiny_act
+from lerobot_folders import golden_folder
 from tiny_joints import save_tiny
 
 from hotloop.decoding import Executor, Policy, exported_runtime
@@ -26,6 +27,7 @@ from hotloop.policies.checkpoint import Checkpoint
 from hotloop.policies.diffusion.config import StreamingSampling
 from hotloop.policies.export.onnx_files import ONNX
 from hotloop.policies.export.write import export_policy
+from hotloop.policies.lerobot.given import Given
 from hotloop.train.cli import main
 from hotloop.train.commands import ExitCode
 from hotloop.train.commands.opening import open_policy
@@ -68,6 +70,7 @@ CASES = {
     "sdp-constant": lambda at: joints(at, "sdp", start="constant", start_key=STATE),
     "sdp-image": lambda at: joints(at, "sdp-image", calls_per_step=1),
     "act-ensemble": act,
+    "of LeRobot": lambda at: load_checkpoint(golden_folder("dp_state_ddim10", at), Given(dt=0.1)),
 }
 
 

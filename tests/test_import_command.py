@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from lerobot_folders import golden_folder
+from lerobot_folders import arm_folder, golden_folder
+from tiny_joints import NAMES
 
 from hotloop.decoding import Executor
 from hotloop.policies.checkpoint import load_checkpoint
@@ -144,6 +147,22 @@ def test_real_time_chunking_runs_on_an_imported_policy(folder: Path) -> None:
         }
         actions.append(executor.act(frame)[0])
     policy.action_spec.check(np.array(actions))
+
+
+def test_a_folder_drives_the_simulated_arm(tmp_path: Path) -> None:
+    """Names and period are the data set's; limits hold, and torch stays out of the control loop."""
+    folder, dataset = arm_folder(tmp_path, NAMES, 20)
+    arguments = [
+        "robot=mujoco-arm", f"checkpoint={folder}", f"lerobot.dataset={dataset}", "duration=1",
+        "robot.control.slow_start=0.2", "robot.control.rules.max_age=5.0",
+        "robot.control.stale_timeout=5.0", f"output_dir={tmp_path}",
+    ]  # fmt: skip
+    command = [sys.executable, "-m", "hotloop.train.cli", "control", *arguments]
+    process = subprocess.run(command, capture_output=True, text=True)
+    assert process.returncode == 0, process.stdout + process.stderr
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["accepted_chunks"] >= 1 and summary["limit_violations"] == 0
+    assert not summary["torch_in_control_process"]
 
 
 def test_a_policy_that_predicts_noise_is_no_teacher_yet(folder: Path) -> None:

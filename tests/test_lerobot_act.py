@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,10 +23,10 @@ GIVEN = Given(dt=0.1, action_low=(-1e4, -1e4), action_high=(1e4, 1e4))  # LeRobo
 FRONT = "observation.images.front_left"
 
 
-def difference(folder: Path, checkpoint: Checkpoint, engine: str = "eager") -> float:
+def difference(folder: Path, checkpoint: Checkpoint) -> float:
     """Largest difference to LeRobot's actions, in normalised units."""
     trace = np.load(folder / "trace.npz")
-    executor = Executor(checkpoint.policy(engine=engine))
+    executor = Executor(checkpoint.policy())
     executor.reset([0])
     found: list[NDArray[np.float64]] = []
     for step in range(len(trace["actions"])):
@@ -49,12 +50,6 @@ def test_it_acts_as_lerobot_does(name: str, tmp_path: Path) -> None:
     assert difference(folder, checkpoint) < 1e-5
     save_checkpoint(tmp_path / "own", checkpoint)
     assert difference(folder, load_checkpoint(tmp_path / "own")) < 1e-5
-
-
-@pytest.mark.usefixtures("operators_read_once")
-def test_an_engine_averages_as_lerobot_does(tmp_path: Path) -> None:
-    folder = golden_folder("act_state_ensemble", tmp_path)
-    assert difference(folder, load_checkpoint(folder, GIVEN), "onnx") < 1e-5
 
 
 def test_a_folder_from_before_0_4_has_its_statistics_among_the_weights(tmp_path: Path) -> None:
@@ -162,3 +157,17 @@ def test_what_observes_nothing_is_refused(tmp_path: Path) -> None:
     edit_json(folder / "config.json", input_features={"effort": {"type": "STATE", "shape": [3]}})
     with pytest.raises(ValueError, match=r"must hold pictures, observation\.state or .*'effort'"):
         load_checkpoint(folder, GIVEN)
+
+
+@pytest.mark.usefixtures("operators_read_once")
+def test_an_exported_folder_acts_as_lerobot_does(tmp_path: Path) -> None:
+    """Straight from LeRobot's folder to the runtime of one file, the averages carried along."""
+    folder, out = golden_folder("act_state_ensemble", tmp_path), tmp_path / "exported"
+    bounds = ("lerobot.action_low=[-1e4,-1e4]", "lerobot.action_high=[1e4,1e4]")
+    words = ["export", str(folder), str(out), "lerobot.dt=0.1", *bounds, "steps=12"]
+    assert main(words) == ExitCode.SUCCESS
+    robot = runpy.run_path(str(out / "hotloop_runtime.py"))["Runtime"](out)
+    trace = np.load(folder / "trace.npz")
+    for step, expected in enumerate(trace["actions"]):
+        frame = {key: trace[key][step] for key in trace if key.startswith("observation")}
+        np.testing.assert_allclose(robot.act(frame), expected, atol=1e-5)

@@ -31,6 +31,9 @@ class RecordedNoise(RowNoise):
         super().__init__()
         self._noise = iter(noise)
 
+    def reset(self, seeds: np.ndarray, rows: np.ndarray | None) -> None:
+        pass
+
     def fill(self, rows: np.ndarray, out: np.ndarray) -> None:
         windows = out.reshape(-1, *out.shape[-2:])
         for window in windows[: len(windows) - (out.ndim > 3)]:

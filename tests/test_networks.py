@@ -28,7 +28,7 @@ def unet(
     level_embedding: str, jump: bool = False, horizon: int = HORIZON, num_resolutions: int = 2
 ) -> UNet1DDenoiser:
     dims = (16, 32, 48)[:num_resolutions]
-    sizes = horizon, ACTION_DIM, OBSERVATION_DIM, dims, 8
+    sizes = horizon, ACTION_DIM, OBSERVATION_DIM, dims, LevelEmbedding(8)
     return UNet1DDenoiser(*sizes, level_embedding=level_embedding, jump=jump)
 
 

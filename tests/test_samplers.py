@@ -21,6 +21,7 @@ from hotloop.decoding.samplers import (
     StepCoefficients,
     apply_step,
     reverse,
+    sampling_levels,
     spaced_levels,
     step_coefficients,
 )
@@ -242,3 +243,27 @@ def test_unknown_names_are_answered_by_the_choices() -> None:
         step_coefficients(SCHEDULE, *pair, "noise", "ddim")
     with pytest.raises(ValueError, match=r"update must be one of .*'ddim'.*, got 'euler'"):
         step_coefficients(SCHEDULE, *pair, "epsilon", "euler")
+
+
+@pytest.mark.parametrize("num_calls", [1, 3, 7, 10, 16, 50])
+def test_leading_levels_are_the_timesteps_of_diffusers(num_calls: int) -> None:
+    """So 10 calls of 100 levels begin at level 91, although the actions are pure noise."""
+    scheduler = DDIMScheduler(100)
+    scheduler.set_timesteps(num_calls)
+    found = sampling_levels(100, num_calls, "leading")
+    assert (found[:-1] - 1).tolist() == scheduler.timesteps.tolist()
+    assert found[-1] == 0
+    even = sampling_levels(100, num_calls, "even")
+    assert (even[0], even[-1]) == (100, 0)
+
+
+def test_another_spacing_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"spacing must be one of .*, got 'trailing'"):
+        sampling_levels(100, 10, "trailing")
+
+
+def test_a_clean_estimate_may_go_unclipped() -> None:
+    x = torch.tensor([[[3.0]]])
+    level = np.array([1])
+    c = step_coefficients(SCHEDULE, level, np.array([0]), "sample", "ddim")
+    assert [float(apply_step(x, x, c, clip=clip)) for clip in (1.0, 2.0, None)] == [1, 2, 3]

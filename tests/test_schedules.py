@@ -19,6 +19,30 @@ def test_level_k_is_timestep_k_minus_1_of_diffusers(num_levels: int) -> None:
     np.testing.assert_allclose(ours[1:], theirs.numpy(), rtol=2e-5, atol=1e-9)
 
 
+@pytest.mark.parametrize("betas", ["linear", "scaled_linear"])
+@pytest.mark.parametrize("ends", [(None, None), (0.001, 0.1)])
+def test_linear_betas_are_those_of_diffusers(betas: str, ends: tuple) -> None:
+    first, last = ends
+    theirs = DDPMScheduler(
+        50, beta_schedule=betas, beta_start=first or 1e-4, beta_end=last or 0.02
+    ).alphas_cumprod
+    ours = NoiseSchedule(50, betas, first, last).alpha_bar
+    np.testing.assert_allclose(ours[1:], theirs.numpy(), rtol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("sigmoid",), "one of squaredcos_cap_v2, linear, scaled_linear, got 'sigmoid'"),
+        (("squaredcos_cap_v2", 0.1), r"has no first or last beta, got \[0.1\]"),
+        (("linear", 0.1, 1.0), "between 0 and 1"),
+    ],
+)
+def test_another_schedule_is_refused(arguments: tuple, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        NoiseSchedule(10, *arguments)
+
+
 @every_size
 def test_the_table_follows_the_paper_in_double_precision(num_levels: int) -> None:
     def f(time: float) -> float:

@@ -55,9 +55,11 @@ class TestStreamingPolicyContract(PolicyConformance):
 def test_one_chunk_is_diffusion_policy(update: str) -> None:
     """Invariant (i): with h = 1 and the same draws, SDP and DP are the same algorithm."""
     model = tiny_model(horizon=8, num_obs_steps=1, ladders=("8x1",))
-    sampling = StreamingSampling(8, 6, update, start="zero")
-    kinds = (StreamingDiffusionPolicy, DiffusionPolicy)
-    plans = [stream(kind(model, SPEC, sampling), [3, 4], 4, num_obs_steps=1) for kind in kinds]
+    policies = (
+        StreamingDiffusionPolicy(model, SPEC, StreamingSampling(8, 6, update, start="zero")),
+        DiffusionPolicy(model, SPEC, DiffusionSampling(8, 6, update)),
+    )
+    plans = [stream(policy, [3, 4], 4, num_obs_steps=1) for policy in policies]
     for sdp, dp in zip(*plans, strict=True):
         np.testing.assert_allclose(sdp.actions, dp.actions, atol=1e-5)
         np.testing.assert_array_equal(sdp.first_step, dp.first_step)
@@ -66,9 +68,11 @@ def test_one_chunk_is_diffusion_policy(update: str) -> None:
 def test_one_chunk_with_past_slots_differs_by_what_is_left_of_the_signal() -> None:
     """Past slots at level N hold executed actions times sqrt(alpha_bar_N), 2e-3 here, not 0."""
     model = tiny_model(ladders=("8x1",))
-    sampling = StreamingSampling(8, 6, start="zero")
-    kinds = (StreamingDiffusionPolicy, DiffusionPolicy)
-    plans = [stream(kind(model, SPEC, sampling), [3, 4], 4) for kind in kinds]
+    policies = (
+        StreamingDiffusionPolicy(model, SPEC, StreamingSampling(8, 6, start="zero")),
+        DiffusionPolicy(model, SPEC, DiffusionSampling(8, 6)),
+    )
+    plans = [stream(policy, [3, 4], 4) for policy in policies]
     for sdp, dp in zip(*plans, strict=True):
         np.testing.assert_allclose(sdp.actions, dp.actions, atol=2e-2)
 

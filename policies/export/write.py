@@ -56,8 +56,8 @@ def export_policy(
     export = kind_of(checkpoint.kind).export
     if export is None:
         raise ValueError(
-            f"a policy of kind {checkpoint.kind!r} cannot be exported: what it computes next "
-            "depends on what it has found, which no fixed graph says; run the checkpoint itself"
+            f"a policy of kind {checkpoint.kind!r} cannot be exported: no fixed graphs say what it "
+            "computes, which depends on what it has found; run the checkpoint itself"
         )
     choices = checkpoint.choices(sampling)
     exportable = export(checkpoint.model, checkpoint.action_spec, choices)

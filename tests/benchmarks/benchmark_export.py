@@ -3,7 +3,7 @@
     python tests/benchmarks/benchmark_export.py OUTPUT.json [--episodes 5]
 
 Makes an environment of numpy and ONNX Runtime alone (pip needs a package index), exports pusht-sdp,
-and runs the folder there: size of the environment, import and load, resident memory. Latency is
+and runs the folder there: size of the environment without pip, import and load, memory. Latency is
 that of control steps that plan, in this process, the engine and the exported folder taking turns
 step by step; their actions over 60 steps must be equal bit for bit. One thread, batch 1.
 """

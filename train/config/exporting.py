@@ -18,17 +18,17 @@ class ExportConfig:
         format: onnx, openvino, torch-export or tensorrt.
         sampling: Sampling choices of the checkpoint's kind, fixed in the graphs; what is not given
             stays as the checkpoint has it.
+        lerobot: What a LeRobot folder does not hold, e.g. ``lerobot.dt=0.1``.
         steps: Control steps of the closed loop in which the graphs are compared with the
             checkpoint.
         overwrite: Whether an exported folder of that name is replaced.
-        lerobot: What a LeRobot folder does not hold.
     """
 
     format: str = "onnx"
     sampling: dict[str, Any] = field(default_factory=dict)
+    lerobot: LeRobotConfig = field(default_factory=LeRobotConfig)
     steps: int = 200
     overwrite: bool = False
-    lerobot: LeRobotConfig = field(default_factory=LeRobotConfig)
 
     def __post_init__(self) -> None:
         """Reject numbers that are none."""
