@@ -55,7 +55,7 @@ def test_b1_executed_actions_are_noised_again() -> None:
     class DropsTheNoise(StreamingDiffusionPolicy):
         def __init__(self, *args: object) -> None:
             super().__init__(*args)  # type: ignore[arg-type]
-            self._emit.signal, self._emit.sigma = 1.0, 0.0
+            self.emit.signal, self.emit.sigma = 1.0, 0.0
 
     np.testing.assert_allclose(past_slot_variance(StreamingDiffusionPolicy), 1, atol=0.3)
     assert (past_slot_variance(DropsTheNoise) < 1e-3).all()
