@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -103,16 +105,18 @@ def test_nothing_begins_before_every_configuration_is_right(data: str, tmp_path:
     assert not output.exists()
 
 
-def test_submitits_local_executor_trains_each_run_in_a_process(
-    data: str, tmp_path: Path, capfd, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_submitits_local_executor_trains_each_run_in_a_process(data: str, tmp_path: Path) -> None:
     """Side by side, with their output beside them."""
     pytest.importorskip("submitit")
     folder = tmp_path / "runs"
     launcher = ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"]
     arguments = ["train", "-m", *SETTINGS, data, "policy=dp", "seed=1,2", *launcher]
-    assert main([*arguments, f"output_dir={folder}"]) == 0
-    assert capfd.readouterr().out.count("2 of 2 steps, finished") == 2
+    sweep = subprocess.run(
+        [sys.executable, "-m", "hotloop.train.cli", *arguments, f"output_dir={folder}"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert sweep.returncode == 0, sweep.stderr
+    assert sweep.stdout.count("2 of 2 steps, finished") == 2
     assert [steps_of(folder / f"seed-{seed}") for seed in (1, 2)] == [2, 2]
     assert len(list((folder / ".submitit").glob("*/*_log.out"))) == 2
 
