@@ -54,7 +54,7 @@ def export_program(program: Program, values: Mapping[str, Tensor]) -> onnx.Model
     joined.CopyFrom(export_call(program.calls[0], values))
     joined.ClearField("graph")
     joined.graph.name = "program"
-    weights = _Weights(joined.graph)
+    weights = JoinedWeights(joined.graph)
     ports: dict[str, onnx.ValueInfoProto] = {}
     for index, call in enumerate(program.calls):
         graph = export_call(call, values).graph
@@ -73,7 +73,7 @@ def export_program(program: Program, values: Mapping[str, Tensor]) -> onnx.Model
     return joined
 
 
-class _Weights:
+class JoinedWeights:
     """Weights of a graph that is being joined, each content once.
 
     Args:
@@ -83,9 +83,12 @@ class _Weights:
     def __init__(self, target: onnx.GraphProto) -> None:
         self._target = target
         self._names: dict[object, str] = {}
+        # Kept, since a graph is known by its id, which another one may have when it is gone.
+        self._graphs: list[onnx.GraphProto] = []
 
     def add(self, graph: onnx.GraphProto, prefix: str) -> dict[str, str]:
         """Copy a graph's weights; returns their names in the target."""
+        self._graphs.append(graph)
         return {tensor.name: self._add(graph, tensor, prefix) for tensor in graph.initializer}
 
     def _add(self, graph: onnx.GraphProto, tensor: onnx.TensorProto, prefix: str) -> str:
@@ -107,7 +110,7 @@ def _append(
     target: onnx.GraphProto,
     graph: onnx.GraphProto,
     names: Mapping[str, str],
-    weights: _Weights,
+    weights: JoinedWeights,
     prefix: str,
 ) -> None:
     """Copy nodes and weights; ports get the names in `names`, everything else a prefix."""
