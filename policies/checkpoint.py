@@ -14,6 +14,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 
 from ..decoding import ActionSpec
+from ..decoding.exported_runtime import POLICY_FILE
 from ..decoding.plumbing.files import read_json_object, recover, refuse_lfs_pointer, replacing
 from ..decoding.plumbing.schema import build
 from .kinds import kind_of
@@ -220,6 +221,11 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
     for folder in (path, path / "checkpoints" / "last", INCLUDED / str(name_or_path)):
         if (recover(folder) / CONFIG_FILE).is_file():
             return folder
+    if (path / POLICY_FILE).is_file():
+        raise ValueError(
+            f"{path} is an exported policy, which `hotloop control` and `hotloop serve` run; name "
+            "the checkpoint that it was exported from"
+        )
     names = sorted(entry.name for entry in INCLUDED.iterdir()) if INCLUDED.is_dir() else []
     near = difflib.get_close_matches(str(name_or_path), names, n=3, cutoff=0.4)
     raise FileNotFoundError(

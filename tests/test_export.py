@@ -115,6 +115,11 @@ def exported(tmp_path_factory) -> Path:
     return folder / "out"
 
 
+def test_a_command_that_needs_the_weights_says_so(exported: Path) -> None:
+    with pytest.raises(ValueError, match="is an exported policy, which `hotloop control`"):
+        load_checkpoint(exported)
+
+
 def without_torch(folder: Path) -> dict[str, str]:
     """An environment in which importing torch fails."""
     (folder / "torch").mkdir(parents=True)
