@@ -19,8 +19,6 @@ from hotloop.train.cli import main
 from hotloop.train.commands.own_robot import OwnRobot
 from hotloop.train.config.compose import compose
 
-pytestmark = pytest.mark.realtime
-
 
 def run(bus: ServoBus, *arguments: str) -> tuple[int, str]:
     """The command, answered by a helper who reads its questions."""

@@ -19,8 +19,6 @@ from hotloop.real_robot.core.controller import ControllerConfig
 from hotloop.real_robot.core.events import RobotState
 from hotloop.real_robot.core.limits import Limits
 
-pytestmark = pytest.mark.realtime
-
 DRAWN = CameraConfig("mujoco", (48, 64), 0.02, {"model": "arm6", "view": "front"})
 LIMITS = Limits((-1.0,) * 2, (1.0,) * 2, (2.0,) * 2, (10.0,) * 2, (400.0,) * 2)
 

@@ -23,8 +23,6 @@ from hotloop.real_robot.runtime.channels import (
 )
 from hotloop.real_robot.runtime.summary import counts, status_line
 
-pytestmark = pytest.mark.realtime
-
 
 def test_deadlines_are_absolute_so_lateness_does_not_add_up(close_later) -> None:
     world = close_later(World())

@@ -34,8 +34,6 @@ from hotloop.real_robot.runtime.packing import CyclePacker, StatePacker, layout
 from hotloop.real_robot.runtime.shared import Histogram, Ring, Slot
 from hotloop.real_robot.runtime.tally import Durations, Tally
 
-pytestmark = pytest.mark.realtime
-
 WIDE = np.dtype([("values", "f8", (512,))])
 SIZES = Sizes(num_joints=2, num_sensors=3, dt=0.002)
 WRITER = """

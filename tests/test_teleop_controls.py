@@ -17,8 +17,6 @@ from hotloop.real_robot.teleop.config import TeleopConfig
 from hotloop.real_robot.teleop.controls import GamepadWishes, KeyWishes, bindings_of
 from hotloop.real_robot.teleop.jog import JogPolicy, JointJog
 
-pytestmark = pytest.mark.realtime
-
 PERIOD = 0.04
 TWO = RobotConfig("two joints", "dry-run", CONFIG, joints=("pan", "grip"))
 
