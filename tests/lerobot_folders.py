@@ -10,10 +10,13 @@ import json
 import os
 import shutil
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
+
+from hotloop.decoding import Executor, Policy
 
 ROOT = Path(__file__).parents[1]
 FIXTURES = Path(
@@ -54,6 +57,23 @@ def golden_folder(name: str, path: Path) -> Path:
     kept = {key: value for key, value in weights.items() if value is not None}
     safetensors.numpy.save_file(kept, folder / "model.safetensors")
     return folder
+
+
+def replayed(
+    folder: Path, policy: Policy, shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Actions of a policy on the recorded observations of these keys, and LeRobot's."""
+    trace = np.load(folder / "trace.npz")
+    executor = Executor(policy)
+    executor.reset([0])
+    found: list[np.ndarray] = []
+    for step in range(len(trace["actions"])):
+        frame = {}
+        for key in shapes:
+            value = trace[key][step]
+            frame[key] = (value.transpose(1, 2, 0) if value.ndim == 3 else value)[None]
+        found.append(executor.act(frame)[0])
+    return np.array(found), trace["actions"]
 
 
 def edit_json(path: Path, **values: object) -> None:

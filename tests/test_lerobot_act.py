@@ -10,10 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
-from lerobot_folders import as_before_0_4, edit_json, golden_folder
-from numpy.typing import NDArray
+from lerobot_folders import as_before_0_4, edit_json, golden_folder, replayed
 
-from hotloop.decoding import Executor
 from hotloop.policies.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from hotloop.policies.lerobot.given import Given
 from hotloop.train.cli import main
@@ -25,18 +23,10 @@ FRONT = "observation.images.front_left"
 
 def difference(folder: Path, checkpoint: Checkpoint) -> float:
     """Largest difference to LeRobot's actions, in normalised units."""
-    trace = np.load(folder / "trace.npz")
-    executor = Executor(checkpoint.policy())
-    executor.reset([0])
-    found: list[NDArray[np.float64]] = []
-    for step in range(len(trace["actions"])):
-        frame = {}
-        for key in checkpoint.model.observation_shapes:
-            value = trace[key][step]
-            frame[key] = (value.transpose(1, 2, 0) if value.ndim == 3 else value)[None]
-        found.append(executor.act(frame)[0])
+    shapes = checkpoint.model.observation_shapes
+    found, expected = replayed(folder, checkpoint.policy(), shapes)
     scale = checkpoint.model.action_scaling.scale.numpy()
-    return float(np.abs((np.array(found) - trace["actions"]) / scale).max())
+    return float(np.abs((found - expected) / scale).max())
 
 
 @pytest.mark.parametrize("name", ["act_state", "act_state_ensemble", "act_image_two"])

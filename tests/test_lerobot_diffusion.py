@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
-from lerobot_folders import as_before_0_4, edit_json, golden_folder
+from lerobot_folders import as_before_0_4, edit_json, golden_folder, replayed
 
-from hotloop.decoding import Executor
 from hotloop.policies.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from hotloop.policies.diffusion.policy import DiffusionPolicy
 from hotloop.policies.lerobot.given import Given
@@ -52,17 +51,9 @@ def difference(folder: Path, checkpoint: Checkpoint, engine: str = "eager") -> f
         engine,
         RecordedNoise(trace["noise"]),
     )
-    executor = Executor(policy)
-    executor.reset([0])
-    found = []
-    for step in range(len(trace["actions"])):
-        frame = {}
-        for key in checkpoint.model.observation_shapes:
-            value = trace[key][step]
-            frame[key] = (value.transpose(1, 2, 0) if value.ndim == 3 else value)[None]
-        found.append(executor.act(frame)[0])
+    found, expected = replayed(folder, policy, checkpoint.model.observation_shapes)
     scale = checkpoint.model.action_normalizer.scale.numpy()
-    return float(np.abs((np.array(found) - trace["actions"]) * scale).max())
+    return float(np.abs((found - expected) * scale).max())
 
 
 @pytest.mark.parametrize(

@@ -30,12 +30,7 @@ from hotloop.decoding import Observation
 from hotloop.envs.pusht import PushT
 from hotloop.envs.registry import make_task
 from hotloop.envs.rollout import evaluate
-from hotloop.policies import (
-    Checkpoint,
-    DiffusionSampling,
-    load_checkpoint,
-    save_checkpoint,
-)
+from hotloop.policies import Checkpoint, DiffusionSampling, load_checkpoint, save_checkpoint
 from hotloop.policies.programs.engines import engine as engines
 
 

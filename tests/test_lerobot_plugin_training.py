@@ -20,9 +20,7 @@ from tiny_lerobot import (
     tiny_checkpoint,
 )
 
-from hotloop.policies import (
-    load_checkpoint,
-)
+from hotloop.policies import load_checkpoint
 
 
 @pytest.fixture(scope="module")
