@@ -174,10 +174,10 @@ def check_distilled(model: PlannerModel, sampling: PlannerSampling) -> None:
     distilled, weight = model.config.distilled_guidance, sampling.guidance
     if isinstance(distilled, tuple) and not distilled[0] <= weight <= distilled[1]:
         raise ValueError(
-            f"guidance must be between {distilled[0]:g} and {distilled[1]:g}, the weights that were "
-            f"distilled into this planner's network, got {weight:g}; use its teacher for others"
+            f"guidance must be between {distilled[0]:g} and {distilled[1]:g}, the weights that "
+            f"this planner's network has learned, got {weight:g}; use its teacher for others"
         )
-    if isinstance(distilled, float) and weight != distilled:
+    if isinstance(distilled, int | float) and weight != distilled:
         raise ValueError(
             f"guidance must be {distilled:g}, the weight that was distilled into this planner's "
             f"network, got {weight:g}; use its teacher for other weights"
@@ -186,8 +186,13 @@ def check_distilled(model: PlannerModel, sampling: PlannerSampling) -> None:
         return
     if sampling.update != "ddim":
         raise ValueError(
-            "update must be 'ddim' for this distilled planner, whose calls are jumps without noise, "
-            f"got {sampling.update!r}"
+            "update must be 'ddim' for this distilled planner, whose calls are jumps without "
+            f"noise, got {sampling.update!r}"
+        )
+    if distilled is None and weight != 0 and not model.goal_dim:
+        raise ValueError(
+            "guidance must be 0 for this distilled planner, which was distilled from one that is "
+            f"guided by its value alone, got {weight:g}"
         )
     if sampling.value_steps:
         raise ValueError(

@@ -151,7 +151,7 @@ def guidance_weight(model: PlannerModel, sampling: PlannerSampling) -> float:
     condition.
     """
     distilled = model.config.distilled_guidance
-    if model.goal_dim or distilled == 0:
+    if model.goal_dim:
         return 0.0
     return sampling.guidance if distilled is None else 1.0
 
