@@ -12,6 +12,8 @@ from ...decoding.schedules import SQUARED_COSINE, NoiseSchedule
 from ..networks.config import EncoderConfig, NetworkConfig
 from .rotations import check_rotations
 
+_LARGEST = 10**6  # steps of a window, or levels, beyond which nobody means them
+_LARGEST_CLIP = 1e30  # of what float32 holds
 START_BUFFERS = ("zero", "constant", "denoise")
 
 
@@ -63,8 +65,11 @@ class ModelConfig:
                 f"num_obs_steps must be between 1 and horizon {self.horizon}, "
                 f"got {self.num_obs_steps}"
             )
-        if self.num_levels < 1:
-            raise ValueError(f"num_levels must be at least 1, got {self.num_levels}")
+        if not 1 <= self.num_levels <= _LARGEST or self.horizon > _LARGEST:
+            raise ValueError(
+                f"num_levels and horizon must be between 1 and {_LARGEST}, got {self.num_levels} "
+                f"and {self.horizon}"
+            )
         if self.prediction not in PREDICTIONS:
             raise ValueError(f"prediction must be one of {PREDICTIONS}, got {self.prediction!r}")
         if self.max_latency < 0 or (self.max_latency and not self.ladders):
@@ -73,8 +78,10 @@ class ModelConfig:
                 f"{self.max_latency}"
             )
         check_rotations(self.rotations)
-        if self.clip is not None and not self.clip > 0:
-            raise ValueError(f"clip must be greater than 0, or null for none, got {self.clip}")
+        if self.clip is not None and not 0 < self.clip < _LARGEST_CLIP:
+            raise ValueError(
+                f"clip must be between 0 and {_LARGEST_CLIP:g}, or null for none, got {self.clip}"
+            )
         _ = self.schedule
 
     @property
