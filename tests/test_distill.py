@@ -19,11 +19,11 @@ from hotloop.policies.diffusion.streaming import StreamingDiffusionPolicy
 from hotloop.train.config.distill import JumpDistillConfig
 from hotloop.train.data.episodes import Episodes
 from hotloop.train.data.windows import Windows
-from hotloop.train.families.diffusion import student_of
+from hotloop.train.distillation.student import student_of
 from hotloop.train.objectives.denoising import DenoisingObjective
+from hotloop.train.objectives.jumps import JumpDraw, landing_target
 from hotloop.train.objectives.observed import Seen, see
 from hotloop.train.objectives.segment import (
-    JumpDraw,
     JumpObjective,
     ladder_jumps,
     start_jumps,
@@ -131,7 +131,9 @@ def test_the_target_lands_where_the_teacher_lands(num_calls: int) -> None:
         ends = [torch.from_numpy(one).expand(5, -1) for one in (jump.level, jump.next_level)]
         seen = Seen(observation.unflatten(1, (2, 5)))
         rows = JumpDraw(x, seen, torch.zeros_like(x), *ends)
-        target, weight = objective._teacher_target(rows)
+        target, weight = landing_target(
+            teacher.schedule, x, objective._landed(rows), rows.level, rows.next_level
+        )
         assert weight.min() == 1
         step = step_coefficients(teacher.schedule, *jump, "sample", "ddim")
         torch.testing.assert_close(apply_step(x, target, step), landed, rtol=0, atol=2e-5)

@@ -166,7 +166,7 @@ def test_a_folder_drives_the_simulated_arm(tmp_path: Path) -> None:
 
 
 def test_a_policy_that_predicts_noise_is_no_teacher_yet(folder: Path) -> None:
-    from hotloop.train.families.diffusion import diffusion_teacher
+    from hotloop.train.distillation.student import diffusion_teacher
     from hotloop.train.objectives.segment import check_student
 
     with pytest.raises(ValueError, match=r"got 'epsilon'; .* is no teacher yet"):

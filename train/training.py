@@ -22,6 +22,7 @@ from .data.cameras import read_for_policy
 from .data.episodes import Episodes
 from .data.matching import check_actions, check_matches_task
 from .data.recorded_spec import recorded_action_spec
+from .distillation.methods import default_method, settings_type
 from .families import family_of
 from .loop import Trainer
 from .processes import is_main_process, take_place
@@ -100,7 +101,7 @@ def train_on(config: TrainConfig, episodes: Episodes, action_spec: ActionSpec) -
     check_output(config)
     take_place(config.num_threads, config.precision)
     family = family_of(config.policy.kind)
-    config = replace(config, distill=_distillation(config.distill, family.distill))
+    config = replace(config, distill=_distillation(config.distill, config.policy.kind))
     settings, folder = settings_of(config, episodes), Path(config.output_dir)
     last = last_checkpoint(folder) if config.resume else None
     if config.resume:
@@ -118,20 +119,21 @@ def train_on(config: TrainConfig, episodes: Episodes, action_spec: ActionSpec) -
     return trainer.run(settings)
 
 
-def _distillation(given: DistillConfig, wanted: type[DistillConfig]) -> DistillConfig:
-    """The settings of a distillation as the family has them.
+def _distillation(given: DistillConfig, kind: str) -> DistillConfig:
+    """The settings of a distillation as its method has them.
 
     Raises:
-        ValueError: If they are another family's.
+        ValueError: If they are another method's, or the method is none for this kind of policy.
     """
+    wanted, default = settings_type(kind, given.method), default_method(kind)
     if type(given) is wanted:
-        return given
+        return replace(given, method=given.method or default)
     if type(given) is not DistillConfig:
         raise ValueError(
-            f"distill must be a {wanted.__name__} for this kind of policy, got a "
-            f"{type(given).__name__}"
+            f"distill must be a {wanted.__name__} for distill.method={given.method or default}, "
+            f"got a {type(given).__name__}"
         )
-    return wanted(given.teacher)
+    return wanted(given.teacher, method=given.method or default)
 
 
 def _provenance(

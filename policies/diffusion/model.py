@@ -192,6 +192,15 @@ class DiffusionModel(nn.Module):
         return asdict(self.config)
 
 
+def seeded_model(
+    config: ModelConfig, shapes: Mapping[str, tuple[int, ...]], action_dim: int, seed: int
+) -> DiffusionModel:
+    """Initialise a model from `seed` without touching the global generator."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return DiffusionModel(config, shapes, action_dim)
+
+
 def join(vectors: Tensor, features: Tensor | None = None) -> Tensor:
     """Frames (B, To, V) and features of their pictures (B, To, F) as one row, (B, To * O)."""
     joined = vectors if features is None else torch.cat([vectors, features], dim=-1)

@@ -1,8 +1,8 @@
-"""What is distilled from a teacher: one dataclass per way of doing it."""
+"""What is distilled from a teacher: one dataclass per method, see `distillation.methods`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .checks import at_least, shares
 
@@ -13,13 +13,32 @@ class DistillConfig:
 
     Attributes:
         teacher: Checkpoint to distil, by name or path; empty trains from demonstrations alone.
+        method: Name in `METHODS`; empty is the one that suits the kind of policy.
     """
 
     teacher: str = ""
+    method: str = field(default="", kw_only=True)
 
 
 @dataclass(frozen=True)
-class JumpDistillConfig(DistillConfig):
+class DiffusionDistillConfig(DistillConfig):
+    """What all students of diffusion policies have in common.
+
+    Attributes:
+        num_crops: Crops per frame whose features the student learns from, where the teacher sees
+            pictures: the first from the middle, as at run time, the others at random places. They
+            are computed once by the teacher's encoder, which the student takes over as it is.
+    """
+
+    num_crops: int = field(default=4, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Reject numbers that are none."""
+        at_least(1, distill__num_crops=self.num_crops)
+
+
+@dataclass(frozen=True)
+class JumpDistillConfig(DiffusionDistillConfig):
     """Distillation of a streaming policy's control step into few network calls.
 
     Attributes:
@@ -31,9 +50,6 @@ class JumpDistillConfig(DistillConfig):
         num_visits: Rollouts per ladder whose buffers are kept at each refresh; the latencies that
             the model knows share them.
         refresh_every: Steps between two refreshes.
-        num_crops: Crops per frame whose features the student learns from, where the teacher sees
-            pictures: the first from the middle, as at run time, the others at random places. They
-            are computed once by the teacher's encoder, which the student takes over as it is.
         train_encoder: Whether the student learns from the pictures themselves, and trains the
             encoder too, which takes longer.
     """
@@ -45,8 +61,8 @@ class JumpDistillConfig(DistillConfig):
     visited: float = 0.4
     num_visits: int = 1024
     refresh_every: int = 500
-    num_crops: int = 4
     train_encoder: bool = False
+    method: str = field(default="segment", kw_only=True)
 
     def __post_init__(self) -> None:
         """Reject numbers that are none."""
@@ -55,7 +71,7 @@ class JumpDistillConfig(DistillConfig):
         at_least(1, distill__calls_per_step=min(self.calls_per_step))
         at_least(1, distill__teacher_steps=self.teacher_steps)
         at_least(1, distill__num_visits=self.num_visits, distill__refresh_every=self.refresh_every)
-        at_least(1, distill__num_crops=self.num_crops)
+        super().__post_init__()
         shares(distill__denoising=self.denoising, distill__start=self.start)
         shares(distill__visited=self.visited)
         if self.denoising + self.start + self.visited > 1:
