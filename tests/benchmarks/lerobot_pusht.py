@@ -96,9 +96,7 @@ def main() -> None:
     average = torch.optim.swa_utils.AveragedModel(
         policy, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGE)
     )
-    optimizer = torch.optim.AdamW(
-        policy.parameters(), RATE, betas=(0.95, 0.999), weight_decay=1e-6
-    )
+    optimizer = torch.optim.AdamW(policy.parameters(), RATE, betas=(0.95, 0.999), weight_decay=1e-6)
     began, step, passed = time.monotonic(), 0, 0.0
     while passed < 1:
         step, passed = step + 1, (time.monotonic() - began) / (60 * options.minutes)

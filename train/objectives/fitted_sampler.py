@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ...decoding.fitted import ddim_scalars
 from ...decoding.samplers import spaced_levels
 from ...policies.diffusion.fitted import fitted_sample
-from ...policies.diffusion.model import DiffusionModel
+from ...policies.diffusion.model import DiffusionModel, seeded_model
 from .objective import Drawn
 
 # Per dimension of a window: below it the loss is quadratic, above it the distance itself (Lee et
@@ -129,7 +129,7 @@ def with_fitted_steps(teacher: DiffusionModel, table: StepTable) -> DiffusionMod
     """A copy of the teacher that has a table's steps too, beside those that it had."""
     calls = {*teacher.config.fitted_calls, *table.calls}
     config = replace(teacher.config, fitted_calls=tuple(sorted(calls)))
-    model = DiffusionModel(config, teacher.observation_shapes, teacher.action_dim)
+    model = seeded_model(config, teacher.observation_shapes, teacher.action_dim, seed=0)
     fitted = {f"solver.{num}": table.scalars(num).detach().float().cpu() for num in table.calls}
     model.load_state_dict({**teacher.state_dict(), **fitted})
     return model.eval().requires_grad_(False)
