@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from ...policies.checkpoint import Checkpoint
 from ..config.distill import DistillConfig
@@ -40,6 +40,7 @@ class Method:
             ValueError if they do not fit each other.
         unread: Dotted settings, or groups of them, that a run does not read, and why.
         data_free: Whether it does without demonstrations.
+        defaults: Settings of a run, by dotted key, that suit it better than those of any training.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Method:
     prepare: Callable[[TrainConfig, Checkpoint, Episodes | None], Training]
     unread: Callable[[TrainConfig], Iterable[tuple[str, str]]] = reads_everything
     data_free: bool = False
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self, kind: str, calls: Sequence[int] = ()) -> None:
         """Raise ValueError unless it distils such a policy to such numbers of network calls."""
