@@ -129,11 +129,11 @@ METHOD = Method(
     config=SamplerDistillConfig,
     prepare=prepare,
     unread=unread_of_student,
-    defaults={
+    settings={
         "steps": 300,
         "batch_size": 64,
         "save_every": 100,
-        "optim.lr": 0.05,
-        "optim.warmup_steps": 0,
+        "optim": {"lr": 0.05, "warmup_steps": 0},
     },
+    sampling={"update": "fitted"},
 )
