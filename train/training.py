@@ -124,7 +124,8 @@ def train_on(config: TrainConfig, episodes: Episodes, action_spec: ActionSpec) -
         told = {**_provenance(config, episodes, settings), **facts, **provenance}
         policy = config.policy
         stored = training.store(averaged)
-        return Checkpoint(policy.kind, stored, action_spec, policy.sampling, told)
+        sampling = training.sampling or policy.sampling
+        return Checkpoint(policy.kind, stored, action_spec, sampling, told)
 
     trainer = Trainer(config, training.objective, training.samples, wrap, last)
     return trainer.run(settings)

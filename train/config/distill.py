@@ -79,3 +79,28 @@ class JumpDistillConfig(DiffusionDistillConfig):
                 "distill: shares must sum to at most 1, got "
                 f"denoising {self.denoising}, start {self.start} and visited {self.visited}"
             )
+
+
+@dataclass(frozen=True)
+class SamplerDistillConfig(DistillConfig):
+    """Fitting of the steps of a diffusion policy's sampler, whose network stays as it is.
+
+    Attributes:
+        calls_per_step: Numbers of network calls to fit steps for, each by itself.
+        teacher_steps: DDIM steps that they are to replace; null for as many as the teacher makes.
+            More are not always better: on Push-T ten score higher than a hundred.
+        num_pairs: Windows that are sampled with these steps, for comparison.
+    """
+
+    calls_per_step: tuple[int, ...] = (2, 4, 6)
+    teacher_steps: int | None = None
+    num_pairs: int = 2048
+    method: str = field(default="sampler", kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Reject numbers that are none."""
+        if not self.calls_per_step:
+            raise ValueError("distill.calls_per_step must name at least one number of calls")
+        at_least(1, distill__calls_per_step=min(self.calls_per_step))
+        at_least(1, distill__teacher_steps=self.teacher_steps or 1)
+        at_least(1, distill__num_pairs=self.num_pairs)

@@ -28,6 +28,7 @@ METHODS: Registry[Method] = Registry(
     {
         "segment": "segment:METHOD",
         "guidance": "guidance:METHOD",
+        "sampler": "sampler:METHOD",
     },
     str(__package__),
 )
