@@ -79,3 +79,23 @@ class JumpDistillConfig(DiffusionDistillConfig):
                 "distill: shares must sum to at most 1, got "
                 f"denoising {self.denoising}, start {self.start} and visited {self.visited}"
             )
+
+
+@dataclass(frozen=True)
+class MeanFlowConfig(DiffusionDistillConfig):
+    """Jumps of any length from demonstrations, by the average velocity.
+
+    Attributes:
+        jumping: Share of samples that jump; the others are denoised.
+        warm: Whether the student begins with its teacher's weights; without, it learns from the
+            demonstrations alone, and the teacher only says how large it is.
+    """
+
+    jumping: float = 0.5
+    warm: bool = True
+    method: str = field(default="mean-flow", kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Reject shares that are none."""
+        super().__post_init__()
+        shares(distill__jumping=self.jumping)

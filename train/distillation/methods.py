@@ -28,6 +28,7 @@ METHODS: Registry[Method] = Registry(
     {
         "segment": "segment:METHOD",
         "guidance": "guidance:METHOD",
+        "mean-flow": "mean_flow:METHOD",
     },
     str(__package__),
 )
