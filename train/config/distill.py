@@ -104,3 +104,23 @@ class SamplerDistillConfig(DistillConfig):
         at_least(1, distill__calls_per_step=min(self.calls_per_step))
         at_least(1, distill__teacher_steps=self.teacher_steps or 1)
         at_least(1, distill__num_pairs=self.num_pairs)
+
+
+@dataclass(frozen=True)
+class MeanFlowConfig(DiffusionDistillConfig):
+    """Jumps of any length from demonstrations, by the average velocity.
+
+    Attributes:
+        jumping: Share of samples that jump; the others are denoised.
+        warm: Whether the student begins with its teacher's weights; without, it learns from the
+            demonstrations alone, and the teacher only says how large it is.
+    """
+
+    jumping: float = 0.5
+    warm: bool = True
+    method: str = field(default="mean-flow", kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Reject shares that are none."""
+        super().__post_init__()
+        shares(distill__jumping=self.jumping)
