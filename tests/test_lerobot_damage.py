@@ -1,4 +1,4 @@
-"""LeRobot folders that are damaged, half copied or edited by hand: one sentence each, no traceback."""
+"""LeRobot folders that are damaged, half copied or edited by hand: one sentence, no traceback."""
 
 from __future__ import annotations
 
