@@ -158,7 +158,7 @@ def reverse(
         prediction: What `denoise` predicts.
         update: DDPM draws noise from `generator`; DDIM is deterministic.
         generator: Source of the DDPM noise.
-        clip: Largest magnitude of a clean action; None for any.
+        clip: Largest magnitude of a clean action; None does not clip.
 
     Returns:
         Actions at ``levels[-1]``, shape (B, H, D).

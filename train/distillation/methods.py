@@ -30,6 +30,8 @@ METHODS: Registry[Method] = Registry(
         "flow-map": "flow_map:METHOD",
         "guidance": "guidance:METHOD",
         "consistency": "consistency:METHOD",
+        "sampler": "sampler:METHOD",
+        "mean-flow": "mean_flow:METHOD",
     },
     str(__package__),
 )

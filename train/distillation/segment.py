@@ -53,4 +53,5 @@ METHOD = Method(
     config=JumpDistillConfig,
     prepare=prepare,
     unread=unread_of_student,
+    sampling={"update": "ddim", "start_calls": None},
 )
