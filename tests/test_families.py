@@ -62,8 +62,8 @@ def test_a_shipped_policy_composes_into_the_settings_of_its_family(policy: str) 
     ("overrides", "message"),
     [
         (
-            ["policy=diffuser", "distill.calls_per_step=[1]"],
-            r"distill\.calls_per_step is only a setting of distill\.method=segment",
+            ["policy=diffuser", "distill.start=0.1"],
+            r"distill\.start is only a setting of distill\.method=segment",
         ),
         (["policy=vla", "distill.visited=0.2"], r"distill\.visited is only a setting of .*segment"),
         (["policy=dp", "policy.drafter_share=0.2"], r"no setting of policy kind 'dp', only of dec"),
