@@ -21,6 +21,44 @@ class DistillConfig:
 
 
 @dataclass(frozen=True)
+class GuidanceDistillConfig(DistillConfig):
+    """Distillation of a planner's guidance, and of all of its calls into few.
+
+    Attributes:
+        calls_per_step: Numbers of network calls that the student learns to plan in; none for a
+            student that takes its teacher's number of calls, of one pass each.
+        guidance_range: Smallest and largest guidance weight that the student can be asked for; null
+            for ``policy.sampling.guidance`` alone.
+        teacher_steps: Calls of the teacher's plans, a multiple of each number in `calls_per_step`.
+        denoising: Share of samples that train ordinary guided denoising.
+        anywhere: Share of samples that jump from any point of a plan's way to any later one.
+        num_plans: Plans that the teacher makes at each refresh.
+        refresh_every: Steps between two refreshes.
+    """
+
+    calls_per_step: tuple[int, ...] = ()
+    guidance_range: tuple[float, float] | None = None
+    teacher_steps: int = 20
+    denoising: float = 0.1
+    anywhere: float = 0.3
+    num_plans: int = 4096
+    refresh_every: int = 250
+    method: str = field(default="guidance", kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Reject numbers that are none."""
+        at_least(1, distill__calls_per_step=min(self.calls_per_step, default=1))
+        at_least(1, distill__teacher_steps=self.teacher_steps, distill__num_plans=self.num_plans)
+        at_least(1, distill__refresh_every=self.refresh_every)
+        shares(distill__denoising=self.denoising, distill__anywhere=self.anywhere)
+        if self.denoising + self.anywhere > 1:
+            raise ValueError(
+                "distill: shares must sum to at most 1, got "
+                f"denoising {self.denoising} and anywhere {self.anywhere}"
+            )
+
+
+@dataclass(frozen=True)
 class DiffusionDistillConfig(DistillConfig):
     """What all students of diffusion policies have in common.
 
@@ -104,3 +142,23 @@ class SamplerDistillConfig(DistillConfig):
         at_least(1, distill__calls_per_step=min(self.calls_per_step))
         at_least(1, distill__teacher_steps=self.teacher_steps or 1)
         at_least(1, distill__num_pairs=self.num_pairs)
+
+
+@dataclass(frozen=True)
+class MeanFlowConfig(DiffusionDistillConfig):
+    """Jumps of any length from demonstrations, by the average velocity.
+
+    Attributes:
+        jumping: Share of samples that jump; the others are denoised.
+        warm: Whether the student begins with its teacher's weights; without, it learns from the
+            demonstrations alone, and the teacher only says how large it is.
+    """
+
+    jumping: float = 0.5
+    warm: bool = True
+    method: str = field(default="mean-flow", kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Reject shares that are none."""
+        super().__post_init__()
+        shares(distill__jumping=self.jumping)

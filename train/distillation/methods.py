@@ -29,6 +29,7 @@ METHODS: Registry[Method] = Registry(
         "segment": "segment:METHOD",
         "guidance": "guidance:METHOD",
         "sampler": "sampler:METHOD",
+        "mean-flow": "mean_flow:METHOD",
     },
     str(__package__),
 )
