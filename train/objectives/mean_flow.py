@@ -97,7 +97,8 @@ class MeanFlowObjective(nn.Module):
             with torch.no_grad():
                 after = model.predict(self._at(rows, below), below, context[moves], jump[moves] - 1)
             time, end, beside = (
-                linear_time(schedule, one)[..., None] for one in (rows.level, rows.next_level, below)
+                linear_time(schedule, one)[..., None]
+                for one in (rows.level, rows.next_level, below)
             )
             slope = (before - after) / (time - beside)  # dD/dt
             share = end / time
