@@ -62,8 +62,8 @@ def test_a_shipped_policy_composes_into_the_settings_of_its_family(policy: str) 
     ("overrides", "message"),
     [
         (
-            ["policy=diffuser", "distill.calls_per_step=[1]"],
-            r"distill\.calls_per_step is only a setting of distill\.method=segment",
+            ["policy=diffuser", "distill.start=0.1"],
+            r"distill\.start is only a setting of distill\.method=segment",
         ),
         (["policy=vla", "distill.visited=0.2"], r"distill\.visited is only a setting of .*segment"),
         (["policy=dp", "policy.drafter_share=0.2"], r"no setting of policy kind 'dp', only of dec"),
@@ -156,7 +156,7 @@ def test_another_familys_distillation_is_refused(tmp_path: Path) -> None:
         distill=JumpDistillConfig("pusht-sdp"),
         output_dir=str(tmp_path),
     )
-    with pytest.raises(ValueError, match=r"distill\.method=segment distils sdp, dp, not diffuser"):
+    with pytest.raises(ValueError, match=r"distill\.method=segment distils sdp, not diffuser"):
         train_on(config, demonstrations(), SPEC)
 
 

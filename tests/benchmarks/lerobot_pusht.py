@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,13 +93,11 @@ def main() -> None:
     columns, rows = frames(dataset, config.drop_n_last_frames)
     normalised = before(columns)
     columns = {key: normalised[key] for key in columns}
-    policy = DiffusionPolicy(config)
+    policy: Any = DiffusionPolicy(config)
     average = torch.optim.swa_utils.AveragedModel(
         policy, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGE)
     )
-    optimizer = torch.optim.AdamW(
-        policy.parameters(), RATE, betas=(0.95, 0.999), weight_decay=1e-6
-    )
+    optimizer = torch.optim.AdamW(policy.parameters(), RATE, betas=(0.95, 0.999), weight_decay=1e-6)
     began, step, passed = time.monotonic(), 0, 0.0
     while passed < 1:
         step, passed = step + 1, (time.monotonic() - began) / (60 * options.minutes)

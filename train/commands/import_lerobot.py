@@ -130,5 +130,7 @@ def describe(checkpoint: Checkpoint) -> str:
     rows += [(name, f"clipped to {low:g} .. {high:g}") for name, low, high in bounds]
     if ignored := checkpoint.provenance.get("ignored"):
         rows.append(("ignored", ", ".join(ignored)))
+    if lacking := checkpoint.provenance.get("lacking"):
+        rows.append(("not normalised", f"{', '.join(lacking)}: the folder has no statistics of it"))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)

@@ -32,12 +32,15 @@ class Training:
         samples: What it is trained on.
         store: Turns the averaged model into the one that a checkpoint holds.
         facts: What else a checkpoint's provenance tells, a dataclass of JSON-able values.
+        sampling: What the checkpoint does unless it is told otherwise, where that is not what the
+            policy's settings say.
     """
 
     objective: Objective
     samples: TrainingWindows
     store: Callable[[nn.Module], nn.Module] = as_it_is
     facts: Any = None
+    sampling: Any = None
 
 
 def observation_scale(model: Any) -> float:

@@ -1,0 +1,304 @@
+"""Plans in one or two calls: regression of a student's jumps on plans that its teacher has made.
+
+The teacher plans as it is sampled, both passes of its guidance, the gradients of its value and its
+drafts included, but without noise between its calls. Where it is after each of them is kept, and
+one call of the student must land at a later point of that way from an earlier one (knowledge
+distillation as in Luhman and Luhman 2021, arXiv 2101.02388, for any two points of a trajectory).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...decoding.samplers import spaced_levels, step_coefficients
+from ...policies.planners.config import PlannerSampling
+from ...policies.planners.decision import Decision, reverse_levels
+from ...policies.planners.model import PlanBatch, PlannerModel
+from ..config.distill import GuidanceDistillConfig
+from ..data.plan_windows import PlanWindows
+from ..data.windows import step_generator
+from .guidance import GuidanceDraw, GuidanceObjective, predicted
+from .planning import hindsight_goals
+
+NUM_WEIGHTS = 5  # between the smallest and the largest that a student is told
+
+
+class TeacherPlans(NamedTuple):
+    """Plans on their way from noise, or from a draft, to clean.
+
+    Attributes:
+        x: Encoded plans after each call, shape (T + 1, M, H, P).
+        return_to_go: Returns that they were asked for, shape (M,).
+        weight: Guidance weights, shape (M,).
+    """
+
+    x: Tensor
+    return_to_go: Tensor
+    weight: Tensor
+
+
+class PlanningTeacher:
+    """Makes plans as a planner does and remembers each step.
+
+    Args:
+        model: Trained planner.
+        windows: Demonstrations, for the states that plans begin at.
+        sampling: How the student will plan, but for its calls; the guidance of the teacher's value
+            included.
+        weights: Guidance weights, each for as many plans.
+        num_steps: Calls per plan T.
+
+    Attributes:
+        levels: Level vectors of each plan's way, shape (T + 1, H).
+        prediction: What its network predicts.
+    """
+
+    def __init__(
+        self,
+        model: PlannerModel,
+        windows: PlanWindows,
+        sampling: PlannerSampling,
+        weights: Sequence[float],
+        num_steps: int,
+    ) -> None:
+        self._model, self._windows, self._sampling = model, windows, sampling
+        chosen = replace(
+            sampling, update="ddim", calls_per_step=num_steps, candidates=1, select="first", reuse=0
+        )
+        self._decisions = {
+            weight: Decision(model, replace(chosen, guidance=weight)) for weight in weights
+        }
+        self.prediction = model.config.prediction
+        self.levels = torch.from_numpy(np.stack(reverse_levels(model, chosen, warm=False)))
+
+    @torch.no_grad()
+    def plan(self, num: int, generator: torch.Generator) -> TeacherPlans:
+        """Make plans, `num` in all, from any states of the demonstrations."""
+        per_weight = math.ceil(num / len(self._decisions))
+        parts = [
+            self._plan(weight, decision, per_weight, generator)
+            for weight, decision in self._decisions.items()
+        ]
+        return TeacherPlans(
+            torch.cat([part.x for part in parts], dim=1),
+            torch.cat([part.return_to_go for part in parts]),
+            torch.cat([part.weight for part in parts]),
+        )
+
+    def _plan(
+        self, weight: float, decision: Decision, num: int, generator: torch.Generator
+    ) -> TeacherPlans:
+        model, past = self._model, self._model.config.context - 1
+        device = model.return_scale.device
+        current = torch.randint(len(self._windows), (num,), generator=generator)
+        batch = self._windows.gather(current).to(device)
+        asked = self._asked(batch.returns[:, past], generator)  # (m,)
+        memory = {
+            "states": batch.states[:, : past + 1],
+            "returns": batch.returns[:, : past + 1] + (asked - batch.returns[:, past])[:, None],
+        }
+        if model.goal_dim:
+            reachable = batch.valid[:, past:].sum(dim=1)
+            arrival = (torch.rand(num, generator=generator).to(device) * reachable).long()
+            memory["goal"] = hindsight_goals(model, batch, arrival)[1]
+        for name in decision.noise:
+            shape = decision.program.inputs[name].shape
+            memory[name] = torch.randn((num, *shape), generator=generator).to(device)
+        program = decision.program.to(device)
+        for call in program.calls[:-1]:  # without the last one, which finds the actions
+            call.run(memory)
+        ways = [memory[f"x_{index}"].squeeze(1) for index in range(len(self.levels))]
+        return TeacherPlans(torch.stack(ways), asked, torch.full_like(asked, weight))
+
+    def _asked(self, returns: Tensor, generator: torch.Generator) -> Tensor:
+        """Returns to ask for, shape (M,): what the policy will ask for, or what others brought."""
+        target, floor = self._sampling.target_return, self._sampling.return_floor
+        num, device = len(returns), returns.device
+        own = target * (floor + (1 - floor) * torch.rand(num, generator=generator)).to(device)
+        other = returns[torch.randperm(num, generator=generator)]
+        is_own = torch.rand(num, generator=generator) < 0.5
+        return torch.where(is_own.to(device), own, other)
+
+
+@dataclass(frozen=True)
+class PlanJumpDraw(GuidanceDraw):
+    """Jumps to learn, and noisy plans to guide, which are jumps of no length.
+
+    Attributes:
+        next_level: Level that the jump leads to, shape (B, H).
+        landed: Where it must land, shape (B, H, P).
+    """
+
+    next_level: Tensor
+    landed: Tensor
+
+
+class PlanJumpObjective(nn.Module):
+    """Regression of the student's jumps on its teacher's way.
+
+    Args:
+        student: Model to train, with jump conditioning; see `guidance_student`.
+        teacher: Frozen planner.
+        windows: Demonstrations, for the states that plans begin at.
+        sampling: How the student will plan.
+        config: Numbers of calls, shares of the samples, and the teacher's plans.
+        seed: Seed of the teacher's plans.
+    """
+
+    def __init__(
+        self,
+        student: PlannerModel,
+        teacher: PlannerModel,
+        windows: PlanWindows,
+        sampling: PlannerSampling,
+        config: GuidanceDistillConfig,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.model, self._config, self._seed = student, config, seed
+        start = start_level(student, sampling)
+        num_steps = min(config.teacher_steps, start)
+        weights = taught_weights(student, sampling)
+        self._teacher = [PlanningTeacher(teacher, windows, sampling, weights, num_steps)]
+        self._denoising = [GuidanceObjective(student, teacher)]
+        # Gradients of a value move a plan before it is denoised, so that no single prediction of
+        # the teacher's is what a student should predict without a jump.
+        self._denoising_share = 0.0 if sampling.value_steps else config.denoising
+        self._ladder = ladder_jumps(start, num_steps, config.calls_per_step)
+        self._plans: TeacherPlans | None = None
+        self._block = -1
+
+    def prepare(self, step: int) -> None:
+        """Let the teacher make new plans every `refresh_every` steps.
+
+        They depend on the step alone, so a run that is resumed learns from the same ones.
+        """
+        block = step // self._config.refresh_every
+        if block != self._block:
+            generator = step_generator(self._seed, block, stream="plans")
+            self._plans = self._teacher[0].plan(self._config.num_plans, generator)
+            self._block = block
+
+    def draw(self, batch: PlanBatch, generator: torch.Generator) -> PlanJumpDraw:
+        """Split the batch into plans to denoise, and jumps: whole ones, ladder ones, any."""
+        plans, teacher = self._plans, self._teacher[0]
+        assert plans is not None, "prepare() comes before draw()"
+        denoising = self._denoising[0].draw(batch, generator)
+        num, device = len(denoising.x), denoising.x.device
+        kind = torch.rand(num, generator=generator)  # (b,)
+        is_jump = kind >= self._denoising_share
+        is_any = is_jump & (kind >= 1 - self._config.anywhere)
+        last = len(teacher.levels) - 1
+        begin = (torch.rand(num, generator=generator) * last).long()
+        end = begin + 1 + (torch.rand(num, generator=generator) * (last - begin)).long()
+        ladder = torch.tensor(self._ladder)[
+            torch.randint(len(self._ladder), (num,), generator=generator)
+        ]
+        begin, end = torch.where(is_any, torch.stack([begin, end]), ladder.T)  # (b,) each
+        which = torch.randint(plans.x.shape[1], (num,), generator=generator)
+
+        def mix(denoised: Tensor, planned: Tensor) -> Tensor:
+            chosen = is_jump.view(-1, *[1] * (denoised.ndim - 1)).to(device)
+            return torch.where(chosen, planned.to(device), denoised)
+
+        return PlanJumpDraw(
+            x=mix(denoising.x, plans.x[begin, which]),
+            level=mix(denoising.level, teacher.levels[begin]),
+            return_to_go=mix(denoising.return_to_go, plans.return_to_go[which]),
+            weight=mix(denoising.weight, plans.weight[which]),
+            next_level=mix(denoising.level, teacher.levels[end]),
+            landed=mix(denoising.x, plans.x[end, which]),
+        )
+
+    def forward(self, inputs: PlanJumpDraw) -> Tensor:
+        """Mean squared difference to the predictions that land there, where a plan moves."""
+        jump = (inputs.level - inputs.next_level).amax(dim=1)  # (b,)
+        target, counts = landing_target(self.model, inputs)
+        is_denoised = jump == 0
+        if is_denoised.any():
+            rows = inputs.select(is_denoised)
+            target[is_denoised] = self.denoised_target(rows)
+            counts[is_denoised] = (rows.level > 0).unsqueeze(-1).float()
+        return (counts * (predicted(self.model, inputs, jump) - target) ** 2).mean()
+
+    def denoised_target(self, rows: PlanJumpDraw) -> Tensor:
+        """The teacher's guided predictions, in what the student predicts, shape (B, H, P)."""
+        target = self._denoising[0].target(rows)
+        if self.model.config.prediction == self._teacher[0].prediction:
+            return target
+        schedule = self.model.schedule  # noise to clean plans
+        signal, sigma = (one(rows.level).unsqueeze(-1) for one in (schedule.signal, schedule.sigma))
+        clip = self.model.config.clip
+        return ((rows.x - sigma * target) / signal).clamp(-clip, clip)
+
+
+def landing_target(model: PlannerModel, inputs: PlanJumpDraw) -> tuple[Tensor, Tensor]:
+    """Predictions whose single DDIM step lands where it must.
+
+    A step that does not clip is affine, ``x' = A x + B f``, and so is its solution for f.
+
+    Returns:
+        Predictions (B, H, P), 0 where a position does not move, and whether it moves, (B, H, 1).
+    """
+    level, next_level = inputs.level.cpu().numpy(), inputs.next_level.cpu().numpy()
+    step = step_coefficients(model.schedule, level, next_level, model.config.prediction, "ddim")
+    p_x, p_f, c_0, c_x, c_f, _ = step.tensor().to(inputs.x.device)  # each (b, h, 1)
+    moves = (inputs.level > inputs.next_level).unsqueeze(-1)  # (b, h, 1)
+    gain = torch.where(moves, c_0 * p_f + c_f, 1.0)  # B
+    target = (inputs.landed - (c_0 * p_x + c_x) * inputs.x) / gain
+    return torch.where(moves, target, 0.0), moves.float()
+
+
+def start_level(model: PlannerModel, sampling: PlannerSampling) -> int:
+    """Level at which a plan starts.
+
+    Raises:
+        ValueError: If there is nothing to denoise.
+    """
+    if sampling.draft == "noise":
+        return model.config.num_levels
+    level = sampling.draft_level or sampling.calls_per_step
+    if not 1 <= level <= model.config.num_levels:
+        raise ValueError(
+            "a planner is distilled where it denoises its drafts; set policy.sampling.draft_level "
+            f"between 1 and {model.config.num_levels}, got {level}"
+        )
+    return level
+
+
+def taught_weights(student: PlannerModel, sampling: PlannerSampling) -> list[float]:
+    """Guidance weights that the teacher plans with."""
+    learned = student.config.guidance_range
+    if learned is None:
+        return [sampling.guidance]
+    return sorted({*np.linspace(*learned, NUM_WEIGHTS).tolist(), sampling.guidance})
+
+
+def ladder_jumps(start: int, num_steps: int, calls: Sequence[int]) -> list[tuple[int, int]]:
+    """Jumps of plans in these numbers of calls, as indices into the teacher's `num_steps` steps.
+
+    Each number of calls takes the same share of them.
+
+    Raises:
+        ValueError: If a plan has no so many levels, or the teacher does not visit them.
+    """
+    levels = spaced_levels(start, 0, num_steps).tolist()
+    jumps: list[tuple[int, int]] = []
+    for num in calls:
+        wanted = spaced_levels(start, 0, num).tolist() if num <= num_steps else []
+        if not wanted or not set(wanted) <= set(levels):
+            raise ValueError(
+                f"distill.calls_per_step: {num} calls do not fit the {num_steps} steps of the "
+                f"teacher from level {start}; distill.teacher_steps must be a multiple of them"
+            )
+        ends = [levels.index(level) for level in wanted]
+        jumps += [*pairwise(ends)] * (math.lcm(*calls) // num)
+    return jumps
