@@ -248,10 +248,23 @@ def test_visited_buffers_belong_to_the_observation_they_are_kept_with(latency: i
     np.testing.assert_allclose(noise.var(0), 1, atol=0.15)
 
 
-def test_a_model_that_predicts_noise_cannot_be_distilled() -> None:
-    teacher = tiny_model(prediction="epsilon")
-    with pytest.raises(ValueError, match=r"predicts clean actions .*, got 'epsilon'"):
-        objective_of(student_of(teacher, 0), teacher)
+@pytest.mark.parametrize("prediction", ["epsilon", "velocity"])
+def test_a_teacher_may_predict_noise_or_velocity(prediction: str) -> None:
+    """Its student aims at clean actions that take it to where the teacher lands."""
+    teacher = tiny_model(prediction=prediction)
+    objective = objective_of(student_of(teacher, 0), teacher, denoising=0.0)
+    inputs = draw(objective)
+    target, moves = landing_target(
+        teacher.schedule, inputs.x, objective._landed(inputs), inputs.level, inputs.next_level
+    )
+    before = float(objective(inputs).detach())
+    assert before > 0 and torch.isfinite(target).all() and moves.any()
+    optimizer = torch.optim.Adam(objective.model.parameters(), 3e-3)
+    for _ in range(30):
+        optimizer.zero_grad()
+        objective(inputs).backward()
+        optimizer.step()
+    assert float(objective(inputs).detach()) < 0.5 * before
 
 
 def test_a_model_without_ladders_cannot_be_distilled() -> None:

@@ -156,7 +156,7 @@ def test_another_familys_distillation_is_refused(tmp_path: Path) -> None:
         distill=JumpDistillConfig("pusht-sdp"),
         output_dir=str(tmp_path),
     )
-    with pytest.raises(ValueError, match=r"distill\.method=segment distils sdp, dp, not diffuser"):
+    with pytest.raises(ValueError, match=r"distill\.method=segment distils sdp, not diffuser"):
         train_on(config, demonstrations(), SPEC)
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from served import CAMERA, Walk, serving
+from websockets.sync.server import ServerConnection
 from websockets.sync.server import serve as serve_anything
 
-from hotloop.decoding import Executor, NotReady
+from hotloop.decoding import Executor, NotReady, Observation
 from hotloop.decoding.conformance import PolicyConformance
 from hotloop.decoding.instruction import INSTRUCTION_KEY, encode_instruction
 from hotloop.decoding.serving import RemotePolicy, codec
+from hotloop.decoding.serving.metadata import describe
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +165,113 @@ def test_addresses_where_nobody_is_and_that_are_none_are_explained() -> None:
         with pytest.raises(ConnectionError, match="lets nobody in: all 1 rows are taken"):
             RemotePolicy(running.address)
         remote.close()
+
+
+def metadata(**changes: object) -> bytes:
+    """What a server says first."""
+    return codec.pack(describe(Walk(), "step", {}) | changes)
+
+
+@contextmanager
+def anything(handler: Callable[[ServerConnection], None]) -> Generator[str, None, None]:
+    """The address of a server that does what `handler` does with each connection."""
+    with serve_anything(handler, "127.0.0.1", 0, compression=None) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_an_answer_that_an_error_left_unread_is_never_used() -> None:
+    """One robot's request is refused: the answer to the other's is not that to its next."""
+    answered = threading.Event()
+
+    def handler(connection: ServerConnection) -> None:
+        connection.send(metadata())
+        for message in connection:
+            asked = codec.unpack(bytes(message))
+            if asked["seed"] == 0 and asked["step"] == 1:
+                answered.wait(10)
+                connection.send("no")
+            else:
+                connection.send(codec.pack({"actions": np.full((4, 2), float(asked["step"]))}))
+                answered.set()
+
+    rows = np.arange(2)
+    frames = {"observation.state": np.zeros((2, 2, 2), np.float32)}
+    with anything(handler) as address:
+        remote = RemotePolicy(address, tell=lambda text: None)
+        remote.reset(rows)
+        with pytest.raises(ValueError, match="refuses: no"):
+            remote.plan(Observation(frames, rows, rows), np.full(2, 1))
+        later = np.full(2, 5)
+        plan = remote.plan(Observation(frames, later, rows), later)
+        assert plan.valid.any() and (plan.actions[plan.valid] == 5.0).all()
+        remote.close()
+
+
+def test_a_server_that_takes_no_pictures_is_given_up_in_time() -> None:
+    """Else a robot would wait for it as long as the system tries to send, a quarter of an hour."""
+    told, ended = list[str](), threading.Event()
+    shape = (2000, 2000, 3)
+
+    def handler(connection: ServerConnection) -> None:
+        connection.send(metadata(observation={CAMERA: {"shape": shape, "dtype": "uint8"}}))
+        # Its reader takes a few messages ahead, and then nothing more.
+        connection.recv_messages.pause()
+        ended.wait(60)
+
+    with anything(handler) as address:
+        remote = RemotePolicy(address, timeout=30.0, tell=told.append)
+        remote.reset(np.zeros(1, int))
+        remote.timeout, remote._answered = 0.3, True
+        frames = {CAMERA: np.zeros((1, 2, *shape), np.uint8)}
+        rows = np.zeros(1, int)
+        plan = remote.plan(Observation(frames, rows, rows), rows)
+        assert plan.num_ready.tolist() == [0]
+        assert len(told) == 1 and "is lost" in told[0]
+        ended.set()
+        remote.close()
+
+
+@pytest.mark.parametrize(
+    ("first", "told"),
+    [
+        ("hello", "no server of hotloop"),
+        (metadata(num_execute=0), "executes 0 actions"),
+        (metadata(num_obs_steps=0), "reads 0 frames"),
+        (metadata(observation={}), r"frames of \[\]"),
+        (metadata(observation={"a": {"shape": [-1], "dtype": "float32"}}), r"shape \(-1,\)"),
+    ],
+)
+def test_a_server_that_says_what_no_policy_is_like_is_refused(first, told) -> None:
+    with (
+        anything(lambda connection: connection.send(first)) as address,
+        pytest.raises(ValueError, match=told),
+    ):
+        RemotePolicy(address)
+
+
+@pytest.mark.parametrize(
+    "actions", [np.array([["a", "b"]]), np.zeros(2), np.array([[True, False]])]
+)
+def test_answers_that_are_no_actions_are_refused(actions) -> None:
+    def handler(connection: ServerConnection) -> None:
+        connection.send(metadata())
+        connection.recv()
+        connection.send(codec.pack({"actions": actions}))
+
+    with anything(handler) as address:
+        remote = RemotePolicy(address)
+        executor = Executor(remote)
+        executor.reset([0])
+        with pytest.raises(ValueError, match="answered with actions of shape"):
+            executor.act(FRAME)
+
+
+def test_a_token_of_two_lines_is_refused_before_it_is_sent() -> None:
+    with serving(token="secret") as running:
+        RemotePolicy(running.address, token="secret\r\n").close()
+        with pytest.raises(ValueError, match="control characters"):
+            RemotePolicy(running.address, token="secret\r\nX: y")

@@ -49,6 +49,17 @@ def train(config: TrainConfig) -> Path:
         FloatingPointError: If the loss is not finite; the last checkpoint is kept.
     """
     check_output(config)
+    episodes, spec = demonstrations(config)
+    return train_on(config, episodes, spec)
+
+
+def demonstrations(config: TrainConfig) -> tuple[Episodes, ActionSpec]:
+    """What a run learns from, and names, bounds and period of its actions.
+
+    Raises:
+        ValueError: If there is none, or it does not fit the policy or the task.
+        OSError: If it is not there.
+    """
     if not config.task.dataset:
         raise ValueError("task.dataset is not set; name the demonstrations with task.dataset=PATH")
     torch.set_num_threads(config.num_threads)
@@ -64,13 +75,13 @@ def train(config: TrainConfig) -> Path:
         check=partial(family.check_pictures, config),
     )
     if task is None:
-        return train_on(config, episodes, recorded_action_spec(episodes))
+        return episodes, recorded_action_spec(episodes)
     check_matches_task(episodes, task, check=config.task.check)
     for fault in episodes.faults if is_main_process() else ():
         _LOG.warning("%s: %s", config.task.dataset, fault)
     if config.task.check:
         check_actions(episodes, task.action_spec)
-    return train_on(config, episodes, task.action_spec)
+    return episodes, task.action_spec
 
 
 def distill(teacher: str | Path, config: TrainConfig) -> Path:
@@ -112,7 +123,8 @@ def train_on(config: TrainConfig, episodes: Episodes, action_spec: ActionSpec) -
         facts = {} if training.facts is None else asdict(training.facts)
         told = {**_provenance(config, episodes, settings), **facts, **provenance}
         policy = config.policy
-        stored, sampling = training.store(averaged), training.sampling or policy.sampling
+        stored = training.store(averaged)
+        sampling = training.sampling or policy.sampling
         return Checkpoint(policy.kind, stored, action_spec, sampling, told)
 
     trainer = Trainer(config, training.objective, training.samples, wrap, last)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from .checks import at_least, shares
 
@@ -117,3 +118,124 @@ class JumpDistillConfig(DiffusionDistillConfig):
                 "distill: shares must sum to at most 1, got "
                 f"denoising {self.denoising}, start {self.start} and visited {self.visited}"
             )
+
+
+@dataclass(frozen=True)
+class TrajectoryDistillConfig(DiffusionDistillConfig):
+    """What students have in common that learn along their teacher's trajectories.
+
+    Attributes:
+        calls_per_step: Numbers of network calls that the student learns.
+        num_trajectories: Trajectories of the teacher, from noise to actions. They begin in all
+            windows of the demonstrations alike, and are computed once.
+        num_points: Equal parts of a trajectory whose ends are kept.
+        solver_steps: Calls of the teacher per trajectory.
+        denoising: Share of samples that train ordinary denoising of demonstrations.
+    """
+
+    calls_per_step: tuple[int, ...] = (1, 2, 4)
+    num_trajectories: int = 50_000
+    num_points: int = 8
+    solver_steps: int = 32
+    denoising: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Reject numbers that are none."""
+        super().__post_init__()
+        if not self.calls_per_step:
+            raise ValueError("distill.calls_per_step must name at least one number of calls")
+        at_least(1, distill__calls_per_step=min(self.calls_per_step))
+        at_least(1, distill__num_trajectories=self.num_trajectories)
+        at_least(1, distill__num_points=self.num_points, distill__solver_steps=self.solver_steps)
+        shares(distill__denoising=self.denoising)
+
+
+@dataclass(frozen=True)
+class FlowMapConfig(TrajectoryDistillConfig):
+    """Distillation by regression of jumps between stored points of the teacher's trajectories.
+
+    Attributes:
+        any_jump: Share of samples that jump from any kept point to any later one; the rest are the
+            jumps of `calls_per_step` calls, few calls more often than many.
+        visited: Share of samples from points that the student itself reaches between its calls;
+            without effect on a student of one call.
+        num_visits: Such points that are kept at each refresh.
+        refresh_every: Steps between two refreshes.
+    """
+
+    any_jump: float = 0.3
+    visited: float = 0.0
+    num_visits: int = 2048
+    refresh_every: int = 500
+    method: str = field(default="flow-map", kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Reject numbers that are none."""
+        super().__post_init__()
+        at_least(1, distill__num_visits=self.num_visits, distill__refresh_every=self.refresh_every)
+        shares(distill__any_jump=self.any_jump, distill__visited=self.visited)
+        if self.denoising + self.any_jump + self.visited > 1:
+            raise ValueError(
+                "distill: shares must sum to at most 1, got "
+                f"denoising {self.denoising}, any_jump {self.any_jump} and visited {self.visited}"
+            )
+
+
+@dataclass(frozen=True)
+class ConsistencyConfig(TrajectoryDistillConfig):
+    """Distillation by agreement of the student with itself along the teacher's trajectories.
+
+    Attributes:
+        target: ``"segment"``: from every kept point to the end of its call (trajectory-segmented
+            consistency, as many segments as calls); ``"any"``: to any later point (consistency
+            trajectory models).
+    """
+
+    num_points: int = 16
+    target: Literal["segment", "any"] = "segment"
+    method: str = field(default="consistency", kw_only=True)
+
+
+@dataclass(frozen=True)
+class SamplerDistillConfig(DistillConfig):
+    """Fitting of the steps of a diffusion policy's sampler, whose network stays as it is.
+
+    Attributes:
+        calls_per_step: Numbers of network calls to fit steps for, each by itself.
+        teacher_steps: DDIM steps that they are to replace; null for as many as the teacher makes.
+            More are not always better: on Push-T ten score higher than a hundred.
+        num_pairs: Windows that are sampled with these steps, for comparison.
+    """
+
+    calls_per_step: tuple[int, ...] = (2, 4, 6)
+    teacher_steps: int | None = None
+    num_pairs: int = 2048
+    method: str = field(default="sampler", kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Reject numbers that are none."""
+        if not self.calls_per_step:
+            raise ValueError("distill.calls_per_step must name at least one number of calls")
+        at_least(1, distill__calls_per_step=min(self.calls_per_step))
+        at_least(1, distill__teacher_steps=self.teacher_steps or 1)
+        at_least(1, distill__num_pairs=self.num_pairs)
+
+
+@dataclass(frozen=True)
+class MeanFlowConfig(DiffusionDistillConfig):
+    """Jumps of any length from demonstrations, by the average velocity.
+
+    Attributes:
+        jumping: Share of samples that jump; the others are denoised.
+        warm: Whether the student begins with its teacher's weights; without, it learns from the
+            demonstrations alone, and the teacher only says how large it is.
+    """
+
+    jumping: float = 0.5
+    warm: bool = True
+    method: str = field(default="mean-flow", kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Reject shares that are none."""
+        super().__post_init__()
+        shares(distill__jumping=self.jumping)

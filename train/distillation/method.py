@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from ...policies.checkpoint import Checkpoint
 from ..config.distill import DistillConfig
@@ -40,6 +40,10 @@ class Method:
             ValueError if they do not fit each other.
         unread: Dotted settings, or groups of them, that a run does not read, and why.
         data_free: Whether it does without demonstrations.
+        settings: What `hotloop distill` sets of a run unless it is told otherwise, nested as in
+            `TrainConfig`, e.g. ``{"steps": 300, "optim": {"lr": 0.02}}``.
+        sampling: Sampling choices of its students that differ from their teacher's, as far as the
+            kind of policy has them, e.g. ``{"update": "ddim"}``.
     """
 
     name: str
@@ -52,6 +56,8 @@ class Method:
     prepare: Callable[[TrainConfig, Checkpoint, Episodes | None], Training]
     unread: Callable[[TrainConfig], Iterable[tuple[str, str]]] = reads_everything
     data_free: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    sampling: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self, kind: str, calls: Sequence[int] = ()) -> None:
         """Raise ValueError unless it distils such a policy to such numbers of network calls."""

@@ -27,7 +27,11 @@ METHODS: Registry[Method] = Registry(
     "distillation method",
     {
         "segment": "segment:METHOD",
+        "flow-map": "flow_map:METHOD",
         "guidance": "guidance:METHOD",
+        "consistency": "consistency:METHOD",
+        "sampler": "sampler:METHOD",
+        "mean-flow": "mean_flow:METHOD",
     },
     str(__package__),
 )
@@ -99,6 +103,12 @@ def prepare_student(
         raise ValueError(
             f"distill.teacher={distill.teacher} is a {teacher.kind}, so its student is none of "
             f"policy={kind}; {family_of(teacher.kind).advice(teacher.kind)}"
+        )
+    trained_for, task = teacher.provenance.get("task"), config.task
+    if task.check and trained_for and task.name and trained_for != task.name:
+        raise ValueError(
+            f"distill.teacher={distill.teacher} was trained for task {trained_for!r}, and the "
+            f"student is for {task.name!r}; choose a teacher of that task, or set task.check=false"
         )
     method = method_of(kind, distill.method)
     assert method is not None, "families without a method prepare students themselves"

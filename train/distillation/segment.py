@@ -9,13 +9,13 @@ from ...policies.diffusion.model import DiffusionModel
 from ..config.distill import JumpDistillConfig
 from ..config.policies import DenoisingConfig
 from ..data.episodes import Episodes
-from ..data.features import cached_features, check_seen
+from ..data.features import cached_features
 from ..families.diffusion import level_mixture, make_windows
 from ..families.family import Training
 from ..objectives.denoising import DenoisingObjective
 from ..objectives.segment import JumpObjective, check_student
 from .method import Method
-from .student import student_of, unread_of_student
+from .student import check_data, student_of, unread_of_student
 
 if TYPE_CHECKING:
     from ..config.training import TrainConfig
@@ -31,11 +31,9 @@ def prepare(config: TrainConfig, teacher: Checkpoint, episodes: Episodes | None)
             f"save_every {config.save_every} must be a multiple of distill.refresh_every "
             f"{distill.refresh_every}: buffers between refreshes are not saved"
         )
-    model = student_of(teacher.model, config.seed)
+    check_data(distill.teacher, teacher.model, episodes)
+    model, features = student_of(teacher.model, config.seed), None
     check_student(model)  # before its pictures are encoded, which takes time
-    features = None
-    if model.vision is not None:
-        check_seen(model.vision, {k: a.shape[1:] for k, a in episodes.observations.items()})
     if model.vision is not None and not distill.train_encoder:
         model.vision.requires_grad_(False)
         features = cached_features(model.vision, episodes, distill.num_crops)
@@ -50,9 +48,10 @@ METHOD = Method(
     summary="a streaming policy's control step, which takes many calls, in one or two",
     source="StreamDiT (arXiv 2507.03745), DAgger",
     cost="1 x its teacher's training",
-    teachers=("sdp", "dp"),
+    teachers=("sdp",),
     calls=(),
     config=JumpDistillConfig,
     prepare=prepare,
     unread=unread_of_student,
+    sampling={"update": "ddim", "start_calls": None},
 )

@@ -10,6 +10,7 @@ from ...policies.checkpoint import Checkpoint
 from ...policies.diffusion.model import DiffusionModel, seeded_model
 from ..config.distill import DistillConfig
 from ..config.lerobot import ANY_PERIOD, LeRobotConfig, load
+from ..data.episodes import Episodes
 from ..data.features import is_cut
 from ..families import family_of
 
@@ -47,12 +48,35 @@ def diffusion_teacher(name_or_path: str) -> DiffusionModel:
 
 
 def student_of(teacher: DiffusionModel, seed: int) -> DiffusionModel:
-    """Copy a model and make it listen to the size of its jumps, to which it is deaf at first."""
-    config = replace(teacher.config, jump=True)
+    """Copy a model and make it listen to the size of its jumps, to which it is deaf at first.
+
+    A student predicts clean actions, whatever its teacher predicts: where one call crosses all
+    levels, noise or velocity cannot be turned into actions without blowing errors up. Of a teacher
+    that predicts clean actions it is an exact copy, of another one it has all weights to begin
+    with.
+    """
+    config = replace(teacher.config, prediction="sample", jump=True)
     student = seeded_model(config, teacher.observation_shapes, teacher.action_dim, seed)
     # What the teacher lacks are the jump layers, which start at zero.
     student.load_state_dict({**student.state_dict(), **teacher.state_dict()})
     return student
+
+
+def check_data(name: str, teacher: DiffusionModel, episodes: Episodes) -> None:
+    """Raise ValueError if demonstrations are not of the shapes that a teacher has learned from."""
+    for key, expected in teacher.observation_shapes.items():
+        found = episodes.observations.get(key)
+        if found is None or found.shape[1:] != tuple(expected):
+            raise ValueError(
+                f"distill.teacher={name} observes {key!r} of shape {tuple(expected)}, the dataset "
+                f"has {found.shape[1:] if found is not None else 'no such key'}; distil on the "
+                "demonstrations that it was trained on"
+            )
+    if episodes.actions.shape[1] != teacher.action_dim:
+        raise ValueError(
+            f"distill.teacher={name} has actions of size {teacher.action_dim}, the dataset "
+            f"{episodes.actions.shape[1]}; distil on the demonstrations that it was trained on"
+        )
 
 
 def unread_of_student(config: TrainConfig) -> Iterable[tuple[str, str]]:

@@ -115,7 +115,7 @@ class DiffusionFamily(Family):
         return Costs(num_calls, num_calls, parity=policy.parity)
 
 
-DIFFUSION = DiffusionFamily(DiffusionPolicyConfig, method="segment")
+DIFFUSION = DiffusionFamily(DiffusionPolicyConfig, method="flow-map")
 STREAMING = DiffusionFamily(PolicyConfig, method="segment")
 
 

@@ -32,8 +32,8 @@ class Training:
         samples: What it is trained on.
         store: Turns the averaged model into the one that a checkpoint holds.
         facts: What else a checkpoint's provenance tells, a dataclass of JSON-able values.
-        sampling: What a checkpoint does unless it is told otherwise, where the policy's settings do
-            not say so.
+        sampling: What the checkpoint does unless it is told otherwise, where that is not what the
+            policy's settings say.
     """
 
     objective: Objective

@@ -148,12 +148,7 @@ class JumpObjective(nn.Module):
 
 def check_student(student: DiffusionModel) -> None:
     """Raise ValueError if a model cannot learn jumps."""
-    if student.config.prediction != "sample":
-        raise ValueError(
-            "distillation needs a teacher that predicts clean actions (prediction 'sample'), got "
-            f"{student.config.prediction!r}; one that predicts noise, such as LeRobot's Diffusion "
-            "Policy, is no teacher yet: train one with policy=sdp"
-        )
+    assert student.config.prediction == "sample", "jumps aim at clean actions"
     if not student.ladders:
         raise ValueError("distillation needs a teacher with at least one ladder (policy=sdp)")
 

@@ -2,7 +2,7 @@
 
     hotloop data convert pusht_lowdim.npz pusht_lerobot --to lerobot --fps 10 --task "push the T" \
         --keys action=action 'observation.state=state[0:2]' observation.environment_state=keypoint
-    python tests/benchmarks/lerobot_pusht.py pusht_lerobot FOLDER [--minutes 36]
+    python tests/benchmarks/train_lerobot.py pusht_lerobot FOLDER [--minutes 35]
 
 In an environment with LeRobot 0.6 and its extra ``diffusion``; hotloop is not imported. Policy,
 loss, statistics and files are LeRobot's. The loop is its `lerobot-train` in short, but for three
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,7 +93,7 @@ def main() -> None:
     columns, rows = frames(dataset, config.drop_n_last_frames)
     normalised = before(columns)
     columns = {key: normalised[key] for key in columns}
-    policy = DiffusionPolicy(config)
+    policy: Any = DiffusionPolicy(config)
     average = torch.optim.swa_utils.AveragedModel(
         policy, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGE)
     )
