@@ -46,7 +46,7 @@ class Size:
     examination: tuple[int, int]
 
 
-SHORT = Size((0,), 6_000, 3_000, (16, 250))
+SHORT = Size((0,), 3_000, 2_000, (16, 250))
 FULL = Size((0, 1, 2), 10_000, 6_000, (32, 400))
 
 
@@ -67,20 +67,29 @@ class Contender:
     share: float = 1.0
 
 
+# All students learn along the same trajectories, which are computed once.
+_TRAJECTORIES = {
+    "num_trajectories": 20_000,
+    "num_points": 16,
+    "solver_steps": 20,
+    "calls_per_step": (1, 2, 4),
+}
+
 CONTENDERS = {
     "sampler": Contender("sampler", (4, 6), {"calls_per_step": (4, 6)}, 0.1),
-    "flow-map": Contender("flow-map", (1, 2, 4)),
-    "flow-map, visited": Contender("flow-map", (1, 2, 4), {"visited": 0.2}),
-    "consistency, segments": Contender(
-        "consistency", (1, 2), {"calls_per_step": (1, 2), "target": "segment"}
-    ),
+    "flow-map": Contender("flow-map", (1, 2, 4), _TRAJECTORIES),
+    "flow-map, visited": Contender("flow-map", (1, 2, 4), {**_TRAJECTORIES, "visited": 0.2}),
+    "consistency": Contender("consistency", (1, 2, 4), _TRAJECTORIES),
     "consistency, any jump": Contender(
-        "consistency", (1, 2), {"calls_per_step": (1, 2), "target": "any"}
+        "consistency", (1, 2, 4), {**_TRAJECTORIES, "target": "any"}
     ),
-    "mean-flow": Contender("mean-flow", (1, 2)),
-    "mean-flow, no teacher": Contender("mean-flow", (1, 2), {"warm": False}, 2.0),
-    "distribution-matching": Contender("distribution-matching", (1, 2), {"calls_per_step": (1, 2)}),
+    "distribution-matching": Contender(
+        "distribution-matching", (1, 2), {**_TRAJECTORIES, "calls_per_step": (1, 2, 4)}, 0.5
+    ),
+    "mean-flow": Contender("mean-flow", (1, 2, 4)),
+    "mean-flow, no teacher": Contender("mean-flow", (1, 2, 4), {"warm": False}, 2.5),
 }
+IN_SHORT = ("sampler", "flow-map", "consistency", "distribution-matching", "mean-flow")
 
 
 def shortfalls(
@@ -180,14 +189,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path)
     parser.add_argument("--full", action="store_true")
-    parser.add_argument("--methods", default=";".join(CONTENDERS), help="separated by ;")
+    parser.add_argument("--methods", help="separated by ';'; default: those of the form")
     parser.add_argument("--folder", type=Path, help="of the runs; default: a temporary one")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    size = FULL if given.full else SHORT
+    size, names = (FULL, list(CONTENDERS)) if given.full else (SHORT, list(IN_SHORT))
+    names = given.methods.split(";") if given.methods else names
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary)
-        run(Results(given.output), size, given.methods.split(";"), folder)
+        run(Results(given.output), size, names, folder)
 
 
 if __name__ == "__main__":
