@@ -110,7 +110,9 @@ def test_a_run_without_enough_memory_costs_the_others_nothing(
 
     monkeypatch.setattr(training, "train", greedy)
     output = tmp_path / "out"
-    assert main(["train", "-m", *SETTINGS, data, "seed=1,2", f"output_dir={output}"]) == 1
+    assert (
+        main(["train", "-m", *SETTINGS, data, "policy=dp", "seed=1,2", f"output_dir={output}"]) == 1
+    )
     printed = capsys.readouterr()
     assert "OutOfMemoryError: out of memory\n" in printed.out
     assert "how much there was" in printed.err
