@@ -185,9 +185,7 @@ def test_plans_of_the_teacher_depend_on_the_step_alone() -> None:
     """Not on the steps before, so that a resumed run learns from the same ones."""
     teacher = tiny_planner()
     through, begun = objective(teacher), objective(teacher)
-    for step in range(0, 120, 10):
-        last = drawn(through, step)
-    again = drawn(begun, 110)
+    last, again = [drawn(through, step) for step in range(0, 120, 10)][-1], drawn(begun, 110)
     for name in ("x", "level", "next_level", "landed", "return_to_go"):
         assert torch.equal(getattr(last, name), getattr(again, name))
     assert not torch.equal(drawn(begun, 0).landed, again.landed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,10 +72,11 @@ def test_initial_scalars_are_ddim_bit_for_bit(prediction: str, jump: bool, calls
 def test_multistep_memory_is_the_two_step_solver_of_diffusers(prediction: str) -> None:
     from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 
+    names: dict[str, Any] = {"velocity": "v_prediction"}
     theirs = DPMSolverMultistepScheduler(
         100,
         beta_schedule="squaredcos_cap_v2",
-        prediction_type={"velocity": "v_prediction"}.get(prediction, prediction),
+        prediction_type=names.get(prediction, prediction),
         timestep_spacing="trailing",
         final_sigmas_type="zero",
     )

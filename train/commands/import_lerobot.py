@@ -50,6 +50,11 @@ def run(args: argparse.Namespace) -> int:
 
     config = compose("import", args.overrides, ImportConfig)
     folder = find_folder(args.folder)
+    if folder is None and not args.folder.exists():
+        raise FileNotFoundError(
+            f"there is no {args.folder}; a policy on the Hub is downloaded first: hf download "
+            f"{args.folder} --local-dir FOLDER"
+        )
     if folder is None:
         raise ValueError(
             f"{args.folder} is no LeRobot checkpoint, a folder whose config.json names a type of "

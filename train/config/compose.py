@@ -138,6 +138,10 @@ def _parse(override: str) -> tuple[str, Any]:
     from hydra.core.override_parser.types import OverrideType
     from hydra.errors import HydraException
 
+    key, equals, value = override.partition("=")
+    if value.startswith("~/"):
+        # Behind a dotted key shells leave it as it is.
+        override = f"{key}{equals}{Path(value).expanduser()}"
     try:
         parsed = OverridesParser.create().parse_override(override)
     except HydraException:

@@ -15,7 +15,8 @@ from ..data.episodes import Episodes
 from ..data.plan_windows import PlanWindows
 from ..families.family import Training
 from ..objectives.guidance import GuidanceObjective, guidance_student
-from ..objectives.plan_jumps import PlanJumpObjective, start_level
+from ..objectives.plan_jumps import PlanJumpObjective
+from ..objectives.teacher_plans import start_level
 from .method import Method
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
     hotloop data convert pusht_lowdim.npz pusht_lerobot --to lerobot --fps 10 --task "push the T" \
         --keys action=action 'observation.state=state[0:2]' observation.environment_state=keypoint
-    python tests/benchmarks/lerobot_pusht.py pusht_lerobot FOLDER [--minutes 36]
+    python tests/benchmarks/train_lerobot.py pusht_lerobot FOLDER [--minutes 35]
 
 In an environment with LeRobot 0.6 and its extra ``diffusion``; hotloop is not imported. Policy,
 loss, statistics and files are LeRobot's. The loop is its `lerobot-train` in short, but for three
