@@ -103,6 +103,14 @@ def test_an_interpolation_is_resolved(config_dir: Path) -> None:
     assert run.distilled == Model(horizon=8)
 
 
+def test_a_home_folder_is_found_where_shells_leave_it(
+    config_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None expands ``lerobot.dataset=~/data``."""
+    monkeypatch.setenv("HOME", "/home/me")
+    assert compose("bare", ["path=~/data"], Strict, config_dir).path == "/home/me/data"
+
+
 def test_a_quoted_value_may_hold_special_characters(config_dir: Path) -> None:
     run = compose("run", ["device='a=b, c'"], Run, config_dir)
     assert run.device == "a=b, c"

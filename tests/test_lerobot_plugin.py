@@ -13,6 +13,7 @@ import lerobot_stub
 import numpy as np
 import pytest
 import torch
+from lerobot_folders import golden_folder
 from tiny import SHAPES, SPEC, tiny_model
 from tiny_lerobot import (
     DISTRIBUTION,
@@ -87,6 +88,15 @@ def test_choices_reach_the_policy(plugin: SimpleNamespace, checkpoint: str) -> N
     )
     with pytest.raises(ValueError, match="no sampling choices"):
         plugin.Policy(plugin.Config(checkpoint=checkpoint, sampling={"speed": 2}))
+
+
+def test_a_policy_of_lerobots_own_is_imported_first(
+    plugin: SimpleNamespace, tmp_path: Path
+) -> None:
+    """Its folder does not say the period, and the plugin has no setting for it."""
+    folder = golden_folder("act_state", tmp_path)
+    with pytest.raises(ValueError, match=r"`hotloop import .*act_state FOLDER dt=0.1`"):
+        plugin.Policy(plugin.Config(checkpoint=str(folder)))
 
 
 def test_nothing_is_built_inside_the_control_loop(

@@ -149,10 +149,12 @@ def read_json_object(path: Path) -> dict[str, Any]:
         FileNotFoundError: If there is no such file.
         ValueError: If it holds something else, or is a Git LFS pointer.
     """
+    refuse_lfs_pointer(path)
     try:
         # Windows writes a byte order mark in front.
-        found: Any = json.loads(refuse_lfs_pointer(path).read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        found: Any = json.loads(path.read_text(encoding="utf-8-sig"))
+    # A number of thousands of digits is a ValueError, too.
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path} must hold a JSON object, found {str(found)[:80]}")

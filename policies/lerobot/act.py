@@ -12,7 +12,7 @@ from ..act.config import ActConfig, ActSampling
 from ..act.model import ActModel
 from ..checkpoint import Checkpoint
 from .act_weights import VECTOR_INPUTS, act_weights
-from .folder import CONFIG_FILE, WEIGHTS_FILE, Folder, read_fields
+from .folder import CONFIG_FILE, WEIGHTS_FILE, Folder, read_fields, refuse_larger
 from .given import Given
 from .processors import Feature
 
@@ -42,6 +42,18 @@ class _Fields:
     replace_final_stride_with_dilation: bool | int = False
     temporal_ensemble_coeff: float | None = None
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What is the side of a weight, or a number of layers that have some."""
+        return {
+            "chunk_size": self.chunk_size,
+            "dim_model": self.dim_model,
+            "dim_feedforward": self.dim_feedforward,
+            "latent_dim": self.latent_dim,
+            "n_encoder_layers": self.n_encoder_layers,
+            "n_decoder_layers": self.n_decoder_layers,
+        }
+
 
 def read_act(folder: Folder, given: Given) -> Checkpoint:
     """Read a folder of type ``"act"``.
@@ -54,6 +66,7 @@ def read_act(folder: Folder, given: Given) -> Checkpoint:
     try:
         fields, unknown = read_fields(_Fields, folder.config)
         _refuse(fields)
+        refuse_larger(folder.weights, fields.sizes)
         config = ActConfig(
             fields.chunk_size,
             fields.dim_model,
@@ -87,8 +100,8 @@ def read_act(folder: Folder, given: Given) -> Checkpoint:
     model.eval().requires_grad_(False)
     ignored = [name for name in unknown if name not in _ONLY_TRAINING]
     ignored += [one.name for one in folder.inputs if one not in used]
-    provenance = {"source": "lerobot", "ignored": ignored}
-    return Checkpoint(KIND, model, action_spec, sampling, provenance)
+    known = {"ignored": ignored, "lacking": list(folder.processors.lacking)}
+    return Checkpoint(KIND, model, action_spec, sampling, {"source": "lerobot", **known})
 
 
 def _refuse(fields: _Fields) -> None:

@@ -17,7 +17,7 @@ from ..diffusion.model import DiffusionModel
 from ..diffusion.policy import check_num_execute
 from ..networks.config import EncoderConfig, NetworkConfig
 from .diffusion_weights import Inputs, diffusion_weights
-from .folder import CONFIG_FILE, Folder, read_fields
+from .folder import CONFIG_FILE, Folder, read_fields, refuse_larger
 from .given import Given
 from .processors import Affine
 
@@ -72,6 +72,16 @@ class _Fields:
         height, width = (int(side * self.crop_ratio) for side in self.resize_shape)
         return height, width
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What is the side of a weight."""
+        return {
+            "n_obs_steps": self.n_obs_steps,
+            "down_dims": max(self.down_dims, default=0),
+            "kernel_size": self.kernel_size,
+            "diffusion_step_embed_dim": self.diffusion_step_embed_dim,
+        }
+
 
 def read_diffusion(folder: Folder, given: Given) -> Checkpoint:
     """Read a folder of type ``"diffusion"``.
@@ -83,6 +93,7 @@ def read_diffusion(folder: Folder, given: Given) -> Checkpoint:
     action_spec = folder.processors.action_spec(given)
     try:
         fields, unknown = read_fields(_Fields, folder.config)
+        refuse_larger(folder.weights, fields.sizes)
         inputs = _inputs(folder)
         config = _model_config(fields, inputs)
         sampling = _sampling(fields)
@@ -99,8 +110,8 @@ def read_diffusion(folder: Folder, given: Given) -> Checkpoint:
     model.eval().requires_grad_(False)
     ignored = [name for name in unknown if name not in _ONLY_TRAINING]
     ignored += [one.name for one in folder.inputs if one not in inputs.in_our_order]
-    provenance = {"source": "lerobot", "ignored": ignored}
-    return Checkpoint(KIND, model, action_spec, sampling, provenance)
+    known = {"ignored": ignored, "lacking": list(folder.processors.lacking)}
+    return Checkpoint(KIND, model, action_spec, sampling, {"source": "lerobot", **known})
 
 
 def _inputs(folder: Folder) -> Inputs:

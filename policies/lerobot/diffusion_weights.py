@@ -19,7 +19,6 @@ from .processors import Feature
 Shape = tuple[int, ...]
 _UNET, _ENCODER = "diffusion.unet.", "diffusion.rgb_encoder"
 _STATISTICS = ("weight", "bias", "running_mean", "running_var")
-_COUNTER = "num_batches_tracked"
 # Children of LeRobot's ``backbone``, a plain sequence, by their names in a ResNet.
 _CHILDREN = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}
 
@@ -88,7 +87,7 @@ def diffusion_weights(
         expected[f"{film}.weight"] = (num_outputs, level_dim + frame_dim)
         expected[f"{film}.bias"] = (num_outputs,)
     expected |= {name: tuple(grid.shape) for name, grid in grids.items()}
-    weights = {one: value for one, value in folder.weights.items() if not one.endswith(_COUNTER)}
+    weights = folder.weights
     refuse_other_weights(expected, weights, folder.path / WEIGHTS_FILE)
     _check_grids(grids, weights, folder)
     found = {target: weights[name] for name, target in names.items()}

@@ -6,6 +6,7 @@ keep its statistics among the weights.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch import Tensor
 from ...decoding.plumbing.files import read_json_object, refuse_lfs_pointer
 from ...decoding.plumbing.schema import build
 from .processors import Feature, Processors
-from .statistics import PREPROCESSOR, read_old_statistics, read_processors
+from .statistics import PREPROCESSOR, file_of, read_old_statistics, read_processors
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 INSTALLED = "lerobot:"  # before a folder whose network LeRobot itself is to run
@@ -32,6 +33,8 @@ _ABOUT_TRAINING = {
     "normalization_mapping", "gradient_checkpointing",
 }  # fmt: skip
 _TRAINING_PREFIXES = ("optimizer_", "scheduler_")
+# Beyond what anybody feeds to a policy; larger ones are damage, and would fill the memory.
+_LARGEST_VECTOR, _LARGEST_PICTURE = 2**16, 2**12
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Folder:
         path: Folder with `CONFIG_FILE` and `WEIGHTS_FILE`.
         type: Type of policy, e.g. ``"diffusion"``.
         config: What `CONFIG_FILE` holds.
-        weights: The network's weights by LeRobot's names, float32 or integer, finite.
+        weights: The network's weights by LeRobot's names, float32, finite.
         inputs: What the policy reads, in its order, by the names inside the policy.
         action: What it commands.
         processors: Normalisation and other names of what it reads.
@@ -96,17 +99,13 @@ def open_folder(path: Path) -> Folder:
         inputs, action = _features(config)
     except ValueError as error:
         raise ValueError(f"{path / CONFIG_FILE}: {error}") from error
-    weights = read_weights(path / WEIGHTS_FILE)
+    weights = read_weights(file_of(path, WEIGHTS_FILE))
     old = {name: weights.pop(name) for name in list(weights) if name.startswith(_NORMALISERS)}
-    if (path / PREPROCESSOR).is_file():
-        processors = read_processors(path, inputs, action)
-    elif old or "normalization_mapping" in config:
+    is_old = not (path / PREPROCESSOR).is_file() and (old or _is_unnormalised(config))
+    if is_old:
         processors = read_old_statistics(path / CONFIG_FILE, config, old, inputs, action)
     else:
-        raise FileNotFoundError(
-            f"{path} has no {PREPROCESSOR}, and no statistics among its weights; copy "
-            "the whole pretrained_model folder"
-        )
+        processors = read_processors(path, inputs, action)
     return Folder(path, str(config["type"]), config, weights, inputs, action, processors)
 
 
@@ -121,6 +120,11 @@ def read_fields(schema: type[Any], config: Mapping[str, Any]) -> tuple[Any, list
         The dataclass, and the names of fields that neither it nor LeRobot's training knows.
     """
     known = set(schema.__dataclass_fields__)
+    needed = [one.name for one in dataclasses.fields(schema) if one.default is dataclasses.MISSING]
+    if missing := [name for name in needed if name not in config]:
+        raise ValueError(
+            f"lacks {', '.join(missing)}, which LeRobot writes; copy the whole folder anew"
+        )
     unknown = [
         name
         for name in config
@@ -130,31 +134,34 @@ def read_fields(schema: type[Any], config: Mapping[str, Any]) -> tuple[Any, list
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Weights by name, without what ``torch.compile`` puts into names.
+    """Weights by name, without what ``torch.compile`` puts into names, and without counters.
 
     Raises:
         OSError: If there is no such file.
-        ValueError: If it is damaged, not downloaded, of another precision than float32, or holds
-            NaN or infinite values.
+        ValueError: If it is damaged, not downloaded, of another type than float32, or holds NaN or
+            infinite values.
     """
     refuse_lfs_pointer(path)
     try:
         found = safetensors.torch.load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged, it holds no weights: {error}") from error
-    narrow = sorted({str(one.dtype) for one in found.values() if one.dtype in _NARROW})
-    if narrow:
-        raise ValueError(f"{path} holds weights of type {', '.join(narrow)}; expected float32")
-    for name, value in found.items():
-        if value.is_floating_point() and not value.isfinite().all():
+    weights = {
+        name.replace("._orig_mod", ""): value
+        for name, value in found.items()
+        if value.ndim or value.is_floating_point()
+    }
+    if not weights:
+        raise ValueError(f"{path} holds no weights; copy the whole folder anew")
+    if other := sorted({str(one.dtype) for one in weights.values()} - {str(torch.float32)}):
+        raise ValueError(f"{path} holds weights of type {', '.join(other)}; expected float32")
+    for name, value in weights.items():
+        if not value.isfinite().all():
             raise ValueError(
                 f"{path}: {name} holds NaN or infinite values; the file is damaged or its training "
                 "failed"
             )
-    return {name.replace("._orig_mod", ""): value for name, value in found.items()}
-
-
-_NARROW = (torch.float16, torch.bfloat16, torch.float64)
+    return weights
 
 
 def load_weights(module: torch.nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
@@ -185,6 +192,26 @@ def refuse_other_weights(
         raise ValueError(
             f"{path} does not hold the weights that {CONFIG_FILE} describes: " + "; ".join(faults)
         )
+
+
+def refuse_larger(weights: Mapping[str, Tensor], sizes: Mapping[str, int]) -> None:
+    """Raise ValueError for sizes beyond every side, and the number, of the weights.
+
+    Their network is not in the file, and building it to compare shapes might fill the memory.
+    """
+    most = max((side for value in weights.values() for side in value.shape), default=0)
+    most = max(most, len(weights))
+    for name, size in sizes.items():
+        if size > most:
+            raise ValueError(
+                f"{name} is {size}, but no side of the weights in {WEIGHTS_FILE} is beyond {most}"
+            )
+
+
+def _is_unnormalised(config: Mapping[str, Any]) -> bool:
+    """Whether a folder from before 0.4 has no statistics because it needs none."""
+    modes = config.get("normalization_mapping")
+    return isinstance(modes, dict) and set(modes.values()) <= {"IDENTITY"}
 
 
 def _refuse_adapters(path: Path, config: Mapping[str, Any]) -> None:
@@ -230,4 +257,7 @@ def _feature(name: str, value: Any, part: str) -> Feature:
         )
     if not feature.is_picture and len(declared.shape) != 1:
         raise ValueError(f"{part}.{name} must be a vector, got shape {declared.shape}")
+    largest = _LARGEST_PICTURE if feature.is_picture else _LARGEST_VECTOR
+    if max(declared.shape) > largest:
+        raise ValueError(f"{part}.{name}.shape: at most {largest} a side, got {declared.shape}")
     return feature

@@ -70,6 +70,7 @@ class Processors:
         low: Smallest action of the training data, shape (D,), float64; None if nobody knows.
         high: Largest likewise.
         renames: Name that is observed to name inside the policy, where they differ.
+        lacking: What would be normalised, were there statistics of it; LeRobot leaves it as it is.
     """
 
     inputs: Mapping[str, Affine]
@@ -77,6 +78,16 @@ class Processors:
     low: np.ndarray | None
     high: np.ndarray | None
     renames: Mapping[str, str] = field(default_factory=dict)
+    lacking: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Reject two inputs of one observed name."""
+        observed = [self.observed(name) for name in self.inputs]
+        if len(set(observed)) < len(observed):
+            raise ValueError(
+                f"rename_map {dict(self.renames)} makes two of {', '.join(self.inputs)} from one "
+                "observation"
+            )
 
     def observed(self, name: str) -> str:
         """Name under which the feature `name` of the policy is observed."""
@@ -161,6 +172,11 @@ def normalization(
         low, high = (_statistic(feature, statistics, end) for end in _ENDS[mode])
         half = (high - low) / 2
         scale, target = 1 / np.where(half == 0, eps / 2, half), -1.0
+    if (half < 0).any():
+        raise ValueError(
+            f"the statistics of {feature.name} must be of a deviation of at least 0, and of a "
+            f"least value that is not above the greatest, got half widths {half}"
+        )
     # One that is constant up to rounding has no digits left in ``x * scale + offset``: it is what
     # it was in training, whatever x is.
     constant = half <= ROUNDING * np.abs(low)

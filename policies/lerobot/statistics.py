@@ -6,18 +6,19 @@ would change what the policy computes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
-import safetensors.numpy
+import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
 from ...decoding.plumbing.files import read_json_object, refuse_lfs_pointer
-from .processors import Feature, Processors, Statistics, normalization, vector
+from .processors import Affine, Feature, Processors, Statistics, normalization, vector
 
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
 _PASSIVE = ("to_batch_processor", "device_processor")
@@ -42,17 +43,19 @@ def read_processors(path: Path, inputs: Sequence[Feature], action: Feature) -> P
         OSError: If a file is missing.
         ValueError: If one is damaged, or holds a step that is not understood.
     """
-    before = _steps(path / PREPROCESSOR, (_RENAME, *_PASSIVE, _NORMALIZE))
-    after = _steps(path / POSTPROCESSOR, (_UNNORMALIZE, *_PASSIVE))
+    before = _steps(file_of(path, PREPROCESSOR), (_RENAME, *_PASSIVE, _NORMALIZE))
+    after = _steps(file_of(path, POSTPROCESSOR), (_UNNORMALIZE, *_PASSIVE))
     normalise = _Normaliser.of(path, PREPROCESSOR, before, _NORMALIZE)
     unnormalise = _Normaliser.of(path, POSTPROCESSOR, after, _UNNORMALIZE)
     statistics = unnormalise.statistics.get(action.name, {})
+    lacking = [one.name for one in inputs if normalise.lacks(one)]
     return Processors(
         {one.name: normalise.map(one) for one in inputs},
         unnormalise.map(action, invertible=True),
         vector(statistics, "min"),
         vector(statistics, "max"),
         _renames(path / PREPROCESSOR, before),
+        (*lacking, action.name) if unnormalise.lacks(action) else tuple(lacking),
     )
 
 
@@ -84,7 +87,7 @@ def read_old_statistics(
             # From the feature's name, as names may hold underscores of their own.
             prefix = f"{part}.buffer_{feature.name.replace('.', '_')}."
             found[feature.name] = {
-                name.removeprefix(prefix): value.numpy()
+                name.removeprefix(prefix): value.double().numpy()
                 for name, value in buffers.items()
                 if name.startswith(prefix)
             }
@@ -125,26 +128,34 @@ class _Normaliser:
         config, state_file = chosen[0].config, chosen[0].state_file
         modes, eps = config.get("norm_map"), config.get("eps", _EPS)
         only = config.get("normalize_observation_keys")
-        if not isinstance(modes, dict) or not isinstance(eps, float) or eps <= 0:
+        if not isinstance(modes, dict) or not isinstance(eps, float) or not 0 < eps < np.inf:
             raise ValueError(
                 f"{path / file}: {name} must hold norm_map and a positive eps, got norm_map "
                 f"{modes!r}, eps {eps!r}"
+            )
+        if only is not None and not _are_names(only):
+            raise ValueError(
+                f"{path / file}: normalize_observation_keys must be a list of names, got {only!r}"
             )
         statistics = _read_statistics(path, state_file) if state_file else {}
         only = tuple(only) if only is not None and name == _NORMALIZE else None
         return cls(str(path / file), modes, statistics, eps, only)
 
-    def map(self, feature: Feature, invertible: bool = False) -> Any:
+    def map(self, feature: Feature, invertible: bool = False) -> Affine:
         """The map of one feature: its mode is that of its type; a type without mode is left."""
-        mode = self.modes.get(feature.type, "IDENTITY")
-        if self.only is not None and feature.name not in self.only:
-            mode = "IDENTITY"
+        statistics = self.statistics.get(feature.name, {})
         try:
-            return normalization(
-                feature, mode, self.statistics.get(feature.name, {}), self.eps, invertible
-            )
+            return normalization(feature, self._mode(feature), statistics, self.eps, invertible)
         except ValueError as error:
             raise ValueError(f"{self.where}: {error}") from error
+
+    def lacks(self, feature: Feature) -> bool:
+        """Whether a feature would be normalised, were there statistics of it."""
+        return self._mode(feature) != "IDENTITY" and feature.name not in self.statistics
+
+    def _mode(self, feature: Feature) -> str:
+        left = self.only is not None and feature.name not in self.only
+        return "IDENTITY" if left else self.modes.get(feature.type, "IDENTITY")
 
 
 def _steps(file: Path, understood: tuple[str, ...]) -> list[_Step]:
@@ -180,24 +191,44 @@ def _renames(file: Path, steps: Sequence[_Step]) -> dict[str, str]:
     for step in steps:
         if step.name == _RENAME:
             found = step.config.get("rename_map") or {}
-            if not isinstance(found, dict) or len(set(found.values())) < len(found):
+            inner = list(found.values()) if isinstance(found, dict) else None
+            if not _are_names(inner) or len(set(inner)) < len(inner):
                 raise ValueError(f"{file}: rename_map must map names to others, got {found!r}")
             renames |= found
     return renames
 
 
+def _are_names(values: Any) -> TypeGuard[list[str]]:
+    """Whether it is a list of strings."""
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
+
+
+def file_of(folder: Path, name: str) -> Path:
+    """The path of one of a folder's files.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    path = folder / name
+    # Unlike `Path.is_file`, False also for what is no name of a file at all.
+    if Path(name).name != name or not os.path.isfile(path):  # noqa: PTH113
+        raise FileNotFoundError(
+            f"{folder} has no file {name[:100]!r}; copy the whole pretrained_model folder"
+        )
+    return path
+
+
 def _read_statistics(path: Path, state_file: str) -> dict[str, dict[str, np.ndarray]]:
     """Statistics by feature and name, of the file that a step names."""
-    file = path / state_file
-    if file.parent != path:
-        raise ValueError(f"{path}: a step's state_file must be beside it, got {state_file!r}")
-    refuse_lfs_pointer(file)
+    file = refuse_lfs_pointer(file_of(path, state_file))
     try:
-        values = safetensors.numpy.load_file(file)
+        values = safetensors.torch.load_file(file)
     except SafetensorError as error:
         raise ValueError(f"{file} is damaged, it holds no statistics: {error}") from error
     found: dict[str, dict[str, np.ndarray]] = {}
     for key, value in values.items():
         feature, _, name = key.rpartition(".")
-        found.setdefault(feature, {})[name] = value
+        if value.is_complex():
+            raise ValueError(f"{file}: {key} must hold real numbers, got {value.dtype}")
+        found.setdefault(feature, {})[name] = value.double().numpy()
     return found

@@ -107,9 +107,9 @@ class Noise:
     def __init__(self) -> None:
         self._left: list[torch.Tensor] = []
 
-    def rewind(self, shape: tuple[int, ...] = (16, 2), num: int = 101) -> None:
+    def rewind(self, seed: int = 0, shape: tuple[int, ...] = (16, 2), num: int = 101) -> None:
         """Begin again."""
-        drawn = np.random.default_rng(0).standard_normal((num, 1, *shape), np.float32)
+        drawn = np.random.default_rng(seed).standard_normal((num, 1, *shape), np.float32)
         self._left = list(torch.from_numpy(drawn))
 
     def theirs(self, *_: object, **__: object) -> torch.Tensor:

@@ -50,6 +50,11 @@ def run(args: argparse.Namespace) -> int:
 
     config = compose("import", args.overrides, ImportConfig)
     folder = find_folder(args.folder)
+    if folder is None and not args.folder.exists():
+        raise FileNotFoundError(
+            f"there is no {args.folder}; a policy on the Hub is downloaded first: hf download "
+            f"{args.folder} --local-dir FOLDER"
+        )
     if folder is None:
         raise ValueError(
             f"{args.folder} is no LeRobot checkpoint, a folder whose config.json names a type of "
@@ -130,5 +135,7 @@ def describe(checkpoint: Checkpoint) -> str:
     rows += [(name, f"clipped to {low:g} .. {high:g}") for name, low, high in bounds]
     if ignored := checkpoint.provenance.get("ignored"):
         rows.append(("ignored", ", ".join(ignored)))
+    if lacking := checkpoint.provenance.get("lacking"):
+        rows.append(("not normalised", f"{', '.join(lacking)}: the folder has no statistics of it"))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)

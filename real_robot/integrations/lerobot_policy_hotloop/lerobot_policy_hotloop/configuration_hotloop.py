@@ -7,6 +7,7 @@ LeRobot finds the policy and its processors by the names of this module and this
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lerobot.configs import NormalizationMode, PreTrainedConfig
@@ -92,7 +93,7 @@ class HotloopConfig(PreTrainedConfig):
 
         Raises:
             FileNotFoundError: If there is no such checkpoint.
-            ValueError: If it cannot be read.
+            ValueError: If it cannot be read, or is of another policy of LeRobot's.
         """
         from hotloop.policies import load_checkpoint
         from hotloop.policies.checkpoint import rebuilt
@@ -100,6 +101,7 @@ class HotloopConfig(PreTrainedConfig):
         if self.stored is not None:
             return rebuilt(self.stored)
         if self._opened is None and self.checkpoint:
+            _refuse_foreign(self.checkpoint)
             self._opened = load_checkpoint(self.checkpoint)
         return self._opened
 
@@ -176,3 +178,16 @@ class HotloopConfig(PreTrainedConfig):
         if (description := self.description()) is not None:
             return description["model"]["num_obs_steps"], description["model"]["horizon"]
         return model.num_obs_steps, model.horizon
+
+
+def _refuse_foreign(checkpoint: str) -> None:
+    """Raise ValueError for a policy of LeRobot's own, which does not say its period."""
+    from hotloop.decoding.plumbing.files import read_json_object
+    from hotloop.policies.lerobot.folder import CONFIG_FILE, find_folder
+
+    folder = find_folder(Path(checkpoint))
+    if folder is not None and read_json_object(folder / CONFIG_FILE)["type"] != "hotloop":
+        raise ValueError(
+            f"policy.checkpoint={checkpoint} is a policy of LeRobot's own; make hotloop's of it, "
+            f"`hotloop import {checkpoint} FOLDER dt=0.1`, and give policy.checkpoint=FOLDER"
+        )
