@@ -142,22 +142,25 @@ def measure(
     trained: toy_runs.Trained,
     calls: tuple[int, ...],
     exam: toy_obstacle.Examination,
+    latency: bool,
 ) -> None:
-    """Add a row for each number of calls."""
+    """Add a row for each number of calls, with the time of a plan where that is wanted."""
     for num in calls:
         if results.has({**key, "calls": num}):
             continue
         sampling = {"calls_per_step": num}
         samples = toy_runs.sample(trained.checkpoint, toy_obstacle.KEY, exam.observed, sampling)
         score = {name: round(value, 4) for name, value in exam.score(samples)._asdict().items()}
-        values = {**score, **latency_ms(trained.checkpoint, sampling), "cpu_s": trained.cpu_s}
+        values = {**score, "cpu_s": trained.cpu_s}
+        if latency:
+            values |= latency_ms(trained.checkpoint, sampling)
         teacher = results.find({"name": "teacher", "seed": key["seed"], "calls": 100})
         if teacher is not None:
             values["shortfalls"] = shortfalls(key["name"], num, score, teacher)
         results.add({**key, "calls": num}, values)
 
 
-def run(results: Results, size: Size, names: list[str], folder: Path) -> None:
+def run(results: Results, size: Size, names: list[str], folder: Path, latency: bool) -> None:
     """Train and measure a teacher and its students for each seed."""
     data = toy_obstacle.demonstrations(NUM_DEMONSTRATIONS)
     exam = toy_obstacle.Examination.draw(*size.examination)
@@ -169,7 +172,7 @@ def run(results: Results, size: Size, names: list[str], folder: Path) -> None:
         config = toy_runs.teacher_config(size.teacher_steps, seed, folder / f"teacher-{seed}")
         teacher = toy_runs.run(config, data, toy_obstacle.SPEC)
         key = {"name": "teacher", "seed": seed, "steps": config.steps}
-        measure(results, key, teacher, (100, 20, 10, 4, 2, 1), exam)
+        measure(results, key, teacher, (100, 20, 10, 4, 2, 1), exam, latency)
         for name in names:
             one = CONTENDERS[name]
             steps = round(one.share * size.student_steps)
@@ -181,7 +184,7 @@ def run(results: Results, size: Size, names: list[str], folder: Path) -> None:
             if all(results.has({**key, "calls": num}) for num in one.calls):
                 continue
             trained = toy_runs.run(student, data, toy_obstacle.SPEC)
-            measure(results, key, trained, one.calls, exam)
+            measure(results, key, trained, one.calls, exam, latency)
 
 
 def main() -> None:
@@ -190,6 +193,7 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--methods", help="separated by ';'; default: those of the form")
+    parser.add_argument("--latency", action="store_true", help="time plans, of an idle machine")
     parser.add_argument("--folder", type=Path, help="of the runs; default: a temporary one")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -197,7 +201,7 @@ def main() -> None:
     names = given.methods.split(";") if given.methods else names
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary)
-        run(Results(given.output), size, names, folder)
+        run(Results(given.output), size, names, folder, given.latency)
 
 
 if __name__ == "__main__":
