@@ -8,8 +8,7 @@ A copy of this file lies in every exported folder; hotloop itself runs such fold
     robot.reset(seed=0)
     action = robot.act({"observation.state": state})  # (D,), physical units; every `robot.dt` [s]
 
-The graphs are pure functions of observation, state and noise. What is left is to keep the newest
-frames, to draw noise, and to carry the state from plan to plan, as ``policy.json`` says.
+The graphs are pure functions of observation, state and noise; frames and state are kept here.
 """
 
 from __future__ import annotations
@@ -96,22 +95,18 @@ class RowNoise:
 
     def fill(self, rows: Array, out: Array) -> None:
         """Write standard normal noise to `out`, shape (len(rows), ...), float32."""
-        size, cursors = out[0].size, self._cursors
+        size, num, cursors = out[0].size, max(_POOL, out[0].size), self._cursors
         for row, noise in zip(rows.tolist(), out, strict=True):
             if row not in cursors:
                 check_reset(rows, len(cursors))
             begin = cursors[row]
             end = cursors[row] = begin + size
             if end > len(self._pools[row]):
-                begin, end = self._refill(row, size)
+                # What is left of the old pool is dropped.
+                self._pools[row] = self._generators[row].standard_normal(num, np.float32)
+                begin, end = 0, size
+                cursors[row] = size
             noise.flat = self._pools[row][begin:end]
-
-    def _refill(self, row: int, size: int) -> tuple[int, int]:
-        """Renew a row's pool, what is left of the old one is dropped; return where to take from."""
-        num = max(_POOL, size)
-        self._pools[row] = self._generators[row].standard_normal(num, dtype=np.float32)
-        self._cursors[row] = size
-        return 0, size
 
 
 def check_reset(rows: Array, num_rows: int) -> None:
@@ -119,6 +114,11 @@ def check_reset(rows: Array, num_rows: int) -> None:
     if len(rows) and not 0 <= rows.min() <= rows.max() < num_rows:
         made = f"reset has made {num_rows} rows, and a plan is asked for rows {rows.tolist()}"
         raise ValueError(f"{made}; call reset(seeds) first, with one seed per row")
+
+
+def seal_of(about: Mapping[str, Any]) -> str:
+    """Digest of what ``policy.json`` says, whose ``seal`` it is."""
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
 def read_about(folder: Path) -> dict[str, Any]:
@@ -131,6 +131,8 @@ def read_about(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is damaged, export the policy again: {error!r}") from error
     if found != (FORMAT, FORMAT_VERSION):
         raise ValueError(f"{path} is {found}, not {(FORMAT, FORMAT_VERSION)}: export anew")
+    if about.pop("seal", seal_of(about)) != seal_of(about):  # the first exports had none
+        raise ValueError(f"{path} was changed, its graphs were not: export anew")
     return about
 
 
@@ -157,8 +159,10 @@ class Plans:
         if (held := self.about["runtime"]) != function.runtime:
             raise ValueError(f"{folder} holds graphs for {held}, not for {function.runtime}")
         for file, digest in self.about["files"].items():
-            if hashlib.sha256(np.memmap(self._folder / file, "u1", "r").data).hexdigest() != digest:
-                raise ValueError(f"{self._folder / file} is damaged, export the policy again")
+            path = self._folder / file
+            content = np.memmap(path, "u1", "r").data if path.stat().st_size else b""
+            if hashlib.sha256(content).hexdigest() != digest:
+                raise ValueError(f"{path} is damaged, export the policy again")
         graphs, self._modules = self.about["graphs"], self.about["modules"]
         self._functions = {
             name: function(str(self._folder / one["file"]), threads)

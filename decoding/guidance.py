@@ -29,7 +29,7 @@ def classifier_free(
     x: Tensor,
     conditional: Tensor,
     unconditional: Tensor,
-    weight: float,
+    weight: float | Tensor,
 ) -> Tensor:
     """Extrapolate from the unconditional to the conditional prediction.
 
@@ -41,12 +41,10 @@ def classifier_free(
         x: Noisy window, shape (B, H, D).
         conditional: Modulation of the condition, shape (B, ...).
         unconditional: Modulation of no condition, shape (B, ...).
-        weight: w in ``f_u + w (f_c - f_u)``.
+        weight: w in ``f_u + w (f_c - f_u)``, a number or of shape (B, 1, 1).
     """
-    if weight == 1:
-        return denoise(x, conditional)
-    if weight == 0:
-        return denoise(x, unconditional)
+    if not isinstance(weight, Tensor) and weight in (0, 1):
+        return denoise(x, conditional if weight == 1 else unconditional)
     both = denoise(torch.cat([x, x]), torch.cat([conditional, unconditional]))  # (2 b, h, d)
     rows = x.shape[0]
     return both[rows:] + weight * (both[:rows] - both[rows:])

@@ -146,7 +146,7 @@ def reverse(
     prediction: str = "epsilon",
     update: str = "ddim",
     generator: torch.Generator | None = None,
-    clip: float = 1.0,
+    clip: float | None = 1.0,
 ) -> Tensor:
     """Carry noisy actions along a sequence of level vectors, one network call between two.
 
@@ -158,7 +158,7 @@ def reverse(
         prediction: What `denoise` predicts.
         update: DDPM draws noise from `generator`; DDIM is deterministic.
         generator: Source of the DDPM noise.
-        clip: Largest magnitude of a clean action.
+        clip: Largest magnitude of a clean action; None does not clip.
 
     Returns:
         Actions at ``levels[-1]``, shape (B, H, D).

@@ -85,6 +85,18 @@ class NoiseSchedule:
         """Return s_k of integer levels k of any shape, float32."""
         return torch.as_tensor(self.sigmas, device=level.device)[level].float()
 
+    def between(self, level: Tensor) -> tuple[Tensor, Tensor]:
+        """a_k and s_k of levels k that need not be integers, of any shape, float64.
+
+        alpha_bar is interpolated linearly, so that a^2 + s^2 = 1, and there is a gradient.
+        """
+        alpha_bar = torch.as_tensor(self.alpha_bar, device=level.device)
+        level = level.double()
+        below = level.detach().floor().long().clamp(0, self.num_levels - 1)
+        share = level - below
+        squared = (1 - share) * alpha_bar[below] + share * alpha_bar[below + 1]
+        return squared.sqrt(), (1 - squared).sqrt()
+
     def add_noise(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
         """Noise actions (B, H, D) to levels (B, H), each position to its own (Ho et al., eq. 4)."""
         return self.signal(level)[..., None] * clean + self.sigma(level)[..., None] * noise

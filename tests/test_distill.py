@@ -19,11 +19,11 @@ from hotloop.policies.diffusion.streaming import StreamingDiffusionPolicy
 from hotloop.train.config.distill import JumpDistillConfig
 from hotloop.train.data.episodes import Episodes
 from hotloop.train.data.windows import Windows
-from hotloop.train.families.diffusion import student_of
+from hotloop.train.distillation.student import student_of
 from hotloop.train.objectives.denoising import DenoisingObjective
+from hotloop.train.objectives.jumps import JumpDraw, landing_target
 from hotloop.train.objectives.observed import Seen, see
 from hotloop.train.objectives.segment import (
-    JumpDraw,
     JumpObjective,
     ladder_jumps,
     start_jumps,
@@ -131,7 +131,9 @@ def test_the_target_lands_where_the_teacher_lands(num_calls: int) -> None:
         ends = [torch.from_numpy(one).expand(5, -1) for one in (jump.level, jump.next_level)]
         seen = Seen(observation.unflatten(1, (2, 5)))
         rows = JumpDraw(x, seen, torch.zeros_like(x), *ends)
-        target, weight = objective._teacher_target(rows)
+        target, weight = landing_target(
+            teacher.schedule, x, objective._landed(rows), rows.level, rows.next_level
+        )
         assert weight.min() == 1
         step = step_coefficients(teacher.schedule, *jump, "sample", "ddim")
         torch.testing.assert_close(apply_step(x, target, step), landed, rtol=0, atol=2e-5)
@@ -246,10 +248,23 @@ def test_visited_buffers_belong_to_the_observation_they_are_kept_with(latency: i
     np.testing.assert_allclose(noise.var(0), 1, atol=0.15)
 
 
-def test_a_model_that_predicts_noise_cannot_be_distilled() -> None:
-    teacher = tiny_model(prediction="epsilon")
-    with pytest.raises(ValueError, match=r"predicts clean actions .*, got 'epsilon'"):
-        objective_of(student_of(teacher, 0), teacher)
+@pytest.mark.parametrize("prediction", ["epsilon", "velocity"])
+def test_a_teacher_may_predict_noise_or_velocity(prediction: str) -> None:
+    """Its student aims at clean actions that take it to where the teacher lands."""
+    teacher = tiny_model(prediction=prediction)
+    objective = objective_of(student_of(teacher, 0), teacher, denoising=0.0)
+    inputs = draw(objective)
+    target, moves = landing_target(
+        teacher.schedule, inputs.x, objective._landed(inputs), inputs.level, inputs.next_level
+    )
+    before = float(objective(inputs).detach())
+    assert before > 0 and torch.isfinite(target).all() and moves.any()
+    optimizer = torch.optim.Adam(objective.model.parameters(), 3e-3)
+    for _ in range(30):
+        optimizer.zero_grad()
+        objective(inputs).backward()
+        optimizer.step()
+    assert float(objective(inputs).detach()) < 0.8 * before
 
 
 def test_a_model_without_ladders_cannot_be_distilled() -> None:

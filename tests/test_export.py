@@ -221,6 +221,9 @@ def test_graphs_beyond_the_tolerance_are_not_kept(exported, tmp_path) -> None:
         ("weights.bin", lambda old: old[:-1] + bytes([old[-1] ^ 1]), ValueError, "is damaged"),
         ("step.onnx", lambda old: old[: len(old) // 2], ValueError, "is damaged"),
         ("step.onnx", None, FileNotFoundError, "step.onnx"),
+        ("weights.bin", lambda old: b"", ValueError, "is damaged"),
+        ("policy.json", lambda old: old.replace(b'"kind"', b'"kin"'), ValueError, "was changed"),
+        ("policy.json", lambda old: old.replace(b"-", b"", 1), ValueError, "was changed"),
         ("policy.json", lambda old: old[:100], ValueError, "policy.json is damaged"),
         ("policy.json", lambda old: b"[]", ValueError, "policy.json is damaged"),
         (
@@ -229,7 +232,6 @@ def test_graphs_beyond_the_tolerance_are_not_kept(exported, tmp_path) -> None:
             ValueError,
             "export anew",
         ),
-        ("policy.json", lambda old: old.replace(b'"onnx"', b'"other"'), ValueError, "does not run"),
     ],
 )
 def test_a_damaged_folder_is_refused(exported, file, change, kind, message, tmp_path) -> None:
@@ -239,6 +241,20 @@ def test_a_damaged_folder_is_refused(exported, file, change, kind, message, tmp_
     else:
         (folder / file).write_bytes(change((folder / file).read_bytes()))
     with pytest.raises(kind, match=message):
+        open_policy(str(folder))
+
+
+def test_a_folder_of_before_the_seal_and_one_that_was_indented_anew_are_run(exported, tmp_path):
+    folder = Path(shutil.copytree(exported, tmp_path / "copy of before"))
+    about = json.loads((folder / "policy.json").read_text())
+    (folder / "policy.json").write_text(json.dumps(about))
+    assert open_policy(str(folder)).kind == "sdp"
+    del about["seal"]
+    (folder / "policy.json").write_text(json.dumps(about))
+    assert open_policy(str(folder)).kind == "sdp"
+    about["runtime"] = "other"
+    (folder / "policy.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match="does not run"):
         open_policy(str(folder))
 
 
@@ -253,6 +269,11 @@ def test_an_exported_folder_is_replaced_only_on_demand(exported, capsys) -> None
     arguments = ["export", str(exported.parent / "run"), str(exported), "steps=8"]
     assert main(arguments) == ExitCode.USAGE
     assert "overwrite=true replaces it" in capsys.readouterr().err
+    (exported / "notes.txt").write_text("mine")
+    assert main([*arguments, "overwrite=true"]) == ExitCode.USAGE
+    assert "notes.txt was not exported and would be lost" in capsys.readouterr().err
+    (exported / "notes.txt").unlink()
+    (exported / "__pycache__").mkdir(exist_ok=True)
     assert main([*arguments, "overwrite=true"]) == ExitCode.SUCCESS
 
 

@@ -24,6 +24,7 @@ from hotloop.train import (
 from hotloop.train.config.compose import choices, compose
 from hotloop.train.config.evaluation import BenchConfig
 from hotloop.train.config.sampling import as_overrides, sampled_policy
+from hotloop.train.distillation.methods import settings_type
 from hotloop.train.families import FAMILIES, family_of
 from hotloop.train.measure.bench import timed_rows
 
@@ -35,7 +36,7 @@ def test_every_kind_of_policy_has_a_family_whose_settings_are_its_own(kind: str)
     family = family_of(kind)
     assert kind in get_type_hints(family.config)["kind"].__args__
     assert dataclasses.is_dataclass(get_type_hints(family.config)["sampling"])
-    assert issubclass(family.distill, DistillConfig)
+    assert issubclass(settings_type(kind), DistillConfig)
 
 
 def test_an_unknown_kind_is_neither_trained_nor_timed() -> None:
@@ -53,7 +54,7 @@ def test_a_shipped_policy_composes_into_the_settings_of_its_family(policy: str) 
     config = compose_training([f"policy={policy}"])
     family = family_of(config.policy.kind)
     assert type(config.policy) is family.config
-    assert type(config.distill) is family.distill
+    assert type(config.distill) is settings_type(config.policy.kind)
     assert isinstance(config, TrainConfig)
 
 
@@ -61,10 +62,10 @@ def test_a_shipped_policy_composes_into_the_settings_of_its_family(policy: str) 
     ("overrides", "message"),
     [
         (
-            ["policy=diffuser", "distill.calls_per_step=[1]"],
-            r"distill\.calls_per_step is no setting of policy kind 'diffuser', only of dp, sdp",
+            ["policy=diffuser", "distill.start=0.1"],
+            r"distill\.start is only a setting of distill\.method=segment",
         ),
-        (["policy=vla", "distill.visited=0.2"], r"distill\.visited is no setting of .* 'vla'"),
+        (["policy=vla", "distill.visited=0.2"], r"distill\.visited is only a setting of .*segment"),
         (["policy=dp", "policy.drafter_share=0.2"], r"no setting of policy kind 'dp', only of dec"),
         (
             ["policy=dp", "policy.host.width=8"],
@@ -155,14 +156,14 @@ def test_another_familys_distillation_is_refused(tmp_path: Path) -> None:
         distill=JumpDistillConfig("pusht-sdp"),
         output_dir=str(tmp_path),
     )
-    with pytest.raises(ValueError, match=r"distill must be a DistillConfig .* JumpDistillConfig"):
+    with pytest.raises(ValueError, match=r"distill\.method=segment distils sdp, not diffuser"):
         train_on(config, demonstrations(), SPEC)
 
 
 def test_a_teacher_of_another_family_is_refused(tmp_path: Path) -> None:
     distill = DistillConfig("hopper-trajectory-diffuser")
     config = TrainConfig(PolicyConfig(), distill=distill, output_dir=str(tmp_path))
-    with pytest.raises(ValueError, match=r"is a trajectory_diffuser, so its student is no diff"):
+    with pytest.raises(ValueError, match=r"is a trajectory_diffuser, so its student is no"):
         train_on(config, demonstrations(), SPEC)
 
 

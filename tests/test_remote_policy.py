@@ -5,17 +5,21 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pytest
 from served import CAMERA, Walk, serving
+from websockets.server import ServerProtocol
+from websockets.sync.server import ServerConnection
 from websockets.sync.server import serve as serve_anything
 
-from hotloop.decoding import Executor, NotReady
+from hotloop.decoding import Executor, NotReady, Observation
 from hotloop.decoding.conformance import PolicyConformance
 from hotloop.decoding.instruction import INSTRUCTION_KEY, encode_instruction
 from hotloop.decoding.serving import RemotePolicy, codec
+from hotloop.decoding.serving.metadata import describe
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +166,124 @@ def test_addresses_where_nobody_is_and_that_are_none_are_explained() -> None:
         with pytest.raises(ConnectionError, match="lets nobody in: all 1 rows are taken"):
             RemotePolicy(running.address)
         remote.close()
+
+
+def metadata(**changes: object) -> bytes:
+    """What a server says first."""
+    return codec.pack(describe(Walk(), "step", {}) | changes)
+
+
+@contextmanager
+def anything(handler: Callable[[ServerConnection], None]) -> Generator[str, None, None]:
+    """The address of a server that does what `handler` does with each connection."""
+    with serve_anything(handler, "127.0.0.1", 0, compression=None) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_an_answer_that_an_error_left_unread_is_never_used() -> None:
+    """One robot's request is refused: the answer to the other's is not that to its next."""
+    answered = threading.Event()
+
+    def handler(connection: ServerConnection) -> None:
+        connection.send(metadata())
+        for message in connection:
+            asked = codec.unpack(bytes(message))
+            if asked["seed"] == 0 and asked["step"] == 1:
+                answered.wait(10)
+                connection.send("no")
+            else:
+                connection.send(codec.pack({"actions": np.full((4, 2), float(asked["step"]))}))
+                answered.set()
+
+    rows = np.arange(2)
+    frames = {"observation.state": np.zeros((2, 2, 2), np.float32)}
+    with anything(handler) as address:
+        remote = RemotePolicy(address, tell=lambda text: None)
+        remote.reset(rows)
+        with pytest.raises(ValueError, match="refuses: no"):
+            remote.plan(Observation(frames, rows, rows), np.full(2, 1))
+        later = np.full(2, 5)
+        plan = remote.plan(Observation(frames, later, rows), later)
+        assert plan.valid.any() and (plan.actions[plan.valid] == 5.0).all()
+        remote.close()
+
+
+@contextmanager
+def deaf(first: bytes) -> Generator[str, None, None]:
+    """The address of a server that says something and then reads nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listening, ExitStack() as held:
+
+        def accept() -> None:
+            connected = held.enter_context(listening.accept()[0])
+            protocol, requests = ServerProtocol(), []
+            while not requests:
+                protocol.receive_data(connected.recv(1 << 16))
+                requests = protocol.events_received()
+            protocol.send_response(protocol.accept(requests[0]))
+            protocol.send_binary(first)
+            connected.sendall(b"".join(protocol.data_to_send()))
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        yield f"ws://127.0.0.1:{listening.getsockname()[1]}"
+        thread.join()
+
+
+def test_a_server_that_takes_no_pictures_is_given_up_in_time() -> None:
+    """Else a robot would wait as long as the library and the system try to send, 40 s or more."""
+    told, shape = list[str](), (2000, 2000, 3)
+    with deaf(metadata(observation={CAMERA: {"shape": shape, "dtype": "uint8"}})) as address:
+        remote = RemotePolicy(address, timeout=0.3, tell=told.append)
+        remote.reset(np.zeros(1, int))
+        rows, frames = np.zeros(1, int), {CAMERA: np.zeros((1, 2, *shape), np.uint8)}
+        began = time.monotonic()
+        with pytest.raises(ConnectionError, match="is lost"):
+            remote.plan(Observation(frames, rows, rows), rows)
+        assert time.monotonic() - began < 20
+        remote.close()
+
+
+@pytest.mark.parametrize(
+    ("first", "told"),
+    [
+        ("hello", "no server of hotloop"),
+        (metadata(num_execute=0), "executes 0 actions"),
+        (metadata(num_obs_steps=0), "reads 0 frames"),
+        (metadata(observation={}), r"frames of \[\]"),
+        (metadata(observation={"a": {"shape": [-1], "dtype": "float32"}}), r"shape \(-1,\)"),
+    ],
+)
+def test_a_server_that_says_what_no_policy_is_like_is_refused(first, told) -> None:
+    with (
+        anything(lambda connection: connection.send(first)) as address,
+        pytest.raises(ValueError, match=told),
+    ):
+        RemotePolicy(address)
+
+
+@pytest.mark.parametrize(
+    "actions", [np.array([["a", "b"]]), np.zeros(2), np.array([[True, False]])]
+)
+def test_answers_that_are_no_actions_are_refused(actions) -> None:
+    def handler(connection: ServerConnection) -> None:
+        connection.send(metadata())
+        connection.recv()
+        connection.send(codec.pack({"actions": actions}))
+
+    with anything(handler) as address:
+        remote = RemotePolicy(address)
+        executor = Executor(remote)
+        executor.reset([0])
+        with pytest.raises(ValueError, match="answered with actions of shape"):
+            executor.act(FRAME)
+
+
+def test_a_token_of_two_lines_is_refused_before_it_is_sent() -> None:
+    with serving(token="secret") as running:
+        RemotePolicy(running.address, token="secret\r\n").close()
+        with pytest.raises(ValueError, match="control characters"):
+            RemotePolicy(running.address, token="secret\r\nX: y")

@@ -190,6 +190,32 @@ def test_a_policy_that_fails_for_one_robot_goes_on_for_the_others(kind, stacks) 
             client.close()
 
 
+class Moody(Walk):
+    """Begins no episode of an odd seed."""
+
+    def reset(self, seeds: np.ndarray, rows: np.ndarray | None = None) -> None:
+        if rows is not None and (seeds % 2).any():
+            raise RuntimeError("an odd seed")
+        super().reset(seeds, rows)
+
+
+def test_a_policy_that_begins_no_episode_of_one_robot_goes_on_for_the_others() -> None:
+    with serving(Moody(), wait_ms=500.0, max_clients=2) as running:
+        clients = [running.connect() for _ in range(2)]
+        for seed, client in enumerate(clients):
+            client.send(codec.pack({STATE: [0.1, 0.2], "seed": seed, "reset": True}))
+        assert codec.unpack(clients[0].recv(20))["step"] == 0
+        assert clients[1].recv(20) == "the policy failed; the server's own output says how"
+        clients[0].close()
+
+
+def test_what_a_client_writes_does_nothing_to_the_operators_terminal() -> None:
+    with serving() as running, running.connect() as client:
+        assert "got \\x1b[2Jé" in refusal(client, codec.pack({"\x1b[2Jé": 1}))
+        running.wait_until(lambda: "missing" in running.said[-1])
+        assert all(line.isprintable() for line in running.said)
+
+
 def test_more_robots_than_rows_are_told_so_and_a_row_is_free_again() -> None:
     with serving(max_clients=1) as running:
         with running.connect() as client:
@@ -239,6 +265,7 @@ def test_the_server_ends_with_the_answers_that_are_under_way() -> None:
         ({"max_clients": 0}, "at least 1"),
         ({"mode": "chunks"}, "one of step, chunk"),
         ({"wait_ms": -1.0}, "wait_ms must be"),
+        ({"seed": 2**63 - 1}, "seed 0 to 9.0072e"),
         ({"tls_cert": "a.pem"}, "both tls_cert and tls_key"),
     ],
 )

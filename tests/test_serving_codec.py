@@ -67,6 +67,10 @@ def test_arrays_of_anything_but_numbers_and_texts_are_never_built(dtype) -> None
         (wire("S0", (1,), data=b""), "dtype is 'S0'"),
         (msgpack.packb({b"__npgeneric__": True, b"data": 300, b"dtype": "|u1"}), "not a message"),
         (msgpack.packb({b"__npgeneric__": True, b"data": [1], b"dtype": "|u1"}), "is list"),
+        # numpy takes a number for how many bytes of memory are wanted.
+        (msgpack.packb({b"__npgeneric__": True, b"data": 1 << 29, b"dtype": "S1"}), "is int"),
+        (b"\x94" + (b"\xdd\x00\x00\x80\x00" + b"\x90" * (1 << 15)) * 4, "more than 131072"),
+        (b"\xdd\x00\x02\x00\x01" + b"\x01" * ((1 << 17) + 1), "exceeds max_array_len"),
         (msgpack.packb(msgpack.ExtType(7, b"abc")), "extension of type 7"),
         (msgpack.packb({1: 2}), "not a message"),
         (b"\xdd\xff\xff\xff\xff", "not a message"),

@@ -8,7 +8,8 @@
 
 The commands of `hotloop` are made of these functions. What a family of policies has to choose is
 a dataclass of its own: `PolicyConfig` (streaming) and `DiffusionPolicyConfig` with
-`JumpDistillConfig`, `PlannerPolicyConfig` and `VlaPolicyConfig` with `DistillConfig`.
+`JumpDistillConfig`, `FlowMapConfig` or `ConsistencyConfig`, `PlannerPolicyConfig` and
+`VlaPolicyConfig` with `DistillConfig`.
 `compose_training` builds all of it as the command line does: from the shipped YAML files, files of
 one's own, and ``key=value``.
 """
@@ -21,7 +22,12 @@ from typing import TYPE_CHECKING
 from ..decoding.plumbing.lazy import lazily
 
 if TYPE_CHECKING:
-    from .config.distill import DistillConfig, JumpDistillConfig
+    from .config.distill import (
+        ConsistencyConfig,
+        DistillConfig,
+        FlowMapConfig,
+        JumpDistillConfig,
+    )
     from .config.evaluation import BenchConfig, EvalConfig, EvalOptions
     from .config.policies import (
         DiffusionPolicyConfig,
@@ -36,10 +42,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BenchConfig",
+    "ConsistencyConfig",
     "DiffusionPolicyConfig",
     "DistillConfig",
     "EvalConfig",
     "EvalOptions",
+    "FlowMapConfig",
     "JumpDistillConfig",
     "OptimConfig",
     "PlannerPolicyConfig",
@@ -59,7 +67,9 @@ __getattr__ = lazily(
     __name__,
     {
         "config.distill": (
+            "ConsistencyConfig",
             "DistillConfig",
+            "FlowMapConfig",
             "JumpDistillConfig",
         ),
         "config.evaluation": (

@@ -26,6 +26,7 @@ examples:
   hotloop export pusht-sdp OUT              graphs and a runtime that need no PyTorch
   hotloop data inspect FILE                 what is in a data set, and what is wrong with it
   hotloop train policy=sdp task=pusht       train a policy of your own
+  hotloop distill pusht-dp calls=1,2 …      make it faster, and see what that costs
   hotloop import FOLDER OUT dt=0.1          make a LeRobot checkpoint hotloop's own
   hotloop jacobi TEACHER DATA OUT           what a token policy is distilled from
   hotloop serve pusht-sdp                   serve a policy to robots over the network
@@ -137,7 +138,11 @@ def execute(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
     except (ValueError, OSError, ImportError) as error:
         if os.environ.get("HOTLOOP_DEBUG"):
             raise
-        print(f"hotloop: error: {_describe(error)}", file=sys.stderr)
+        from .processes import says_first
+
+        told = f"hotloop: error: {_describe(error)}"
+        if says_first(told):
+            print(told, file=sys.stderr)
         return ExitCode.USAGE
     return code
 

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from ..decoding.plumbing.files import write_text
 from ..policies.checkpoint import CONFIG_FILE, WEIGHTS_FILE, find_checkpoint
+from ..policies.lerobot.folder import find_folder
 from .config.training import TrainConfig
 from .data.digest import arrays_digest
 from .data.episodes import Episodes
@@ -83,7 +84,8 @@ def settings_of(config: TrainConfig, episodes: Episodes) -> dict[str, Any]:
         "distill": None,
     }
     if config.distill.teacher:
-        weights = find_checkpoint(config.distill.teacher) / WEIGHTS_FILE
+        name = config.distill.teacher
+        weights = (find_folder(Path(name)) or find_checkpoint(name)) / WEIGHTS_FILE
         teacher = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
         settings["distill"] = {**asdict(config.distill), "teacher": teacher}
     return json.loads(json.dumps(settings))

@@ -22,6 +22,7 @@ from .data.cameras import read_for_policy
 from .data.episodes import Episodes
 from .data.matching import check_actions, check_matches_task
 from .data.recorded_spec import recorded_action_spec
+from .distillation.methods import default_method, settings_type
 from .families import family_of
 from .loop import Trainer
 from .processes import is_main_process, take_place
@@ -48,6 +49,17 @@ def train(config: TrainConfig) -> Path:
         FloatingPointError: If the loss is not finite; the last checkpoint is kept.
     """
     check_output(config)
+    episodes, spec = demonstrations(config)
+    return train_on(config, episodes, spec)
+
+
+def demonstrations(config: TrainConfig) -> tuple[Episodes, ActionSpec]:
+    """What a run learns from, and names, bounds and period of its actions.
+
+    Raises:
+        ValueError: If there is none, or it does not fit the policy or the task.
+        OSError: If it is not there.
+    """
     if not config.task.dataset:
         raise ValueError("task.dataset is not set; name the demonstrations with task.dataset=PATH")
     torch.set_num_threads(config.num_threads)
@@ -63,13 +75,13 @@ def train(config: TrainConfig) -> Path:
         check=partial(family.check_pictures, config),
     )
     if task is None:
-        return train_on(config, episodes, recorded_action_spec(episodes))
+        return episodes, recorded_action_spec(episodes)
     check_matches_task(episodes, task, check=config.task.check)
     for fault in episodes.faults if is_main_process() else ():
         _LOG.warning("%s: %s", config.task.dataset, fault)
     if config.task.check:
         check_actions(episodes, task.action_spec)
-    return train_on(config, episodes, task.action_spec)
+    return episodes, task.action_spec
 
 
 def distill(teacher: str | Path, config: TrainConfig) -> Path:
@@ -100,7 +112,7 @@ def train_on(config: TrainConfig, episodes: Episodes, action_spec: ActionSpec) -
     check_output(config)
     take_place(config.num_threads, config.precision)
     family = family_of(config.policy.kind)
-    config = replace(config, distill=_distillation(config.distill, family.distill))
+    config = replace(config, distill=_distillation(config.distill, config.policy.kind))
     settings, folder = settings_of(config, episodes), Path(config.output_dir)
     last = last_checkpoint(folder) if config.resume else None
     if config.resume:
@@ -112,26 +124,28 @@ def train_on(config: TrainConfig, episodes: Episodes, action_spec: ActionSpec) -
         told = {**_provenance(config, episodes, settings), **facts, **provenance}
         policy = config.policy
         stored = training.store(averaged)
-        return Checkpoint(policy.kind, stored, action_spec, policy.sampling, told)
+        sampling = training.sampling or policy.sampling
+        return Checkpoint(policy.kind, stored, action_spec, sampling, told)
 
     trainer = Trainer(config, training.objective, training.samples, wrap, last)
     return trainer.run(settings)
 
 
-def _distillation(given: DistillConfig, wanted: type[DistillConfig]) -> DistillConfig:
-    """The settings of a distillation as the family has them.
+def _distillation(given: DistillConfig, kind: str) -> DistillConfig:
+    """The settings of a distillation as its method has them.
 
     Raises:
-        ValueError: If they are another family's.
+        ValueError: If they are another method's, or the method is none for this kind of policy.
     """
+    wanted, default = settings_type(kind, given.method), default_method(kind)
     if type(given) is wanted:
-        return given
+        return replace(given, method=given.method or default)
     if type(given) is not DistillConfig:
         raise ValueError(
-            f"distill must be a {wanted.__name__} for this kind of policy, got a "
-            f"{type(given).__name__}"
+            f"distill must be a {wanted.__name__} for distill.method={given.method or default}, "
+            f"got a {type(given).__name__}"
         )
-    return wanted(given.teacher)
+    return wanted(given.teacher, method=given.method or default)
 
 
 def _provenance(

@@ -2,8 +2,8 @@
 
 A plugin is an entry point of an installed distribution in one of the groups ``hotloop.policies``,
 ``.networks``, ``.engines``, ``.tasks``, ``.formats``, ``.commands``, ``.drivers``,
-``.cameras``, ``.robot_policies``, ``.stop_inputs``, ``.encoders``, ``.lerobot_types`` and
-``.export_formats``.
+``.cameras``, ``.robot_policies``, ``.stop_inputs``, ``.encoders``, ``.lerobot_types``,
+``.export_formats`` and ``.distillations``.
 """
 
 from __future__ import annotations

@@ -53,7 +53,9 @@ class RemotePolicy:
         tell: Callable[[str], None] = _tell,
     ) -> None:
         self.timeout, self._tell = timeout, tell
-        token = os.environ.get(TOKEN, "") if token is None else token
+        token = (os.environ.get(TOKEN, "") if token is None else token).strip()
+        if not token.isprintable():
+            raise ValueError("the token holds control characters, a second line perhaps")
         self._address, self._token = address, token
         first = Link(address, token)
         self._metadata = first.open(max(timeout, CONNECT))
@@ -92,13 +94,18 @@ class RemotePolicy:
         rows: list[int] = observation.rows.tolist()
         deadline = monotonic() + self.timeout
         asked: list[Link | None] = []
-        for index, row in enumerate(rows):
-            request: dict[str, object] = {
-                key: values[index] for key, values in observation.frames.items()
-            }
-            request |= {"step": int(step[index]), "observed_step": int(observation.step[index])}
-            asked.append(self._ask(self._links[row], request, deadline))
-        answers = [None if link is None else self._answer(link, deadline) for link in asked]
+        try:
+            for index, row in enumerate(rows):
+                request: dict[str, object] = {
+                    key: values[index] for key, values in observation.frames.items()
+                }
+                request |= {"step": int(step[index]), "observed_step": int(observation.step[index])}
+                asked.append(self._ask(self._links[row], request, deadline))
+            answers = [None if link is None else self._answer(link, deadline) for link in asked]
+        finally:
+            # Else the next plan of a row would be what another row's error left unread.
+            for row in rows:
+                self._links[row].forget()
         if all(one is not None for one in answers):
             self._answered = True
             if self._lost:
@@ -115,7 +122,7 @@ class RemotePolicy:
                     return None
                 if again != self._metadata:
                     raise ValueError(f"{self._address} serves another policy than before")
-            link.ask(request)
+            link.ask(request, max(deadline - monotonic(), 0.0))
         except Lost as error:
             self._note(error)
             return None
@@ -128,8 +135,9 @@ class RemotePolicy:
         except Lost as error:
             self._note(error)
             return None
-        if actions.ndim != 2 or actions.shape[1] != self.action_spec.size:
-            raise ValueError(f"{self._address} answered with actions of shape {actions.shape}")
+        if actions.ndim != 2 or actions.dtype.kind not in "iuf":
+            what = f"shape {actions.shape} and type {actions.dtype}"
+            raise ValueError(f"{self._address} answered with actions of {what}")
         return self.action_spec.check(actions)
 
     def _note(self, error: Lost) -> None:

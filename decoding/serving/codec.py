@@ -21,6 +21,11 @@ _DATA, _DTYPE, _SHAPE = b"data", b"dtype", b"shape"
 _KINDS = "biufSU"
 _DTYPES = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|[SU][1-9]\d{0,5})")
 _MAX_DIMS = 32
+# Entries of lists and maps in a message. An array has as many as it likes; here each is an object,
+# and 16 MB of empty lists would take a gigabyte, and seconds in which no robot is answered.
+MAX_ENTRIES = 1 << 17
+# What the data of a scalar may be. A number would be taken for the length of bytes.
+_SCALAR_DATA = {"S": bytes, "U": str}
 
 
 def pack(message: Any) -> bytes:
@@ -39,10 +44,15 @@ def unpack(data: bytes) -> Any:
     Raises:
         ValueError: If it is no such data.
     """
+    count = _Count()
     try:
-        return require("msgpack", "serve").unpackb(data, object_hook=_decoded, ext_hook=_refused)
+        return require("msgpack", "serve").unpackb(
+            data, object_hook=count.map, list_hook=count.list, ext_hook=_refused,
+            max_array_len=MAX_ENTRIES, max_map_len=MAX_ENTRIES,
+        )  # fmt: skip
     except (ValueError, OverflowError) as error:
-        raise ValueError(f"not a message of plain data and arrays: {error}") from error
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"not a message of plain data and arrays: {reason}") from error
 
 
 def _encoded(value: Any) -> dict[bytes, Any]:
@@ -58,14 +68,34 @@ def _encoded(value: Any) -> dict[bytes, Any]:
     )
 
 
+class _Count:
+    """Decodes the maps of one message, and counts what is in its lists and maps."""
+
+    def __init__(self) -> None:
+        self._num = 0
+
+    def map(self, found: dict[Any, Any]) -> Any:
+        self._add(len(found))
+        return _decoded(found)
+
+    def list(self, found: Any) -> Any:
+        self._add(len(found))
+        return found
+
+    def _add(self, num: int) -> None:
+        self._num += 1 + num
+        if self._num > MAX_ENTRIES:
+            raise ValueError(f"more than {MAX_ENTRIES} entries of lists and maps; send arrays")
+
+
 def _decoded(found: dict[Any, Any]) -> Any:
     if _ARRAY in found:
         return _array(found.get(_DATA), _dtype(found), found.get(_SHAPE))
     if _SCALAR in found:
-        data = found.get(_DATA)
-        if not isinstance(data, (bool, int, float, str, bytes)):
-            raise ValueError(f"a scalar's data is {type(data).__name__}, not a number or text")
-        return _dtype(found).type(data)
+        data, dtype = found.get(_DATA), _dtype(found)
+        if not isinstance(data, _SCALAR_DATA.get(dtype.kind, (bool, int, float))):
+            raise ValueError(f"a scalar's data is {type(data).__name__}, its type {dtype.name}")
+        return dtype.type(data)
     return found
 
 

@@ -84,7 +84,7 @@ class Groups:
 
     def _compute(self, works: list[Work]) -> tuple[float, float, list[Answer | Exception]]:
         begin = perf_counter()
-        answers = self._rows.compute(works)
+        answers = self._rows.compute(works)  # never raises: it would keep everybody waiting
         return begin, perf_counter() - begin, answers
 
     def _finish(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 import ssl
-from contextlib import ExitStack, suppress
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager, suppress
+from threading import Timer
 from time import monotonic
 from typing import Any, cast
 
@@ -16,6 +18,7 @@ from .metadata import Metadata, read_metadata
 
 RETRY = 0.5  # Time between two attempts to connect [s].
 UNAUTHORIZED = 401
+AT_ONCE = 1 << 14  # Messages that the system takes whatever the other side does [bytes].
 
 
 class Lost(Exception):
@@ -40,6 +43,7 @@ class Link:
         self._socket: Any = None
         self._held = ExitStack()
         self._seed, self._begins, self._retry_at = 0, True, 0.0
+        self._asks = False  # whether an answer is to come
         self._errors = require("websockets.exceptions", "serve")
 
     @property
@@ -82,7 +86,7 @@ class Link:
         return self._open(timeout)
 
     def _open(self, timeout: float) -> Metadata:
-        client = require("websockets.sync.client", "serve")
+        client, deadline = require("websockets.sync.client", "serve"), monotonic() + timeout
         try:
             connected = client.connect(
                 self._address,
@@ -94,11 +98,15 @@ class Link:
             )
             # Newer versions connect on entering the context.
             self._socket = self._held.enter_context(connected)
-            return read_metadata(codec.unpack(self._socket.recv(timeout)))
+            message = self._socket.recv(max(deadline - monotonic(), 0.0))
+            return read_metadata(codec.unpack(message) if isinstance(message, bytes) else message)
         except self._errors.InvalidURI:
             raise ValueError(f"{self._address!r} is no address; write ws://HOST:PORT") from None
         except self._errors.InvalidStatus as error:
             raise self._turned_away(error.response) from None
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:  # a server that just ends
+            self._drop()
+            raise self._nobody(error) from None
         except ssl.SSLError as error:
             raise ValueError(
                 f"{self._address}: {error.reason or error}; a certificate of your own is trusted "
@@ -115,8 +123,8 @@ class Link:
             self._drop()
             raise ValueError(f"{self._address}: {error}") from None
 
-    def ask(self, request: dict[str, object]) -> None:
-        """Send a request for a plan.
+    def ask(self, request: dict[str, object], timeout: float) -> None:
+        """Send a request for a plan; a connection that does not take it in time [s] is given up.
 
         Raises:
             Lost: If the connection is.
@@ -124,8 +132,10 @@ class Link:
         request |= {"endpoint": "plan"}
         if self._begins:
             request |= {"reset": True, "seed": self._seed}
+        message, self._asks = codec.pack(request), True
         try:
-            self._socket.send(codec.pack(request))
+            with self._deadline(timeout if len(message) > AT_ONCE else None):
+                self._socket.send(message)
         except (OSError, self._errors.WebSocketException) as error:
             self._read_refusal()
             raise self._gone(error) from None
@@ -140,6 +150,7 @@ class Link:
         """
         try:
             message = self._socket.recv(timeout)
+            self._asks = False
         except TimeoutError:
             self._drop()
             raise Lost(TimeoutError(f"{self._address} did not answer in time")) from None
@@ -154,17 +165,40 @@ class Link:
             raise ValueError(f"{self._address} answered without actions")
         return cast("np.ndarray[Any, Any]", actions)
 
+    def forget(self) -> None:
+        """Give the connection up if an answer is still to come, which nobody will wait for."""
+        if self._asks:
+            self._drop()
+
     def close(self) -> None:
         """End the connection, if there is one."""
         if self._socket is not None:
             self._socket = None
             self._held.close()
 
+    @contextmanager
+    def _deadline(self, timeout: float | None) -> Generator[None, None, None]:
+        """End the connection if the block takes longer [s]: what is sent has no deadline else."""
+        if timeout is None:
+            yield
+            return
+        timer = Timer(timeout, self._cut, [self._socket.socket])
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    @staticmethod
+    def _cut(connected: socket.socket) -> None:
+        with suppress(OSError):
+            connected.shutdown(socket.SHUT_RDWR)
+
     def _drop(self) -> None:
         """End the connection without waiting for the other side."""
+        self._asks = False
         if self._socket is not None:
-            with suppress(OSError):
-                self._socket.socket.shutdown(socket.SHUT_RDWR)
+            self._cut(self._socket.socket)
             self.close()
 
     def _read_refusal(self) -> None:
@@ -188,6 +222,9 @@ class Link:
         return Lost(ConnectionError(f"{self._address} lets nobody in: {text}"))
 
     def _nobody(self, error: Exception) -> Lost:
+        if isinstance(error, self._errors.InvalidMessage):
+            told = "whoever answers is no policy server; one with a certificate is at wss://…"
+            return Lost(ConnectionError(f"{self._address}: {told}"))
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return Lost(
             ConnectionError(

@@ -17,6 +17,10 @@ class _Numbers:
     shape: tuple[int, ...]
     dtype: str
 
+    def __post_init__(self) -> None:
+        if any(size < 1 for size in self.shape):
+            raise ValueError(f"an observation of shape {self.shape}")
+
 
 @dataclass(frozen=True)
 class _Action:
@@ -50,6 +54,14 @@ class Metadata:
     action: _Action
     instruction: bool
     about: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def __post_init__(self) -> None:
+        """Reject what no policy could have."""
+        if not (self.num_obs_steps > 0 < self.num_execute and self.observation):
+            raise ValueError(
+                f"a policy that reads {self.num_obs_steps} frames of {list(self.observation)} and "
+                f"executes {self.num_execute} actions"
+            )
 
     @property
     def action_spec(self) -> ActionSpec:

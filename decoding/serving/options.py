@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 MODES = ("step", "chunk")
+LARGEST_SEED = 1 << 53  # every client can count so far, and further episodes have room above it
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,11 @@ class ServerOptions:
             raise ValueError(f"port must be from 1 to 65535, or 0 for any, got {self.port}")
         if self.max_clients < 1:
             raise ValueError(f"max_clients must be at least 1, got {self.max_clients}")
-        if not (0 <= self.wait_ms < 1000 and self.send_timeout > 0 and self.seed >= 0):
+        in_range = 0 <= self.wait_ms < 1000 and self.send_timeout > 0
+        if not (in_range and 0 <= self.seed < LARGEST_SEED):
             raise ValueError(
                 "wait_ms must be from 0 to 1000 ms, send_timeout a positive time in s and seed 0 "
-                f"or more, got {self.wait_ms}, {self.send_timeout} and {self.seed}"
+                f"to {LARGEST_SEED:g}, got {self.wait_ms}, {self.send_timeout} and {self.seed}"
             )
         if bool(self.tls_cert) != bool(self.tls_key):
             raise ValueError("encryption needs both tls_cert and tls_key, got one of them")

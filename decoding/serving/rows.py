@@ -68,15 +68,27 @@ class Rows:
 
     def compute(self, works: Sequence[Work]) -> list[Answer | Exception]:
         """Answer requests of different rows, in their order; with the error where there is one."""
-        begun = [work for work in works if work.seed is not None]
-        if begun:
-            rows = np.array([work.row for work in begun])
-            self._executor.reset([work.seed or 0 for work in begun], rows)
-        answers: dict[int, Answer | Exception] = {}
+        answers: dict[int, Answer | Exception] = self._begin(
+            [work for work in works if work.seed is not None]
+        )
+        going = [work for work in works if work.row not in answers]
         for kind, run in (("act", self._act), ("plan", self._plan)):
-            if chosen := [work for work in works if work.request.kind == kind]:
+            if chosen := [work for work in going if work.request.kind == kind]:
                 answers |= run(chosen)
         return [answers[work.row] for work in works]
+
+    def _begin(self, works: list[Work]) -> dict[int, Answer | Exception]:
+        """Begin episodes; returns the errors of those that could not."""
+        if not works:
+            return {}
+        try:
+            seeds = np.array([work.seed for work in works], np.int64)
+            self._executor.reset(seeds, np.array([work.row for work in works]))
+        except Exception as error:  # noqa: BLE001 - a stranger's policy can fail in any way
+            if len(works) == 1:
+                return {works[0].row: error}
+            return {row: one for work in works for row, one in self._begin([work]).items()}
+        return {}
 
     def warm_up(self) -> list[int]:
         """Plan once and once more for groups of robots, and return their sizes.

@@ -254,4 +254,6 @@ def _answer(timed: Timed, step: int, previous_s: float | None) -> dict[str, Any]
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    """What is said of an error, without what would do something to the operator's terminal."""
+    line = " ".join(str(error).split())
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in line)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from ...decoding.fitted import FITTED
 from ...decoding.prefix_guidance import GUIDANCES
 from ...decoding.rolling import Ladder
 from ...decoding.samplers import PREDICTIONS, SPACINGS, UPDATES
@@ -41,6 +42,8 @@ class ModelConfig:
         last_beta: Of the last level, of linear schedules only.
         clip: Largest magnitude of a clean action in the network's units while it is sampled; null
             does not clip.
+        fitted_calls: Numbers of network calls whose steps were fitted to this network, for
+            ``update="fitted"``; their scalars are among the weights.
     """
 
     horizon: int = 17
@@ -57,6 +60,7 @@ class ModelConfig:
     first_beta: float | None = None
     last_beta: float | None = None
     clip: float | None = 1.0
+    fitted_calls: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Reject sizes and choices of no model."""
@@ -82,6 +86,7 @@ class ModelConfig:
             raise ValueError(
                 f"clip must be between 0 and {_LARGEST_CLIP:g}, or null for none, got {self.clip}"
             )
+        check_fitted_calls("fitted_calls", self.fitted_calls, self.num_levels)
         _ = self.schedule
 
     @property
@@ -93,6 +98,15 @@ class ModelConfig:
     def num_past(self) -> int:
         """Window slots before the current action, To - 1."""
         return self.num_obs_steps - 1
+
+
+def check_fitted_calls(name: str, calls: tuple[int, ...], num_levels: int) -> None:
+    """Raise ValueError unless these numbers of calls differ, each from 1 to N."""
+    if len({*calls}) != len(calls) or not all(1 <= num <= num_levels for num in calls):
+        raise ValueError(
+            f"{name} must be different numbers from 1 to {num_levels}, the number of noise levels, "
+            f"got {list(calls)}"
+        )
 
 
 def parse_ladder(text: str, config: ModelConfig) -> Ladder:
@@ -115,7 +129,8 @@ class DiffusionSampling:
     Attributes:
         num_execute: Actions executed per plan, Ta.
         calls_per_step: Network calls per plan; null makes one per noise level, N.
-        update: ``"ddim"`` or ``"ddpm"``.
+        update: ``"ddim"``, ``"ddpm"``, or ``"fitted"``: steps that were fitted to this network with
+            ``hotloop distill method=sampler``, for the numbers of calls that it was done for.
         prefix_guidance: How a new plan is made to go on from the one that is executed while it is
             computed, real-time chunking: ``"vjp"`` through the network or ``"identity"``; empty
             for plans that know nothing of each other.
@@ -132,7 +147,7 @@ class DiffusionSampling:
     def __post_init__(self) -> None:
         """Reject unknown choices."""
         _check_numbers(num_execute=self.num_execute, calls_per_step=self.calls_per_step)
-        _check_choice("update", self.update, UPDATES)
+        _check_choice("update", self.update, (*UPDATES, FITTED))
         _check_choice("prefix_guidance", self.prefix_guidance, ("", *GUIDANCES))
         _check_choice("spacing", self.spacing, SPACINGS)
 

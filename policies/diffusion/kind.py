@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...decoding import ActionSpec
+from ...decoding.fitted import FITTED
 from ..kinds import Kind
 from .config import DiffusionSampling, ModelConfig, StreamingSampling
 from .exported import export_diffusion
@@ -20,8 +21,19 @@ def _diffusion_policy(
     return make(model, action_spec, sampling, engine)
 
 
+def _idle(model: DiffusionModel, sampling: DiffusionSampling) -> dict[str, str]:
+    """Fitted steps have levels of their own."""
+    del model
+    return {"spacing": "with update 'fitted'"} if sampling.update == FITTED else {}
+
+
 DIFFUSION = Kind(
-    ModelConfig, DiffusionModel, DiffusionSampling, _diffusion_policy, export=export_diffusion
+    ModelConfig,
+    DiffusionModel,
+    DiffusionSampling,
+    _diffusion_policy,
+    idle=_idle,
+    export=export_diffusion,
 )
 STREAMING = Kind(
     ModelConfig,

@@ -10,9 +10,10 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from ...decoding.fitted import ddim_scalars
 from ...decoding.interface import is_picture
 from ...decoding.rolling import Ladder
-from ...decoding.samplers import prediction_target
+from ...decoding.samplers import prediction_target, spaced_levels
 from ..networks.build import build_network
 from ..networks.config import WindowSizes
 from ..networks.vision import Vision
@@ -78,6 +79,11 @@ class DiffusionModel(nn.Module):
         self.observation_normalizer = Normalizer(frame_dim)
         if self.vision is not None:
             frame_dim += self.vision.num_features
+        # Level, gain and memory of each call, by the number of calls; see `decoding.fitted`.
+        self.solver = nn.Module()
+        for num_calls in config.fitted_calls:
+            start = ddim_scalars(spaced_levels(config.num_levels, 0, num_calls))
+            self.solver.register_buffer(str(num_calls), start.float())
         self.action_normalizer = ActionNormalizer(action_dim, config.rotations)
         self.network = build_network(
             config.network,
@@ -161,9 +167,38 @@ class DiffusionModel(nn.Module):
             f"actions, got num_execute {num_execute}"
         )
 
+    def fitted_scalars(self, num_calls: int | None) -> Tensor:
+        """Scalars of fitted steps, shape (3, `num_calls`); see `decoding.fitted`.
+
+        Raises:
+            ValueError: If none were fitted for so many calls.
+        """
+        fitted = self.config.fitted_calls
+        if not fitted:
+            raise ValueError(
+                "update 'fitted' needs steps that were fitted to the network, and this model has "
+                "none; fit them with `hotloop distill CHECKPOINT method=sampler`, or choose "
+                "update=ddim"
+            )
+        if num_calls not in fitted:
+            raise ValueError(
+                f"this model's steps were fitted for calls_per_step {', '.join(map(str, fitted))}, "
+                f"got {num_calls}; choose one of them, or update=ddim"
+            )
+        return self.solver.get_buffer(str(num_calls))
+
     def config_dict(self) -> dict[str, Any]:
         """The configuration as JSON-able values."""
         return asdict(self.config)
+
+
+def seeded_model(
+    config: ModelConfig, shapes: Mapping[str, tuple[int, ...]], action_dim: int, seed: int
+) -> DiffusionModel:
+    """Initialise a model from `seed` without touching the global generator."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return DiffusionModel(config, shapes, action_dim)
 
 
 def join(vectors: Tensor, features: Tensor | None = None) -> Tensor:

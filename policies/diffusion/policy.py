@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from ...decoding import ActionSpec, ActionTrajectory, Observation
+from ...decoding.fitted import FITTED
 from ...decoding.samplers import sampling_levels
 from ..programs.engines.engine import Engine, make_engine
 from ..programs.engines.memory import Memory
@@ -15,6 +16,7 @@ from ..programs.rows import RowNoise
 from .actions import ActionPort, Physical
 from .config import DiffusionSampling
 from .encoding import feature_ports
+from .fitted import fitted_program
 from .model import DiffusionModel
 from .observed import Observed
 from .reverse import noise_names, reverse_program
@@ -58,6 +60,18 @@ def chosen_levels(model: DiffusionModel, sampling: DiffusionSampling) -> np.ndar
     return sampling_levels(num_levels, sampling.calls_per_step or num_levels, sampling.spacing)
 
 
+def sampling_program(model: DiffusionModel, sampling: DiffusionSampling) -> Program:
+    """Observation and noise to a normalised window, by the chosen update.
+
+    Raises:
+        ValueError: If the model has no such steps.
+    """
+    if sampling.update == FITTED:
+        return fitted_program(model, sampling.calls_per_step)
+    vectors = [np.full(model.config.horizon, level) for level in chosen_levels(model, sampling)]
+    return reverse_program(model, vectors, sampling.update)
+
+
 def write_noise(noise: RowNoise, rows: np.ndarray, memory: Memory, names: list[str]) -> None:
     """Draw the noise of every call; a row draws it in the order of the calls."""
     if names:
@@ -91,8 +105,7 @@ class DiffusionPolicy:
         self._head = ActionHead(model, action_spec, engine)
         self.observation_spec = self._head.observed.spec
         check_num_execute(self.num_execute, model)
-        vectors = [np.full(model.config.horizon, level) for level in chosen_levels(model, sampling)]
-        self.program = self._act(reverse_program(model, vectors, sampling.update))
+        self.program = self._act(sampling_program(model, sampling))
         self._noise_names = noise_names(self.program)
         self._engine: Engine = make_engine(engine, self.program)
         self._noise = noise or RowNoise()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...decoding.exported import FUNCTIONS, ExportedPolicy
-from ...decoding.exported_runtime import FORMAT, FORMAT_VERSION, POLICY_FILE
+from ...decoding.exported_runtime import FORMAT, FORMAT_VERSION, POLICY_FILE, seal_of
 from ...decoding.interface import is_picture
 from ...decoding.plumbing.files import replacing
 from ..checkpoint import Checkpoint
@@ -67,7 +67,8 @@ def export_policy(
         about = _about(checkpoint, exportable, form, graphs, modules)
         about["files"] = {path.name: _digest(path) for path in sorted(partial.iterdir())}
         about |= {"provenance": dict(checkpoint.provenance), **(notes or {})}
-        _write_json(partial / POLICY_FILE, about)
+        about = json.loads(json.dumps(about))  # as it is read
+        _write_json(partial / POLICY_FILE, about | {"seal": seal_of(about)})
         for name, module in form.programs:
             shutil.copyfile(str(module.__file__), partial / name)
         parity = {

@@ -52,8 +52,11 @@ class PlannerConfig:
         drafter: Draft generator, if there is one.
         critic: Whether candidates can be ranked by a learned critic Q(s, a).
         value: Whether noisy plans can be guided by a learned value.
-        distilled_guidance: Guidance weight that the denoiser has learned to apply in one pass, set
-            by distillation; None where guidance takes a conditional and an unconditional pass.
+        distilled_guidance: Guidance weight that the denoiser has learned to apply in one pass, or
+            the smallest and the largest of those that it is told, set by distillation; None where
+            guidance takes a conditional and an unconditional pass.
+        jump: Whether the denoiser is told how far one call moves the levels, set by distillation.
+            Such a call lands where many of its teacher's would, value guidance included.
     """
 
     horizon: int = 16
@@ -70,7 +73,8 @@ class PlannerConfig:
     drafter: DrafterConfig | None = None
     critic: bool = False
     value: bool = False
-    distilled_guidance: float | None = None
+    distilled_guidance: float | tuple[float, float] | None = None
+    jump: bool = False
 
     def __post_init__(self) -> None:
         """Reject sizes that make no plan."""
@@ -87,6 +91,16 @@ class PlannerConfig:
                 "stride must be at least 1, and 1 where a drafter reads several frames, which are "
                 f"consecutive; got stride {self.stride} and drafter.context {self.context}"
             )
+        if self.guidance_range and not self.guidance_range[0] < self.guidance_range[1]:
+            raise ValueError(
+                "distilled_guidance is one weight or the smallest and the largest, got "
+                f"{self.guidance_range}"
+            )
+
+    @property
+    def guidance_range(self) -> tuple[float, float] | None:
+        """Smallest and largest guidance weight, where the denoiser is told which."""
+        return self.distilled_guidance if isinstance(self.distilled_guidance, tuple) else None
 
     @property
     def context(self) -> int:
@@ -107,8 +121,8 @@ class PlannerSampling:
         add_noise: Whether a draft is noised to that level, or taken for noisy as it is.
         update: ``"ddim"`` or ``"ddpm"``.
         temperature: Factor of all noise, 0.5 in Decision Diffuser.
-        guidance: Weight w of classifier-free guidance; of a distilled planner the one weight that
-            its network has learned.
+        guidance: Weight w of classifier-free guidance; of a distilled planner the weight, or one
+            of the range of weights, that its network has learned.
         target_return: Return asked for, as a share of the largest in the training data.
         return_floor: Smallest return asked for later in an episode, as a share of the first; 1
             asks for the same return all along, as Decision Diffuser does.

@@ -131,16 +131,18 @@ def denoise_constants(
     step = step_coefficients(
         model.schedule, level, following, model.config.prediction, sampling.update
     )
-    scaled = torch.from_numpy(level)[None].float() / model.config.num_levels
+    levels = torch.from_numpy(level)[None]  # (1, h)
+    jump = torch.from_numpy(level - following)[None].amax(dim=1)  # (1,)
     tensors = {
-        "level_modulation": model.denoiser.embed_level(scaled),
+        "level_modulation": model.embed_level(levels, jump),
         "coefficients": step.tensor(),
     }
     if sampling.value_steps:
         assert model.value is not None
         variance = posterior_variance(model.schedule, level, following)
         size = sampling.value_scale * variance * (level.max() >= sampling.value_stop)
-        tensors["value_term"] = model.value.embed_level(scaled.amax(dim=1))
+        scaled = levels.amax(dim=1).float() / model.config.num_levels
+        tensors["value_term"] = model.value.embed_level(scaled)
         tensors["guidance_scale"] = torch.from_numpy(size).float()[None, :, None]
     return tensors
 
@@ -159,14 +161,41 @@ def check_parts(model: PlannerModel, sampling: PlannerSampling) -> None:
             f"this planner was trained without the part that {' and '.join(lacking)} needs; "
             "train it with policy.model.drafter, critic or value"
         )
-    distilled = model.config.distilled_guidance
-    if distilled is not None and sampling.guidance != distilled:
-        raise ValueError(
-            f"guidance must be {distilled:g}, the weight that was distilled into this planner's "
-            f"network, got {sampling.guidance:g}; use its teacher for other weights"
-        )
+    check_distilled(model, sampling)
     if sampling.calls_per_step == 0 and sampling.draft == "noise":
         raise ValueError("calls_per_step 0 returns the draft, so it needs draft 'rollout'")
     span = model.config.stride * (model.config.horizon - 1)
     if not 1 <= sampling.num_execute <= span:
         raise ValueError(f"num_execute must be between 1 and {span}, got {sampling.num_execute}")
+
+
+def check_distilled(model: PlannerModel, sampling: PlannerSampling) -> None:
+    """Raise ValueError if a distilled planner is asked for what it has not learned."""
+    distilled, weight = model.config.distilled_guidance, sampling.guidance
+    if isinstance(distilled, tuple) and not distilled[0] <= weight <= distilled[1]:
+        raise ValueError(
+            f"guidance must be between {distilled[0]:g} and {distilled[1]:g}, the weights that "
+            f"this planner's network has learned, got {weight:g}; use its teacher for others"
+        )
+    if isinstance(distilled, int | float) and weight != distilled:
+        raise ValueError(
+            f"guidance must be {distilled:g}, the weight that was distilled into this planner's "
+            f"network, got {weight:g}; use its teacher for other weights"
+        )
+    if not model.config.jump:
+        return
+    if sampling.update != "ddim":
+        raise ValueError(
+            "update must be 'ddim' for this distilled planner, whose calls are jumps without "
+            f"noise, got {sampling.update!r}"
+        )
+    if distilled is None and weight != 0 and not model.goal_dim:
+        raise ValueError(
+            "guidance must be 0 for this distilled planner, which was distilled from one that is "
+            f"guided by its value alone, got {weight:g}"
+        )
+    if sampling.value_steps:
+        raise ValueError(
+            "value_steps must be 0 for this distilled planner, which has learned to plan as its "
+            f"teacher's value guides, got {sampling.value_steps}"
+        )

@@ -177,8 +177,10 @@ class PlannerModel(nn.Module):
         self.action_normalizer = Normalizer(action_dim)
         # Largest return of the data, physical: every return is a share of it.
         self.register_buffer("return_scale", torch.ones(()))
+        condition_dim = 2 if config.guidance_range is None else 3
         self.denoiser = build_network(
-            config.network, WindowSizes(config.horizon, self.plan_dim, observation_dim=2)
+            config.network,
+            WindowSizes(config.horizon, self.plan_dim, condition_dim, jump=config.jump),
         )
         step_dim, width = 2 * self.state_dim, config.inverse_width
         self.inverse = None if config.joint else Regressor(step_dim, action_dim, width)
@@ -249,9 +251,31 @@ class PlannerModel(nn.Module):
         size = self.state_dim
         return self.coordinates.normalizer.inverse(tokens[..., :size]), tokens[..., size:]
 
-    def condition(self, returns: Tensor, keep: Tensor) -> Tensor:
-        """Condition (B, 2) of returns (B,); where `keep` (B,) is 0, there is none."""
-        return torch.stack([returns * keep, keep], dim=-1)
+    def condition(self, returns: Tensor, keep: Tensor, weight: Tensor | float = 0.0) -> Tensor:
+        """What the denoiser is conditioned on, shape (B, 2), or (B, 3) if it is told a weight.
+
+        Args:
+            returns: Share of the data's largest return, shape (B,).
+            keep: 0 where there is no condition, shape (B,).
+            weight: Guidance weight, shape (B,), for a denoiser that is told it.
+        """
+        parts = [returns * keep, keep]
+        if self.config.guidance_range is not None:
+            low, high = self.config.guidance_range
+            # 0 at the smallest weight, where a student of weight 1 is its teacher's plain network.
+            parts.append(keep * (weight - low) / (high - low))
+        return torch.stack(parts, dim=-1)
+
+    def embed_level(self, level: Tensor, jump: Tensor) -> Tensor:
+        """Level modulation (B, ...) of levels (B, H), and of jumps (B,) if it is told those.
+
+        Both are whole numbers. One level counts as an infinitesimal jump.
+        """
+        scaled = level.float() / self.config.num_levels
+        if not self.config.jump:
+            return self.denoiser.embed_level(scaled)
+        jump = torch.where(jump > 1, jump, 0).float() / self.config.num_levels
+        return self.denoiser.embed_level(scaled, jump)
 
     def config_dict(self) -> dict[str, Any]:
         """The configuration as JSON-able values."""

@@ -128,18 +128,17 @@ class Condition(nn.Module):
         sampling: How it plans.
     """
 
-    READS = ()
+    READS = ("guidance",)
 
     def __init__(self, model: PlannerModel, sampling: PlannerSampling) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.sampling = model, sampling
 
     def forward(self, returns: Tensor) -> tuple[Tensor, Tensor]:
         """Modulations (R, ...) of the return asked for last, (R, context), and of no condition."""
         model, return_to_go = self.model, returns[:, -1]
-        conditional = model.denoiser.encode(
-            model.condition(return_to_go, torch.ones_like(return_to_go))
-        )
+        known, weight = torch.ones_like(return_to_go), self.sampling.guidance
+        conditional = model.denoiser.encode(model.condition(return_to_go, known, weight))
         return conditional, model.denoiser.encode(
             model.condition(return_to_go, torch.zeros_like(return_to_go))
         )
@@ -151,9 +150,10 @@ def guidance_weight(model: PlannerModel, sampling: PlannerSampling) -> float:
     What was distilled into a network needs no second pass, and a goal, which is pinned, no
     condition.
     """
+    distilled = model.config.distilled_guidance
     if model.goal_dim:
         return 0.0
-    return sampling.guidance if model.config.distilled_guidance is None else 1.0
+    return sampling.guidance if distilled is None else 1.0
 
 
 def modulations(model: PlannerModel, sampling: PlannerSampling) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ from hotloop.policies.checkpoint import load_checkpoint
 
 HOTLOOP = (sys.executable, "-m", "hotloop.train.cli")
 FIRST_SEED = 100_000
-TASKS = ("lift", "can", "square", "can-abs", "square-abs")
+TASKS = ("lift", "can", "square", "can-abs", "square-abs", "lift-image", "can-image")
 # How each kind is sampled; null calls are all N / h.
 SETTINGS: dict[str, tuple[dict[str, Any], ...]] = {
     "dp": ({"calls_per_step": 10},),
@@ -44,7 +44,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], ...]] = {
 }
 NUM_EXECUTE = 8
 # Of DP and SDP, as many as the task needs; students take half, and the teacher's network.
-STEPS = {"lift": 2000, "can": 8000, "square": 20000}
+STEPS = {"lift": 2000, "can": 8000, "square": 20000, "lift-image": 6000, "can-image": 10000}
 # What differs from the defaults: a network as large as the task needs, and what pictures and
 # absolute poses need. Students learn from features and take over all of it.
 WIDTHS = {"lift": 256, "can": 512, "square": 512}
@@ -59,7 +59,7 @@ PICTURES = (
 
 def training_steps(task: str, kind: str, args: argparse.Namespace) -> int:
     """How long one kind of policy is trained."""
-    steps = args.steps or STEPS[task.partition("-")[0]]
+    steps = args.steps or STEPS[task.replace("-abs", "")]
     return steps // 2 if kind == "student" else steps
 
 

@@ -20,6 +20,7 @@ Subparsers = argparse._SubParsersAction
 _INCLUDED = (
     "demo",
     "train",
+    "distill",
     "eval",
     "bench",
     "export",

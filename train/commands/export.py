@@ -9,6 +9,13 @@ from pathlib import Path
 from ..config.compose import compose
 from . import ExitCode
 
+# What may be in a folder that is replaced: files of every format, and what running them leaves.
+GRAPHS = (".onnx", ".bin", ".xml", ".pt2", ".plan")
+WRITTEN = (
+    "policy.json", "golden.json", "PARITY.json", "hotloop_runtime.py", "hotloop_openvino.py",
+    "build_tensorrt.sh", "__pycache__",
+)  # fmt: skip
+
 EPILOG = """\
 examples:
   hotloop export pusht-sdp outputs/exported
@@ -85,3 +92,6 @@ def _check_folder(folder: Path, overwrite: bool) -> None:
         raise FileExistsError(f"{folder} exists and was not exported; choose another folder")
     if not overwrite:
         raise FileExistsError(f"{folder} exists; overwrite=true replaces it")
+    for path in sorted(folder.iterdir()):
+        if not (path.name in WRITTEN or path.suffix in GRAPHS):
+            raise FileExistsError(f"{path} was not exported and would be lost; move it elsewhere")

@@ -18,7 +18,12 @@ CONFIG_DIR = Path(str(resources.files(yaml_files)))
 
 
 def compose(
-    name: str, overrides: Sequence[str], schema: type[T], config_dir: Path = CONFIG_DIR
+    name: str,
+    overrides: Sequence[str],
+    schema: type[T],
+    config_dir: Path = CONFIG_DIR,
+    *,
+    beneath: Mapping[str, Any] | None = None,
 ) -> T:
     """Build the configuration `name` with the user's `overrides` applied.
 
@@ -36,6 +41,7 @@ def compose(
             ``dotted.key=value`` in Hydra's grammar; the last wins.
         schema: Dataclass, may be frozen and nested; its defaults hold where YAML is silent.
         config_dir: Folder of the YAML files.
+        beneath: Nested values that refine the shipped YAML; the user's files and overrides win.
 
     Returns:
         An instance of `schema`.
@@ -47,7 +53,7 @@ def compose(
     """
     groups = {group: Group(group, config_dir / group) for group in _groups(name, config_dir)}
     chosen, assigned = _sorted_out(overrides, groups)
-    values = _shipped(name, chosen, config_dir)
+    values = merged(_shipped(name, chosen, config_dir), beneath or {})
     origin: dict[str, Path] = {}
     for group, choice in chosen.items():
         values = merged(values, {group: choice.values} if choice.values else {})

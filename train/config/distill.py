@@ -1,10 +1,11 @@
-"""What is distilled from a teacher: one dataclass per way of doing it."""
+"""What is distilled from a teacher: one dataclass per method, see `distillation.methods`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
-from .checks import at_least, shares
+from .checks import above_zero, at_least, shares
 
 
 @dataclass(frozen=True)
@@ -13,13 +14,74 @@ class DistillConfig:
 
     Attributes:
         teacher: Checkpoint to distil, by name or path; empty trains from demonstrations alone.
+        method: Name in `METHODS`; empty is the one that suits the kind of policy.
     """
 
     teacher: str = ""
+    method: str = field(default="", kw_only=True)
 
 
 @dataclass(frozen=True)
-class JumpDistillConfig(DistillConfig):
+class GuidanceDistillConfig(DistillConfig):
+    """Distillation of a planner's guidance, and of all of its calls into few.
+
+    Attributes:
+        calls_per_step: Numbers of network calls that the student learns to plan in; none for a
+            student that takes its teacher's number of calls, of one pass each.
+        guidance_range: Smallest and largest guidance weight that the student can be asked for; null
+            for ``policy.sampling.guidance`` alone.
+        teacher_steps: Calls of the teacher's plans, a multiple of each number in `calls_per_step`.
+        denoising: Share of samples that train ordinary guided denoising.
+        anywhere: Share of samples that jump from any point of a plan's way to any later one.
+        executed: Weight of the states that the executed actions lead to, where the others count 1:
+            each plan's are executed, and what lies behind them is planned again.
+        num_plans: Plans that the teacher makes at each refresh.
+        refresh_every: Steps between two refreshes.
+    """
+
+    calls_per_step: tuple[int, ...] = ()
+    guidance_range: tuple[float, float] | None = None
+    teacher_steps: int = 20
+    denoising: float = 0.1
+    anywhere: float = 0.3
+    executed: float = 10.0
+    num_plans: int = 4096
+    refresh_every: int = 250
+    method: str = field(default="guidance", kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Reject numbers that are none."""
+        at_least(1, distill__calls_per_step=min(self.calls_per_step, default=1))
+        at_least(1, distill__teacher_steps=self.teacher_steps, distill__num_plans=self.num_plans)
+        at_least(1, distill__refresh_every=self.refresh_every)
+        above_zero(distill__executed=self.executed)
+        shares(distill__denoising=self.denoising, distill__anywhere=self.anywhere)
+        if self.denoising + self.anywhere > 1:
+            raise ValueError(
+                "distill: shares must sum to at most 1, got "
+                f"denoising {self.denoising} and anywhere {self.anywhere}"
+            )
+
+
+@dataclass(frozen=True)
+class DiffusionDistillConfig(DistillConfig):
+    """What all students of diffusion policies have in common.
+
+    Attributes:
+        num_crops: Crops per frame whose features the student learns from, where the teacher sees
+            pictures: the first from the middle, as at run time, the others at random places. They
+            are computed once by the teacher's encoder, which the student takes over as it is.
+    """
+
+    num_crops: int = field(default=4, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Reject numbers that are none."""
+        at_least(1, distill__num_crops=self.num_crops)
+
+
+@dataclass(frozen=True)
+class JumpDistillConfig(DiffusionDistillConfig):
     """Distillation of a streaming policy's control step into few network calls.
 
     Attributes:
@@ -31,9 +93,6 @@ class JumpDistillConfig(DistillConfig):
         num_visits: Rollouts per ladder whose buffers are kept at each refresh; the latencies that
             the model knows share them.
         refresh_every: Steps between two refreshes.
-        num_crops: Crops per frame whose features the student learns from, where the teacher sees
-            pictures: the first from the middle, as at run time, the others at random places. They
-            are computed once by the teacher's encoder, which the student takes over as it is.
         train_encoder: Whether the student learns from the pictures themselves, and trains the
             encoder too, which takes longer.
     """
@@ -45,8 +104,8 @@ class JumpDistillConfig(DistillConfig):
     visited: float = 0.4
     num_visits: int = 1024
     refresh_every: int = 500
-    num_crops: int = 4
     train_encoder: bool = False
+    method: str = field(default="segment", kw_only=True)
 
     def __post_init__(self) -> None:
         """Reject numbers that are none."""
@@ -55,7 +114,7 @@ class JumpDistillConfig(DistillConfig):
         at_least(1, distill__calls_per_step=min(self.calls_per_step))
         at_least(1, distill__teacher_steps=self.teacher_steps)
         at_least(1, distill__num_visits=self.num_visits, distill__refresh_every=self.refresh_every)
-        at_least(1, distill__num_crops=self.num_crops)
+        super().__post_init__()
         shares(distill__denoising=self.denoising, distill__start=self.start)
         shares(distill__visited=self.visited)
         if self.denoising + self.start + self.visited > 1:
@@ -63,3 +122,145 @@ class JumpDistillConfig(DistillConfig):
                 "distill: shares must sum to at most 1, got "
                 f"denoising {self.denoising}, start {self.start} and visited {self.visited}"
             )
+
+
+@dataclass(frozen=True)
+class TrajectoryDistillConfig(DiffusionDistillConfig):
+    """What students have in common that learn along their teacher's trajectories.
+
+    Attributes:
+        calls_per_step: Numbers of network calls that the student learns.
+        num_trajectories: Trajectories of the teacher, from noise to actions. They begin in all
+            windows of the demonstrations alike, and are computed once.
+        num_points: Equal parts of a trajectory whose ends are kept.
+        solver_steps: Calls of the teacher per trajectory.
+        denoising: Share of samples that train ordinary denoising of demonstrations.
+    """
+
+    calls_per_step: tuple[int, ...] = (1, 2, 4)
+    num_trajectories: int = 50_000
+    num_points: int = 8
+    solver_steps: int = 16
+    denoising: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Reject numbers that are none."""
+        super().__post_init__()
+        if not self.calls_per_step:
+            raise ValueError("distill.calls_per_step must name at least one number of calls")
+        at_least(1, distill__calls_per_step=min(self.calls_per_step))
+        at_least(1, distill__num_trajectories=self.num_trajectories)
+        at_least(1, distill__num_points=self.num_points, distill__solver_steps=self.solver_steps)
+        shares(distill__denoising=self.denoising)
+
+
+@dataclass(frozen=True)
+class FlowMapConfig(TrajectoryDistillConfig):
+    """Distillation by regression of jumps between stored points of the teacher's trajectories.
+
+    Attributes:
+        any_jump: Share of samples that jump from any kept point to any later one; the rest are the
+            jumps of `calls_per_step` calls, few calls more often than many.
+        visited: Share of samples from points that the student itself reaches between its calls;
+            without effect on a student of one call.
+        num_visits: Such points that are kept at each refresh.
+        refresh_every: Steps between two refreshes.
+    """
+
+    any_jump: float = 0.3
+    visited: float = 0.0
+    num_visits: int = 2048
+    refresh_every: int = 500
+    method: str = field(default="flow-map", kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Reject numbers that are none."""
+        super().__post_init__()
+        at_least(1, distill__num_visits=self.num_visits, distill__refresh_every=self.refresh_every)
+        shares(distill__any_jump=self.any_jump, distill__visited=self.visited)
+        if self.denoising + self.any_jump + self.visited > 1:
+            raise ValueError(
+                "distill: shares must sum to at most 1, got "
+                f"denoising {self.denoising}, any_jump {self.any_jump} and visited {self.visited}"
+            )
+
+
+@dataclass(frozen=True)
+class ConsistencyConfig(TrajectoryDistillConfig):
+    """Distillation by agreement of the student with itself along the teacher's trajectories.
+
+    Attributes:
+        target: ``"segment"``: from every kept point to the end of its call (trajectory-segmented
+            consistency, as many segments as calls); ``"any"``: to any later point (consistency
+            trajectory models).
+    """
+
+    num_points: int = 16
+    target: Literal["segment", "any"] = "segment"
+    method: str = field(default="consistency", kw_only=True)
+
+
+@dataclass(frozen=True)
+class SamplerDistillConfig(DistillConfig):
+    """Fitting of the steps of a diffusion policy's sampler, whose network stays as it is.
+
+    Attributes:
+        calls_per_step: Numbers of network calls to fit steps for, each by itself.
+        teacher_steps: DDIM steps that they are to replace; null for as many as the teacher makes.
+            More are not always better: on Push-T ten score higher than a hundred.
+        num_pairs: Windows that are sampled with these steps, for comparison.
+    """
+
+    calls_per_step: tuple[int, ...] = (2, 4, 6)
+    teacher_steps: int | None = None
+    num_pairs: int = 2048
+    method: str = field(default="sampler", kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Reject numbers that are none."""
+        if not self.calls_per_step:
+            raise ValueError("distill.calls_per_step must name at least one number of calls")
+        at_least(1, distill__calls_per_step=min(self.calls_per_step))
+        at_least(1, distill__teacher_steps=self.teacher_steps or 1)
+        at_least(1, distill__num_pairs=self.num_pairs)
+
+
+@dataclass(frozen=True)
+class DistributionMatchingConfig(FlowMapConfig):
+    """Distribution matching with jumps along the teacher's trajectories as the anchor.
+
+    Attributes:
+        matching: Weight of distribution matching; the anchor's is 1.
+        critic_draws: Noisy copies of each sample that the critic learns from.
+    """
+
+    calls_per_step: tuple[int, ...] = (1, 2)
+    matching: float = 0.1
+    critic_draws: int = 2
+    method: str = field(default="distribution-matching", kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Reject numbers that are none."""
+        super().__post_init__()
+        at_least(0, distill__matching=self.matching)
+        at_least(1, distill__critic_draws=self.critic_draws)
+
+
+@dataclass(frozen=True)
+class MeanFlowConfig(DiffusionDistillConfig):
+    """Jumps of any length from demonstrations, by the average velocity.
+
+    Attributes:
+        jumping: Share of samples that jump; the others are denoised.
+        warm: Whether the student begins with its teacher's weights; without, it learns from the
+            demonstrations alone, and the teacher only says how large it is.
+    """
+
+    jumping: float = 0.5
+    warm: bool = True
+    method: str = field(default="mean-flow", kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Reject shares that are none."""
+        super().__post_init__()
+        shares(distill__jumping=self.jumping)

@@ -28,7 +28,6 @@ class ServeConfig:
             was exported has its own.
         sampling: Sampling choices of the checkpoint's kind, e.g. ``sampling.calls_per_step=1``.
         lerobot: What a LeRobot folder does not hold, e.g. ``lerobot.dt=0.1``.
-        lerobot: What a LeRobot folder does not hold, e.g. ``lerobot.dt=0.1``.
         seed: Seed of the first episode; each further one takes the next.
         num_threads: CPU threads of the network.
         token_file: File with the token that clients have to show; else it is that of the
@@ -44,7 +43,6 @@ class ServeConfig:
     wait_ms: float = 0.0
     engine: str = ""
     sampling: dict[str, Any] = field(default_factory=dict)
-    lerobot: dict[str, Any] = field(default_factory=dict)
     lerobot: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     num_threads: int = 1

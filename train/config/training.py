@@ -133,16 +133,18 @@ class TrainConfig:
         Raises:
             ValueError: If no family trains the kind of policy that is asked for.
         """
+        from ..distillation.methods import settings_type
         from ..families import family_of
 
         kind = (values.get("policy") or {}).get("kind", PolicyConfig.kind)
         family = family_of(kind)
         family.check_trained_here(kind)
+        distill = settings_type(kind, (values.get("distill") or {}).get("method") or "")
         return make_dataclass(
             cls.__name__,
             [
                 ("policy", family.config, field(default_factory=family.config)),
-                ("distill", family.distill, field(default_factory=family.distill)),
+                ("distill", distill, field(default_factory=distill)),
             ],
             bases=(cls,),
             frozen=True,
@@ -164,11 +166,14 @@ class TrainConfig:
 
 
 def _explain(key: str, kind: str) -> str:
-    """Say that other kinds of policy have a setting `key`, if that is so; else nothing."""
+    """Say that others have a setting `key`, if that is so; else nothing."""
+    from ..distillation.methods import methods_with
     from ..families import kinds_with
 
     group, _, name = key.partition(".")
-    kinds = kinds_with(group, name.split(".")) if name else []
+    if group == "distill" and (methods := methods_with(name)):
+        return f"{key} is only a setting of distill.method={' or '.join(methods)}; leave it out"
+    kinds = kinds_with(name) if group == "policy" and name else []
     if not kinds:
         return ""
     return f"{key} is no setting of policy kind {kind!r}, only of {', '.join(kinds)}; leave it out"

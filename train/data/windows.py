@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ...policies.diffusion.model import Batch
+from .digest import arrays_digest
 from .episodes import Episodes
 
 
@@ -73,6 +74,13 @@ class Windows:
     def earlier(self, current: Tensor, num_steps: int) -> Tensor:
         """The steps `num_steps` before `current`, at least the first of their episodes."""
         return torch.maximum(current - num_steps, self._borders(current)[0])
+
+    def digest(self) -> str:
+        """Digest of everything that batches are made of."""
+        arrays = {**self.observations, "action": self.actions, "ends": self._ends}
+        if self._features is not None:
+            arrays["features"] = self._features
+        return arrays_digest({key: array.numpy() for key, array in arrays.items()})
 
     def _borders(self, current: Tensor) -> tuple[Tensor, Tensor]:
         """First and last step of the episode that each step is in."""

@@ -1,73 +1,25 @@
-"""The HTML page around the numbers of `hotloop demo`: layout and style, no content."""
+"""What is on the page of `hotloop demo`, around its numbers."""
+
+from __future__ import annotations
 
 from string import Template
 
-PAGE = Template("""\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>hotloop demo</title>
-<style>
-:root { color-scheme: light dark; --line: #8884; --soft: #8881; --dim: #667085; }
-@media (prefers-color-scheme: dark) { :root { --dim: #a3adbb; } }
-* { box-sizing: border-box; }
-body { font: 16px/1.55 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1.5rem; }
-h1 { font-size: clamp(1.5rem, 4vw, 2.2rem); line-height: 1.2; margin: 1rem 0 0.5rem; }
-h2 { font-size: 1.15rem; margin: 2.5rem 0 0.75rem; }
-p { max-width: 44rem; }
-.dim, small, figcaption, dt { color: var(--dim); }
-small { font-weight: normal; white-space: nowrap; display: block; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: 0.6rem 0.9rem 0.6rem 0; vertical-align: top; }
-td { white-space: nowrap; }
-thead th { font-weight: 500; font-size: 0.85rem; color: var(--dim); vertical-align: bottom; }
-tr { border-bottom: 1px solid var(--line); }
-svg { width: 100%; height: auto; font: 14px system-ui, sans-serif; }
-svg text:not(.label) { fill: currentColor; }
-svg text.label { font-weight: 600; }
-svg .major { stroke: #8886; } svg .minor { stroke: #8882; }
-svg .median { stroke: currentColor; stroke-width: 2; }
-svg .goal { fill: #90dc96; } svg .pillar { fill: #545460; } svg .ring { fill: #5454604d; }
-svg .decision { stroke: currentColor; stroke-opacity: 0.5; stroke-dasharray: 3 4; }
-svg .tick { font-size: 12.5px; fill-opacity: 0.75; }
-.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); }
-.grid { gap: 1.6rem 2rem; margin-top: 1.2rem; align-items: end; }
-.grid.top { align-items: start; }
-.grid figcaption { color: inherit; margin-bottom: 0.3rem; }
-.grid figcaption span { color: var(--dim); display: block; font-size: 0.9rem; }
-figure { margin: 0; } video, img { max-width: 100%; border-radius: 8px; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.3rem 1.2rem; }
-dd { margin: 0; overflow-wrap: anywhere; }
-pre { background: var(--soft); padding: 0.7rem 0.9rem; border-radius: 6px; overflow-x: auto; }
-pre { margin: 0.3rem 0 1rem; }
-ol { padding-left: 1.2rem; }
-@media (max-width: 44rem) {
-  thead { display: none; }
-  tr { display: block; padding: 0.8rem 0; }
-  tbody th, td { display: flex; justify-content: space-between; padding: 0.15rem 0; gap: 1rem; }
-  tbody th { font-size: 1.05rem; }
-  td { text-align: right; }
-  td::before { content: attr(data-label); color: var(--dim); }
-  small { display: inline; margin-left: 0.5rem; }
-  svg { font-size: 22px; }
-  dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: 0.6rem; }
-}
-</style>
-</head>
-<body>
+from ..measure.page import Column
+
+COLUMNS = (
+    Column("calls", "network calls<br>per plan"),
+    Column("executed", "actions executed<br>per plan"),
+    Column("success", "success<br>95 % interval"),
+    Column("episodes", "episodes"),
+    Column("median", "latency<br>median"),
+    Column("p99", "latency<br>99th percentile"),
+    Column("rate", "control rate"),
+)
+BODY = Template("""\
 <h1>$headline</h1>
 <p>$summary</p>
 <h2>Results</h2>
-<table>
-<thead><tr>
-<th>policy</th><th>network calls<br>per plan</th><th>actions executed<br>per plan</th>
-<th>success<br>95 % interval</th><th>episodes</th><th>latency<br>median</th>
-<th>latency<br>99th percentile</th><th>control rate</th>
-</tr></thead>
-<tbody>$rows</tbody>
-</table>
+$rows
 <p class="dim">Latency is the time from an observation to the next action in a control step that
 plans. The control rate is its inverse at the median: what a robot can be driven at when every
 control step has to wait for a plan. $note</p>
@@ -77,9 +29,7 @@ $plot
 $pareto
 $animation
 <h2>How it was measured</h2>
-<dl>$facts</dl>
+$facts
 <h2>How to go on</h2>
-<ol>$commands</ol>
-</body>
-</html>
+$commands
 """)

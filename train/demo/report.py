@@ -14,8 +14,9 @@ import numpy as np
 
 from ...decoding.plumbing.files import write_text
 from ..measure.latency_plot import latency_plot
+from ..measure.page import TableRow, command_list, facts_list, page, table
 from ..measure.pareto_plot import ParetoPoint, pareto_plot
-from .page import PAGE
+from .page import BODY, COLUMNS
 from .rollouts import Rollouts
 from .scene_plot import scene_plot
 
@@ -187,23 +188,19 @@ def write_report(path: str | Path, report: DemoReport) -> None:
 def render(report: DemoReport) -> str:
     """Return the page as HTML that needs no other file and no network."""
     plot = latency_plot({row.name: row.latency_ms for row in report.rows}) if report.rows else ""
-    return PAGE.substitute(
+    body = BODY.substitute(
         headline=escape(report.headline),
         summary=escape(report.summary),
-        rows="".join(_table_row(row.numbers()) for row in report.rows),
+        rows=table("policy", COLUMNS, [_table_row(row.numbers()) for row in report.rows]),
         note=escape(report.note),
         explanation=_explanation(report),
         plot=plot,
         pareto=_pareto(report.pareto),
         animation=_figure(report.animation) if report.animation else "",
-        facts="".join(
-            f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in report.facts.items()
-        ),
-        commands="".join(
-            f"<li>{escape(purpose)}<pre><code>{escape(command)}</code></pre></li>"
-            for command, purpose in report.commands.items()
-        ),
+        facts=facts_list(report.facts),
+        commands=command_list(report.commands),
     )
+    return page("hotloop demo", body)
 
 
 def _explanation(report: DemoReport) -> str:
@@ -231,22 +228,20 @@ def _pareto(pareto: Sequence[Pareto]) -> str:
     return f'<h2>Score against latency</h2><div class="grid top">{figures}</div>'
 
 
-def _table_row(row: Mapping[str, Any]) -> str:
-    """Format one policy's numbers; the header cells of PAGE name the columns."""
+def _table_row(row: Mapping[str, Any]) -> TableRow:
+    """Format one policy's numbers in the order of COLUMNS."""
     low, high = row["ci95"]
-    cells = {
-        "calls": f"{row['calls_per_step']}",
-        "executed": f"{row['num_execute']}",
-        "success": f"<b>{row['success']:.1%}</b> <small>{low:.1%} to {high:.1%}</small>",
-        "episodes": f"{row['num_episodes']} <small>{_seed_range(row['seeds'])}</small>",
-        "median": f"{row['median_ms']:.3g} ms",
-        "p99": f"{row['p99_ms']:.3g} ms",
-        "rate": f"{row['rate_hz']:.3g} Hz" if row["rate_hz"] < 1000 else f"{row['rate_hz']:.0f} Hz",
-    }
-    columns = "".join(
-        f'<td data-label="{label}"><span>{cell}</span></td>' for label, cell in cells.items()
+    rate = row["rate_hz"]
+    cells = (
+        f"{row['calls_per_step']}",
+        f"{row['num_execute']}",
+        f"<b>{row['success']:.1%}</b> <small>{low:.1%} to {high:.1%}</small>",
+        f"{row['num_episodes']} <small>{_seed_range(row['seeds'])}</small>",
+        f"{row['median_ms']:.3g} ms",
+        f"{row['p99_ms']:.3g} ms",
+        f"{rate:.3g} Hz" if rate < 1000 else f"{rate:.0f} Hz",
     )
-    return f'<tr><th scope="row">{escape(row["name"])}</th>{columns}</tr>'
+    return TableRow(row["name"], cells)
 
 
 def _seed_range(seeds: Sequence[int]) -> str:

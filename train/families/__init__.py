@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import get_type_hints
 
 from ...decoding.plumbing.plugins import Registry
@@ -52,12 +51,6 @@ def sampling_names() -> set[str]:
     return {field.name for kind in kinds for field in dataclasses.fields(kind)}
 
 
-def kinds_with(group: str, path: Sequence[str]) -> list[str]:
-    """Kinds whose settings of `group`, policy or distill, have the nested name `path`."""
-    attribute = {"policy": "config", "distill": "distill"}.get(group)
-    if attribute is None:
-        return []
-    name = ".".join(path)
-    return [
-        kind for kind in FAMILIES.names if name in key_types(getattr(family_of(kind), attribute))
-    ]
+def kinds_with(path: str) -> list[str]:
+    """Kinds whose settings of a policy have the nested name `path`."""
+    return [kind for kind in FAMILIES.names if path in key_types(family_of(kind).config)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,21 +14,19 @@ from ...decoding.interface import is_picture
 from ...decoding.rolling import LevelMixture
 from ...policies.checkpoint import Checkpoint
 from ...policies.diffusion.encoding import frame_program
-from ...policies.diffusion.model import DiffusionModel, ModelConfig
+from ...policies.diffusion.model import DiffusionModel, ModelConfig, seeded_model
 from ...policies.diffusion.real_time_chunking import RealTimeChunkingPolicy
 from ...policies.diffusion.reverse import bare_forward
 from ...policies.normalizer import Normalizer
 from ...policies.programs.engines.engine import make_engine
-from ..config.distill import DistillConfig, JumpDistillConfig
-from ..config.lerobot import ANY_PERIOD, LeRobotConfig, load
 from ..config.policies import DenoisingConfig, DiffusionPolicyConfig, PolicyConfig
 from ..data.episodes import Episodes
-from ..data.features import cached_features, check_seen, is_cut
+from ..data.features import check_seen
 from ..data.windows import Windows
+from ..distillation.methods import prepare_student, unread
+from ..distillation.student import diffusion_teacher, load_teacher
 from ..measure.latency import ControlStepTimer, Frames
 from ..objectives.denoising import DenoisingObjective
-from ..objectives.segment import JumpObjective, check_student
-from . import family_of
 from .encoders import check_encoders, load_encoder_weights, refuse_encoder
 from .family import BenchRow, Costs, Family, Training, observation_scale
 from .turns import check_turns
@@ -43,11 +40,10 @@ _LOG = logging.getLogger(__name__)
 class DiffusionFamily(Family):
     """Diffusion Policy and Streaming Diffusion Policy."""
 
-    distill = JumpDistillConfig
     pictures = True
 
-    def __init__(self, config: type[DenoisingConfig]) -> None:
-        self.config = config
+    def __init__(self, config: type[DenoisingConfig], method: str) -> None:
+        self.config, self.method = config, method
 
     def cameras(self, config: TrainConfig) -> tuple[str, ...] | None:
         """A student's are its teacher's."""
@@ -66,58 +62,24 @@ class DiffusionFamily(Family):
             check_seen(vision, shapes)
 
     def prepare(self, config: TrainConfig, episodes: Episodes) -> Training:
-        """Denoising of demonstrations, or jumps that a teacher makes in many steps."""
-        policy, distill = config.policy, config.distill
-        assert isinstance(policy, DenoisingConfig) and isinstance(distill, JumpDistillConfig)
-        teacher = diffusion_teacher(distill.teacher) if distill.teacher else None
-        if teacher is None:
-            model = initial_model(policy, episodes, config.seed)
-            if model.vision is None:
-                refuse_encoder(policy)
-            elif policy.encoder_weights:
-                load_encoder_weights(model.vision, Path(policy.encoder_weights))
-            windows = make_windows(model.config, episodes)
-            mixture = level_mixture(policy, model)
-            noise = policy.observation_noise
-            return Training(DenoisingObjective(model, mixture, noise, policy.num_draws), windows)
-        if config.save_every % distill.refresh_every:
-            raise ValueError(
-                f"save_every {config.save_every} must be a multiple of distill.refresh_every "
-                f"{distill.refresh_every}: buffers between refreshes are not saved"
-            )
-        model = student_of(teacher, config.seed)
-        check_student(model)  # before its pictures are encoded, which takes time
-        features = None
-        if model.vision is not None:
-            check_seen(model.vision, {k: a.shape[1:] for k, a in episodes.observations.items()})
-        if model.vision is not None and not distill.train_encoder:
-            model.vision.requires_grad_(False)
-            features = cached_features(model.vision, episodes, distill.num_crops)
-        windows = make_windows(model.config, episodes, features)
-        denoising = DenoisingObjective(
-            model, level_mixture(policy, model), policy.observation_noise
-        )
-        student = JumpObjective(model, teacher, denoising, windows, distill, config.seed)
-        return Training(student, windows)
+        """Denoising of demonstrations, or what a method distils from a teacher."""
+        policy = config.policy
+        assert isinstance(policy, DenoisingConfig)
+        if config.distill.teacher:
+            return prepare_student(config, load_teacher(config.distill.teacher), episodes)
+        model = initial_model(policy, episodes, config.seed)
+        if model.vision is None:
+            refuse_encoder(policy)
+        elif policy.encoder_weights:
+            load_encoder_weights(model.vision, Path(policy.encoder_weights))
+        windows = make_windows(model.config, episodes)
+        mixture = level_mixture(policy, model)
+        noise = policy.observation_noise
+        return Training(DenoisingObjective(model, mixture, noise, policy.num_draws), windows)
 
     def unread(self, config: TrainConfig) -> Iterable[tuple[str, str]]:
-        """A student takes over its teacher's network; without a teacher there is no student."""
-        if config.distill.teacher:
-            names = (
-                "model",
-                "cameras",
-                "num_draws",
-                "encoder_weights",
-                "action_normalization",
-                "observation_normalization",
-            )
-            reason = "the student takes over its teacher's network and normalisation"
-            return [
-                *((f"policy.{name}", reason) for name in names),
-                *_unread_of_pictures(config.distill),
-            ]
-        names = [field.name for field in fields(JumpDistillConfig) if field.name != "teacher"]
-        return [(f"distill.{name}", "distill.teacher names no teacher") for name in names]
+        """Without a teacher there is no student; of one, its method knows."""
+        return unread(config)
 
     def rows(self, checkpoint: Checkpoint, calls: Sequence[int]) -> list[BenchRow]:
         """Streaming by all levels and few calls; DP by DDPM's hundred calls and DDIM's few."""
@@ -153,40 +115,8 @@ class DiffusionFamily(Family):
         return Costs(num_calls, num_calls, parity=policy.parity)
 
 
-DIFFUSION, STREAMING = DiffusionFamily(DiffusionPolicyConfig), DiffusionFamily(PolicyConfig)
-
-
-def diffusion_teacher(name_or_path: str) -> DiffusionModel:
-    """The model of a teacher.
-
-    Raises:
-        ValueError: If it is of another family.
-    """
-    checkpoint = load(name_or_path, LeRobotConfig(), ANY_PERIOD)
-    if not isinstance(checkpoint.model, DiffusionModel):
-        raise ValueError(
-            f"distill.teacher={name_or_path} is a {checkpoint.kind}, so its student is no "
-            f"diffusion policy; {family_of(checkpoint.kind).advice(checkpoint.kind)}"
-        )
-    return checkpoint.model
-
-
-def _unread_of_pictures(distill: DistillConfig) -> Iterable[tuple[str, str]]:
-    """What has no effect on how a student learns from the pictures that its teacher sees."""
-    assert isinstance(distill, JumpDistillConfig)
-    try:
-        vision = diffusion_teacher(distill.teacher).vision
-    except FileNotFoundError:
-        return ()  # a teacher that is yet to be trained; a run says that it is missing
-    if vision is None:
-        names, reason = ["num_crops", "train_encoder"], "the teacher sees no pictures"
-    elif distill.train_encoder:
-        names, reason = ["num_crops"], "an encoder in training sees new crops in every batch"
-    elif not is_cut(vision):
-        names, reason = ["num_crops"], "the teacher's encoder sees whole pictures"
-    else:
-        return ()
-    return [(f"distill.{name}", reason) for name in names]
+DIFFUSION = DiffusionFamily(DiffusionPolicyConfig, method="flow-map")
+STREAMING = DiffusionFamily(PolicyConfig, method="segment")
 
 
 def forward_call(policy: Any, engine: str) -> Callable[[], object]:
@@ -205,7 +135,7 @@ def encode_call(policy: Any, engine: str) -> Callable[[], object] | None:
 def initial_model(config: DenoisingConfig, episodes: Episodes, seed: int) -> DiffusionModel:
     """Build a model with random weights and the data's normalisation."""
     shapes = {key: value.shape[1:] for key, value in episodes.observations.items()}
-    model = _seeded(config.model, shapes, episodes.actions.shape[1], seed)
+    model = seeded_model(config.model, shapes, episodes.actions.shape[1], seed)
     # Key by key: side by side, memory-mapped arrays would be read into memory.
     arrays = [episodes.observations[key] for key in model.vector_keys]
     mode = config.observation_normalization
@@ -218,15 +148,6 @@ def initial_model(config: DenoisingConfig, episodes: Episodes, seed: int) -> Dif
         Normalizer.fit(episodes.actions, config.action_normalization)
     )
     return model
-
-
-def student_of(teacher: DiffusionModel, seed: int) -> DiffusionModel:
-    """Copy a model and make it listen to the size of its jumps, to which it is deaf at first."""
-    config = replace(teacher.config, jump=True)
-    student = _seeded(config, teacher.observation_shapes, teacher.action_dim, seed)
-    # What the teacher lacks are the jump layers, which start at zero.
-    student.load_state_dict({**student.state_dict(), **teacher.state_dict()})
-    return student
 
 
 def level_mixture(config: DenoisingConfig, model: DiffusionModel) -> LevelMixture:
@@ -266,12 +187,3 @@ def make_windows(
             config.horizon,
         )
     return windows
-
-
-def _seeded(
-    config: ModelConfig, shapes: Mapping[str, tuple[int, ...]], action_dim: int, seed: int
-) -> DiffusionModel:
-    """Initialise a model from `seed` without touching the global generator."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return DiffusionModel(config, shapes, action_dim)

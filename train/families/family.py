@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from ...policies.checkpoint import Checkpoint
-from ..config.distill import DistillConfig
 from ..data.episodes import Episodes
 from ..measure.latency import ControlStepTimer, Frames
 from ..objectives.objective import Objective, TrainingWindows
@@ -33,12 +32,15 @@ class Training:
         samples: What it is trained on.
         store: Turns the averaged model into the one that a checkpoint holds.
         facts: What else a checkpoint's provenance tells, a dataclass of JSON-able values.
+        sampling: What the checkpoint does unless it is told otherwise, where that is not what the
+            policy's settings say.
     """
 
     objective: Objective
     samples: TrainingWindows
     store: Callable[[nn.Module], nn.Module] = as_it_is
     facts: Any = None
+    sampling: Any = None
 
 
 def observation_scale(model: Any) -> float:
@@ -81,7 +83,8 @@ class Family(ABC):
 
     Attributes:
         config: Dataclass of `TrainConfig.policy`; it has `kind` and `sampling`.
-        distill: Dataclass of `TrainConfig.distill`.
+        method: Distillation method that suits its policies, a name in `METHODS`; empty if they are
+            distilled in a way of their own, or not at all.
         engines: Engines that its policies run on; empty for all.
         pictures: Whether it learns from pictures.
         instruction: Whether it learns from what the robot was asked to do.
@@ -89,7 +92,7 @@ class Family(ABC):
     """
 
     config: type[Any]
-    distill: type[DistillConfig] = DistillConfig
+    method: str = ""
     engines: tuple[str, ...] = ()
     pictures: bool = False
     instruction: bool = False

@@ -13,14 +13,13 @@ from ...policies.checkpoint import Checkpoint
 from ...policies.normalizer import Normalizer
 from ...policies.planners.config import PlannerConfig
 from ...policies.planners.model import REWARD_KEY, Drafter, PlannerModel
-from ..config.lerobot import ANY_PERIOD, LeRobotConfig, load
-from ..config.policies import PlannerLosses, PlannerPolicyConfig
+from ..config.policies import PlannerPolicyConfig
 from ..data.episodes import Episodes
 from ..data.plan_windows import PlanWindows
+from ..distillation.methods import prepare_student, unread
+from ..distillation.student import load_teacher
 from ..measure.latency import ControlStepTimer, Frames
-from ..objectives.guidance import GuidanceObjective, guidance_student
 from ..objectives.planning import PlannerObjective
-from . import family_of
 from .family import BenchRow, Costs, Family, Training, observation_scale
 
 if TYPE_CHECKING:
@@ -33,13 +32,14 @@ class PlannerFamily(Family):
     """Diffuser, Decision Diffuser and Trajectory Diffuser."""
 
     config = PlannerPolicyConfig
+    method = "guidance"
 
     def prepare(self, config: TrainConfig, episodes: Episodes) -> Training:
         """All parts of a planner, or a student of its guidance."""
         policy, teacher = config.policy, config.distill.teacher
         assert isinstance(policy, PlannerPolicyConfig)
         if teacher:
-            return prepare_guidance(policy, teacher, episodes)
+            return prepare_student(config, load_teacher(teacher), episodes)
         if policy.model.distilled_guidance is not None:
             raise ValueError(
                 "policy.model.distilled_guidance is set by distillation; name a trained planner "
@@ -49,9 +49,8 @@ class PlannerFamily(Family):
         return Training(PlannerObjective(model, policy), windows)
 
     def unread(self, config: TrainConfig) -> Iterable[tuple[str, str]]:
-        """A student takes over its teacher's parts and trains the denoiser alone."""
-        names = ("model", *PlannerLosses.__dataclass_fields__) if config.distill.teacher else ()
-        return [(f"policy.{name}", "the student is a copy of its teacher") for name in names]
+        """A student is a copy of its teacher; its method knows what else it does not read."""
+        return unread(config)
 
     def rows(self, checkpoint: Checkpoint, calls: Sequence[int]) -> list[BenchRow]:
         """The checkpoint's own choices, or each number of calls."""
@@ -131,38 +130,3 @@ def fit_drafter(
         rewards = model.config.stride * episodes.rewards.astype(np.float64) / return_scale
         drafter.gain[-1] = max(float(rewards.std()), 1e-6)
         drafter.drift[-1] = -float(rewards.mean())
-
-
-def prepare_guidance(policy: PlannerPolicyConfig, teacher: str, episodes: Episodes) -> Training:
-    """What trains a student that needs no second pass.
-
-    Args:
-        policy: The student; its ``sampling.guidance`` is what its network learns.
-        teacher: Checkpoint of a planner of the same kind.
-        episodes: Demonstrations that resemble the teacher's.
-
-    Raises:
-        ValueError: If the teacher has no guidance to distil, or data and teacher do not fit.
-    """
-    checkpoint = load(teacher, LeRobotConfig(), ANY_PERIOD)
-    if checkpoint.kind != policy.kind:
-        raise ValueError(
-            f"distill.teacher={teacher} is a {checkpoint.kind}, so its student is none of "
-            f"policy={policy.kind}; {family_of(checkpoint.kind).advice(checkpoint.kind)}"
-        )
-    model = checkpoint.model
-    assert isinstance(model, PlannerModel)
-    if model.goal_dim:
-        raise ValueError(f"distill.teacher={teacher} plans to goals: it has no guidance to distil")
-    if model.config.distilled_guidance is not None:
-        raise ValueError(f"distill.teacher={teacher} is a student itself; distil its teacher")
-    for key in model.state_keys:
-        found = episodes.observations[key].shape[1:] if key in episodes.observations else None
-        if found != model.observation_shapes[key]:
-            raise ValueError(
-                f"distill.teacher={teacher} observes {key!r} of shape "
-                f"{model.observation_shapes[key]}, the dataset has {found or 'none'}"
-            )
-    windows = PlanWindows(episodes, model.state_keys, model.config)
-    student = guidance_student(model, policy.sampling.guidance)
-    return Training(GuidanceObjective(student, model), windows)

@@ -9,7 +9,6 @@ calls.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -24,8 +23,8 @@ from ...policies.diffusion.model import Batch, DiffusionModel
 from ..config.distill import JumpDistillConfig
 from ..data.windows import Windows, step_generator
 from .denoising import DenoisingObjective
-from .objective import Drawn
-from .observed import Seen, see
+from .jumps import JumpDraw, jump_loss
+from .observed import see
 
 
 class Jump(NamedTuple):
@@ -33,25 +32,6 @@ class Jump(NamedTuple):
 
     level: np.ndarray
     next_level: np.ndarray
-
-
-@dataclass(frozen=True)
-class JumpDraw(Drawn):
-    """Jumps to learn, and samples to denoise, which are jumps of no length.
-
-    Attributes:
-        x: Normalised buffers, shape (B, H, D).
-        seen: Observation histories.
-        clean: Normalised demonstrated actions, shape (B, H, D).
-        level: Level of each action, shape (B, H).
-        next_level: Level that the jump leads to, shape (B, H).
-    """
-
-    x: Tensor
-    seen: Seen
-    clean: Tensor
-    level: Tensor
-    next_level: Tensor
 
 
 def ladder_jumps(ladder: Ladder, num_calls: int) -> list[Jump]:
@@ -147,52 +127,28 @@ class JumpObjective(nn.Module):
 
     def forward(self, inputs: JumpDraw) -> Tensor:
         """Mean squared error of the clean actions that each jump aims at, shape ()."""
-        jump = (inputs.level - inputs.next_level).amax(dim=1)  # (b,)
-        target, weight = inputs.clean.clone(), (inputs.level > 0)[..., None].float()  # (b, h, d)
-        is_jump = jump > 0
-        if is_jump.any():
-            target[is_jump], weight[is_jump] = self._teacher_target(inputs.select(is_jump))
-        context = inputs.seen.context(self.model)
-        output = self.model.predict(inputs.x, inputs.level, context, jump)  # (b, h, d)
-        return (weight * (output - target) ** 2).mean()
+        return jump_loss(self.model, inputs, self._landed)
 
     @torch.no_grad()
-    def _teacher_target(self, rows: JumpDraw) -> tuple[Tensor, Tensor]:
-        """Clean actions (B, H, D) whose single DDIM step lands where the teacher lands.
-
-        DDIM's ``x' = a' x0 + (s' / s) (x - a x0)`` (Song et al. 2021, eq. 12), solved for x0.
-        """
-        x = rows.x
-        teacher = self._teacher[0].to(x.device)
+    def _landed(self, rows: JumpDraw) -> Tensor:
+        """Where the teacher lands in many steps, shape (B, H, D)."""
+        teacher = self._teacher[0].to(rows.x.device)
         level, next_level = rows.level.cpu().numpy(), rows.next_level.cpu().numpy()
         context = rows.seen.context(teacher)
         share = np.linspace(0, 1, self._config.teacher_steps + 1)
         levels = [level - np.round(s * (level - next_level)).astype(np.int64) for s in share]
-        landed = reverse(
+        return reverse(
             lambda x, k: teacher.predict(x, k.to(x.device), context),
-            x,
+            rows.x,
             levels,
             teacher.schedule,
             teacher.config.prediction,
-        )  # (b, h, d)
-        schedule = teacher.schedule
-        signal, sigma = schedule.signal(rows.level), schedule.sigma(rows.level)  # a, s, (b, h)
-        ratio = schedule.sigma(rows.next_level) / sigma  # s' / s
-        gain = schedule.signal(rows.next_level) - ratio * signal
-        moves = (rows.level > rows.next_level)[..., None]  # (b, h, 1)
-        target = (landed - ratio[..., None] * x) / torch.where(moves, gain[..., None], 1.0)
-        # Positions that stay pure noise have nothing to learn from a jump.
-        return torch.where(moves, target, 0.0).clamp(-1, 1), moves.float()
+        )
 
 
 def check_student(student: DiffusionModel) -> None:
     """Raise ValueError if a model cannot learn jumps."""
-    if student.config.prediction != "sample":
-        raise ValueError(
-            "distillation needs a teacher that predicts clean actions (prediction 'sample'), got "
-            f"{student.config.prediction!r}; one that predicts noise, such as LeRobot's Diffusion "
-            "Policy, is no teacher yet: train one with policy=sdp"
-        )
+    assert student.config.prediction == "sample", "jumps aim at clean actions"
     if not student.ladders:
         raise ValueError("distillation needs a teacher with at least one ladder (policy=sdp)")
 

@@ -34,7 +34,8 @@ def export_call(call: Call, values: Mapping[str, Tensor]) -> onnx.ModelProto:
         call: What to export; its inputs are named like the parameters, its outputs as `call` says.
         values: Memory of a run of two rows: the exporter takes a size of 1 for a constant.
     """
-    inputs = {name: values[source] for name, source in call.arguments.items()}
+    # Copies, because the exporter takes two arguments that are one tensor for one argument.
+    inputs = {name: values[source].clone() for name, source in call.arguments.items()}
     known, weights = _exports.setdefault(call.module, {}), _digest(call.module)
     signature = tuple([*inputs, *call.constants])
     if signature not in known or known[signature][0] != weights:

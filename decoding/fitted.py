@@ -1,0 +1,120 @@
+"""Samplers of few steps whose numbers are fitted to what many steps of the same network find.
+
+A step is DDIM's, from one level to the next, and a correction by this and the last clean estimate:
+
+    x' = DDIM(x) + w ((g - 1) D + b (D - D_last)),   w = a' - (s' / s) a.
+
+The scalars of each step are its level k, gain g and memory b (compare Learnable Sampler
+Distillation, arXiv 2509.19962, and S4S, arXiv 2502.17423). With gain 1, memory 0 is DDIM (Song et
+al. 2021, eq. 12) and `multistep_memory` is DPM-Solver++(2M) (Lu et al. 2022, algorithm 2).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .samplers import PREDICTIONS
+from .schedules import NoiseSchedule
+
+FITTED = "fitted"
+SCALARS = ("level", "gain", "memory")
+
+
+def ddim_scalars(levels: np.ndarray) -> Tensor:
+    """Scalars with which fitted steps are DDIM's.
+
+    Args:
+        levels: Integer levels of the calls and 0, falling, shape (n + 1,).
+
+    Returns:
+        Level, gain and memory of each call, shape (3, n), float64.
+    """
+    level = torch.as_tensor(levels[:-1], dtype=torch.float64)
+    return torch.stack([level, torch.ones_like(level), torch.zeros_like(level)])
+
+
+def multistep_memory(schedule: NoiseSchedule, level: Tensor) -> Tensor:
+    """Memory with which fitted steps are DPM-Solver++(2M)'s.
+
+    b_i = h_i / (2 h_(i-1)) with h_i the step in log(a / s). The first step has nothing to remember,
+    and the last, to level 0, is infinitely long there and so of first order.
+
+    Args:
+        schedule: Noise schedule.
+        level: Level of each call, falling, shape (n,).
+
+    Returns:
+        Memory of each call, shape (n,), float64.
+    """
+    signal, sigma = schedule.between(level)
+    length = (signal / sigma).log().diff()  # (n - 1,)
+    memory = torch.zeros(len(level), dtype=torch.float64)
+    memory[1:-1] = length[1:] / (2 * length[:-1])
+    return memory
+
+
+def fitted_coefficients(schedule: NoiseSchedule, scalars: Tensor, prediction: str) -> Tensor:
+    """Coefficients of `fitted_step` for each call; the gradient reaches the scalars.
+
+    Args:
+        schedule: Noise schedule.
+        scalars: Level, gain and memory of each call, shape (3, n); after the last level comes 0.
+        prediction: What the network predicts.
+
+    Returns:
+        p_x, p_f, c_0, c_x, c_f as of `StepCoefficients`, and c_m of the last clean estimate, of
+        each call, shape (n, 6), float64.
+
+    Raises:
+        ValueError: If levels do not fall between N and 0, or the prediction is unknown.
+    """
+    level, gain, memory = scalars.double().unbind(0)  # (n,)
+    following = torch.cat([level[1:], level.new_zeros(1)])
+    if not (level > following).all() or not level[0] <= schedule.num_levels:
+        raise ValueError(
+            f"levels of fitted steps must fall from at most {schedule.num_levels} to above 0, got "
+            f"{level.tolist()}"
+        )
+    if prediction not in PREDICTIONS:
+        raise ValueError(f"prediction must be one of {PREDICTIONS}, got {prediction!r}")
+    a, s = schedule.between(level)
+    a_next, s_next = schedule.between(following)
+    zero, one = torch.zeros_like(a), torch.ones_like(a)
+    # x0 = p_x x + p_f f and eps = e_x x + e_f f, as `step_coefficients` has them.
+    p_x, p_f, e_x, e_f = {
+        "epsilon": (1 / a, -s / a, zero, one),
+        "sample": (zero, one, 1 / s, -a / s),
+        "velocity": (a, -s, s, a),
+    }[prediction]
+    weight = a_next - s_next / s * a  # w, of the clean estimate in DDIM
+    c_0 = a_next + weight * (gain - 1 + memory)
+    return torch.stack([p_x, p_f, c_0, s_next * e_x, s_next * e_f, -weight * memory], dim=1)
+
+
+def fitted_step(
+    x: Tensor,
+    output: Tensor,
+    last: Tensor,
+    coefficients: Tensor,
+    clip: float | None = 1.0,
+    predicts_sample: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Carry noisy actions x one step on, with network output f, both (B, H, D).
+
+    Args:
+        x: Noisy actions.
+        output: What the network predicts for them.
+        last: Clean estimate of the step before, shape (B, H, D); any finite one before the first.
+        coefficients: Of this step, as `fitted_coefficients` gives them, shape (6,).
+        clip: The clean estimate is clipped to [-clip, clip]; not at all if None.
+        predicts_sample: Whether the output is the clean estimate itself.
+
+    Returns:
+        The next x, and the clean estimate to remember, both (B, H, D).
+    """
+    p_x, p_f, c_0, c_x, c_f, c_m = coefficients.unbind(0)
+    x0 = output if predicts_sample else p_x * x + p_f * output  # (b, h, d)
+    clean = x0 if clip is None else x0.clamp(-clip, clip)
+    return c_0 * clean + c_x * x + c_f * output + c_m * last, clean

@@ -1,0 +1,1 @@
+"""Distillation methods: how a trained policy becomes one of fewer network calls."""

@@ -1,0 +1,291 @@
+"""A teacher's trajectories from noise to actions, computed once, and training samples of them.
+
+A folder ``trajectories/*`` in the cache belongs to one teacher, its demonstrations, and the numbers
+below; others have folders of their own. It appears complete or not at all, and processes that want
+the same one wait for the first to make it. For P trajectories it holds `current` (P,), the windows
+that they begin in, `crop` (P,), which of the known crops of the pictures the teacher saw, `vectors`
+(P, To, V), the normalised observation that it saw, and `states` (P, K + 1, H, D), the actions at
+each of the levels.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from accelerate import PartialState
+from torch import Tensor
+from tqdm import tqdm
+
+from ...decoding.plumbing.files import replacing
+from ...decoding.samplers import reverse, spaced_levels
+from ...policies.diffusion.model import DiffusionModel
+from ..config.distill import TrajectoryDistillConfig
+from ..data.cache import cache_root
+from ..data.windows import Windows, step_generator
+from ..objectives.observed import Seen
+
+VERSION = 1
+_NUM_ROWS = 1024  # integrated at a time
+_NAMES = ("current", "crop", "vectors", "states")
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Trajectories of a teacher; see the module's text.
+
+    Attributes:
+        levels: Integer levels of the points that are kept, from N down to 0, shape (K + 1,).
+        current: Windows, integer, shape (P,).
+        crop: Crops, integer, shape (P,).
+        vectors: Normalised observations, shape (P, To, V).
+        states: Normalised actions, shape (P, K + 1, H, D).
+    """
+
+    levels: np.ndarray
+    current: np.ndarray
+    crop: np.ndarray
+    vectors: np.ndarray
+    states: np.ndarray
+
+
+@dataclass(frozen=True)
+class TrajectoryBatch:
+    """Trajectories to learn from.
+
+    Attributes:
+        seen: Observations that they belong to, of B windows.
+        actions: Demonstrated actions of the same windows, physical, shape (B, H, D).
+        states: Normalised actions along the trajectories, shape (B, K + 1, H, D).
+    """
+
+    seen: Seen
+    actions: Tensor
+    states: Tensor
+
+    def to(self, device: torch.device) -> TrajectoryBatch:
+        """Return the batch on `device`."""
+        seen, features = self.seen, self.seen.features
+        moved = None if features is None else features.to(device)
+        return TrajectoryBatch(
+            Seen(seen.vectors.to(device), features=moved),
+            self.actions.to(device),
+            self.states.to(device),
+        )
+
+
+class TrajectoryWindows:
+    """Every trajectory of a bank as one training sample.
+
+    Args:
+        bank: Trajectories.
+        windows: Windows that they begin in, with the features of pictures where there are any.
+    """
+
+    def __init__(self, bank: Bank, windows: Windows) -> None:
+        self.bank, self._windows = bank, windows
+
+    def __len__(self) -> int:
+        """Number of trajectories."""
+        return len(self.bank.current)
+
+    def gather(self, rows: Tensor) -> TrajectoryBatch:
+        """Trajectories at indices of shape (B,)."""
+        at = rows.numpy()
+        batch = self._windows.gather(torch.from_numpy(self.bank.current[at]))
+        features = batch.features
+        if features is not None:
+            features = features[torch.arange(len(at)), :, torch.from_numpy(self.bank.crop[at])]
+        return TrajectoryBatch(
+            Seen(torch.from_numpy(self.bank.vectors[at]), features=features),
+            batch.actions,
+            torch.from_numpy(self.bank.states[at]),
+        )
+
+
+def kept_levels(num_levels: int, num_points: int, calls: tuple[int, ...]) -> np.ndarray:
+    """Levels N to 0 of `num_points` equal parts, and of all numbers of calls, shape (K + 1,).
+
+    Raises:
+        ValueError: If there are fewer levels than parts or calls.
+    """
+    parts = [spaced_levels(num_levels, 0, num) for num in (num_points, *calls)]
+    return np.unique(np.concatenate(parts))[::-1].copy()
+
+
+def make_bank(
+    teacher: DiffusionModel,
+    windows: Windows,
+    config: TrajectoryDistillConfig,
+    noise: float,
+    seed: int,
+) -> Bank:
+    """Trajectories of a teacher, from the cache or computed now, with progress shown.
+
+    Args:
+        teacher: Trained model.
+        windows: Demonstrations, with the features of their pictures instead of these.
+        config: How many, how finely integrated, and which points are kept.
+        noise: Standard deviation of the noise on normalised vectors that the teacher is shown.
+        seed: Seed of windows, noise and crops.
+    """
+    from filelock import FileLock
+
+    num_levels = teacher.config.num_levels
+    levels = kept_levels(num_levels, config.num_points, config.calls_per_step)
+    numbers = (config.num_trajectories, config.solver_steps, noise, seed)
+    identity = _identity(teacher, windows, numbers)
+    name = hashlib.sha256(json.dumps([identity, levels.tolist()]).encode()).hexdigest()[:32]
+    folder = cache_root() / "trajectories" / name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if (found := _load(folder, levels, config.num_trajectories)) is not None:
+            return found
+        with replacing(folder) as partial:
+            partial.mkdir()
+            blocks = _blocks(teacher, windows, config.num_trajectories, noise, seed)
+            fine = spaced_levels(num_levels, 0, config.solver_steps)
+            _write(partial, teacher, blocks, (levels, fine), config.num_trajectories)
+        found = _load(folder, levels, config.num_trajectories)
+        assert found is not None
+        return found
+
+
+@torch.no_grad()
+def integrate(
+    teacher: DiffusionModel, context: Tensor, x: Tensor, levels: np.ndarray, fine: np.ndarray
+) -> Tensor:
+    """A teacher's deterministic trajectory from actions x (B, H, D), kept at some levels.
+
+    Args:
+        teacher: Trained model.
+        context: What its network is told, shape (B, To * O).
+        x: Noisy actions at ``levels[0]``.
+        levels: Integer levels to keep, descending, shape (K + 1,).
+        fine: Further levels where the network is called.
+
+    Returns:
+        Actions at each of `levels`, shape (B, K + 1, H, D).
+    """
+    states, shape = [x], x.shape[1]
+    for begin, end in pairwise(levels.tolist()):
+        between = [int(level) for level in fine if end < level < begin]
+        path = [np.full(shape, level) for level in (begin, *between, end)]
+        states.append(
+            reverse(
+                lambda x, k: teacher.predict(x, k.to(x.device), context),
+                states[-1],
+                path,
+                teacher.schedule,
+                teacher.config.prediction,
+                clip=teacher.config.clip,
+            )
+        )
+    return torch.stack(states, dim=1)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Where some trajectories begin: windows, crops, observations and noise."""
+
+    current: Tensor
+    crop: Tensor
+    seen: Seen
+    noise: Tensor
+
+
+def _blocks(
+    teacher: DiffusionModel, windows: Windows, num: int, noise: float, seed: int
+) -> Iterator[_Block]:
+    """Beginnings of all trajectories in order; windows are used alike, in random order."""
+    rounds = -(-num // len(windows))
+    order = [
+        torch.randperm(len(windows), generator=step_generator(seed, one, stream="bank order"))
+        for one in range(rounds)
+    ]
+    for number, current in enumerate(torch.cat(order)[:num].split(_NUM_ROWS)):
+        generator = step_generator(seed, number, stream="bank")
+        batch = windows.gather(current)
+        crop, features = torch.zeros(len(current), dtype=torch.int64), batch.features
+        if features is not None:
+            crop = torch.randint(features.shape[2], (len(current),), generator=generator)
+            features = features[torch.arange(len(current)), :, crop]
+        if teacher.vector_keys:
+            device = teacher.action_normalizer.scale.device
+            vectors = teacher.vectors(batch.to(device).observation).cpu()
+            vectors = vectors + noise * torch.randn(vectors.shape, generator=generator)
+        else:
+            assert features is not None
+            vectors = features[..., :0]
+        start = torch.randn(len(current), *teacher.window_shape, generator=generator)
+        yield _Block(current, crop, Seen(vectors, features=features), start)
+
+
+def _write(
+    folder: Path,
+    teacher: DiffusionModel,
+    blocks: Iterator[_Block],
+    levels: tuple[np.ndarray, np.ndarray],
+    num: int,
+) -> None:
+    """Integrate block by block, at levels to keep and to call at, into files of `num` rows."""
+    device = PartialState().device
+    model = copy.deepcopy(teacher).to(device).eval()
+    streams = {name: (folder / f"{name}.npy").open("wb") for name in _NAMES}
+    try:
+        with tqdm(total=num, desc="teacher trajectories", unit="trajectory") as progress:
+            for block in blocks:
+                context = block.seen.context(model).to(device)
+                states = integrate(model, context, block.noise.to(device), *levels).cpu()
+                arrays = (block.current, block.crop, block.seen.vectors, states)
+                for name, array in zip(_NAMES, map(Tensor.numpy, arrays), strict=True):
+                    if streams[name].tell() == 0:
+                        header = {
+                            "descr": array.dtype.str,
+                            "fortran_order": False,
+                            "shape": (num, *array.shape[1:]),
+                        }
+                        np.lib.format.write_array_header_1_0(streams[name], header)
+                    streams[name].write(np.ascontiguousarray(array).tobytes())
+                progress.update(len(states))
+    finally:
+        for stream in streams.values():
+            stream.close()
+
+
+def _load(folder: Path, levels: np.ndarray, num: int) -> Bank | None:
+    """Map a folder; None if there is none, or it was tampered with."""
+    try:
+        # Copy on write: the files stay as they are, and torch gets the memory it asks for.
+        arrays = {
+            name: np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False)
+            for name in _NAMES
+        }
+    except (OSError, EOFError, ValueError):
+        return None
+    bank = Bank(levels, **arrays)
+    fits = all(len(array) == num for array in arrays.values())
+    return bank if fits and bank.states.shape[1] == len(levels) else None
+
+
+def _identity(
+    teacher: DiffusionModel, windows: Windows, numbers: tuple[float, ...]
+) -> list[object]:
+    """All that decides what trajectories there are, JSON-able."""
+    weights = {key: value.contiguous().cpu() for key, value in teacher.state_dict().items()}
+    return [
+        VERSION,
+        numbers,
+        hashlib.sha256(safetensors.torch.save(weights)).hexdigest(),
+        teacher.config_dict(),
+        teacher.observation_shapes,
+        windows.digest(),
+    ]

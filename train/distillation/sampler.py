@@ -1,0 +1,139 @@
+"""Fitting the steps of a diffusion policy's sampler; the network stays as it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from ...decoding.fitted import FITTED
+from ...decoding.samplers import reverse, sampling_levels
+from ...policies.checkpoint import Checkpoint
+from ...policies.diffusion.config import DiffusionSampling, check_fitted_calls
+from ...policies.diffusion.model import DiffusionModel
+from ..config.distill import SamplerDistillConfig
+from ..data.episodes import Episodes
+from ..data.features import cached_features, check_seen
+from ..data.windows import Windows, step_generator
+from ..families.diffusion import make_windows
+from ..families.family import Training
+from ..objectives.fitted_sampler import Pairs, SamplerObjective, StepTable, with_fitted_steps
+from ..objectives.observed import see
+from ..processes import is_main_process
+from .method import Method
+from .student import unread_of_student
+
+if TYPE_CHECKING:
+    from ..config.training import TrainConfig
+
+_CHUNK = 256  # windows that the teacher samples side by side
+
+
+def prepare(config: TrainConfig, teacher: Checkpoint, episodes: Episodes | None) -> Training:
+    """Few steps of a sampler that shall end where the teacher's own end, from the same noise."""
+    distill, model, sampling = config.distill, teacher.model, config.policy.sampling
+    assert isinstance(distill, SamplerDistillConfig) and isinstance(model, DiffusionModel)
+    assert episodes is not None
+    levels, calls = teacher_levels(model, teacher.sampling, distill), distill.calls_per_step
+    check_fitted_calls("distill.calls_per_step", calls, model.config.num_levels)
+    features = None
+    if model.vision is not None:
+        check_seen(model.vision, {k: a.shape[1:] for k, a in episodes.observations.items()})
+        features = cached_features(model.vision, episodes, num_crops=1)
+    windows = make_windows(model.config, episodes, features)
+    pairs = sampled_pairs(model, windows, levels, distill.num_pairs, config.seed)
+
+    def store(averaged: nn.Module) -> DiffusionModel:
+        assert isinstance(averaged, StepTable)
+        return with_fitted_steps(model, averaged)
+
+    chosen = sampling.calls_per_step if sampling.calls_per_step in calls else max(calls)
+    fitted = replace(
+        sampling, update=FITTED, calls_per_step=chosen, spacing="even", prefix_guidance=""
+    )
+    return Training(SamplerObjective(model, calls), pairs, store, sampling=fitted)
+
+
+def teacher_levels(
+    model: DiffusionModel, sampling: DiffusionSampling, distill: SamplerDistillConfig
+) -> np.ndarray:
+    """Levels of the DDIM steps that are to be replaced, and 0.
+
+    Raises:
+        ValueError: If they are no more than the steps that shall replace them, or fitted already.
+    """
+    if sampling.update == FITTED:
+        raise ValueError(
+            f"distill.teacher={distill.teacher} samples in fitted steps already; distil the "
+            "checkpoint that they were fitted for"
+        )
+    num_levels = model.config.num_levels
+    steps = distill.teacher_steps or sampling.calls_per_step or num_levels
+    if max(distill.calls_per_step) >= steps:
+        raise ValueError(
+            f"distill.calls_per_step {list(distill.calls_per_step)} must be fewer than the {steps} "
+            "steps that they replace; name fewer, or set distill.teacher_steps to more"
+        )
+    return sampling_levels(num_levels, steps, sampling.spacing)
+
+
+@torch.no_grad()
+def sampled_pairs(
+    teacher: DiffusionModel, windows: Windows, levels: np.ndarray, num_pairs: int, seed: int
+) -> Pairs:
+    """Noise, and the windows that a teacher's DDIM makes of it, for observations of the data.
+
+    Args:
+        teacher: Trained model.
+        windows: Demonstrations, for their observations.
+        levels: Levels that the teacher visits, and 0.
+        num_pairs: Number of pairs P.
+        seed: Seed of observations and noise.
+    """
+    generator, config = step_generator(seed, 0, stream="pairs"), teacher.config
+    current = torch.randint(len(windows), (num_pairs,), generator=generator)
+    noise = torch.randn(num_pairs, *teacher.window_shape, generator=generator)
+    vectors = [np.full(config.horizon, level) for level in levels]
+    device = teacher.action_normalizer.scale.device
+    parts: list[Pairs] = []
+    hidden = not is_main_process()
+    with tqdm(total=num_pairs, desc="teacher", unit="window", disable=hidden) as progress:
+        for rows, x in zip(current.split(_CHUNK), noise.to(device).split(_CHUNK), strict=True):
+            context = see(teacher, windows.gather(rows).to(device), None).context(teacher)
+            landed = reverse(
+                lambda x, k, o=context: teacher.predict(x, k.to(x.device), o),
+                x,
+                vectors,
+                teacher.schedule,
+                config.prediction,
+                clip=config.clip,
+            )
+            parts.append(Pairs(context, x, landed))
+            progress.update(len(rows))
+    return Pairs(
+        *(torch.cat([getattr(part, name) for part in parts]) for name in Pairs.__annotations__)
+    )
+
+
+METHOD = Method(
+    name="sampler",
+    summary="three fitted scalars per network call; the network stays as it is",
+    source="Learnable Sampler Distillation (arXiv 2509.19962), S4S (arXiv 2502.17423)",
+    cost="seconds to minutes of one CPU core",
+    teachers=("dp",),
+    calls=(),
+    config=SamplerDistillConfig,
+    prepare=prepare,
+    unread=unread_of_student,
+    settings={
+        "steps": 300,
+        "batch_size": 64,
+        "save_every": 100,
+        "optim": {"lr": 0.05, "warmup_steps": 0},
+    },
+    sampling={"update": "fitted"},
+)

@@ -1,0 +1,135 @@
+"""Fitting the steps of a frozen network's sampler to the windows that it finds in many steps.
+
+A few scalars per network call are all that is trained, see `decoding.fitted`; the network only
+passes the gradient on (compare S4S, arXiv 2502.17423).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from ...decoding.fitted import ddim_scalars
+from ...decoding.samplers import spaced_levels
+from ...policies.diffusion.fitted import fitted_sample
+from ...policies.diffusion.model import DiffusionModel, seeded_model
+from .objective import Drawn
+
+# Per dimension of a window: below it the loss is quadratic, above it the distance itself (Lee et
+# al. 2024, arXiv 2405.20320), so that the windows that come close count for as much as the others.
+_HUBER = 0.00054
+
+
+@dataclass(frozen=True)
+class Pairs(Drawn):
+    """Where many steps of a teacher lead from noise, P rows.
+
+    Attributes:
+        context: What the network is told of the observation, shape (P, To * O).
+        noise: Standard normal, shape (P, H, D).
+        landed: Normalised windows, shape (P, H, D).
+    """
+
+    context: Tensor
+    noise: Tensor
+    landed: Tensor
+
+    def __len__(self) -> int:
+        """Number of rows P."""
+        return len(self.context)
+
+    def gather(self, current: Tensor) -> Pairs:
+        """Some rows, by indices of shape (B,)."""
+        return self.select(current)
+
+    def to(self, device: torch.device) -> Pairs:
+        """The same on `device`."""
+        return Pairs(self.context.to(device), self.noise.to(device), self.landed.to(device))
+
+
+class StepTable(nn.Module):
+    """Level, gain and memory of each call, for several numbers of calls; at first those of DDIM.
+
+    Levels are cumulative shares of the way down, by a softmax, so they always fall.
+
+    Args:
+        num_levels: Noise levels N, where sampling starts.
+        calls: Numbers of network calls.
+    """
+
+    def __init__(self, num_levels: int, calls: Sequence[int]) -> None:
+        super().__init__()
+        self.calls = tuple(calls)
+        self.start = nn.Module()
+        self.change = nn.ParameterDict()
+        for num in calls:
+            start = ddim_scalars(spaced_levels(num_levels, 0, num))  # (3, n)
+            self.start.register_buffer(str(num), start)
+            self.change[str(num)] = nn.Parameter(torch.zeros(start.shape))
+
+    def scalars(self, num_calls: int) -> Tensor:
+        """Level, gain and memory of each call, shape (3, n), float64."""
+        start, change = self.start.get_buffer(str(num_calls)), self.change[str(num_calls)].double()
+        begun, moved = (levels_of(start[0], by) for by in (torch.zeros_like(change[0]), change[0]))
+        # Written as a difference, so that no change is none to the last bit.
+        return start + torch.stack([moved - begun, change[1], change[2]])
+
+
+def levels_of(start: Tensor, change: Tensor) -> Tensor:
+    """Falling levels from the first of `start` on, whose steps have other shares of the way.
+
+    Args:
+        start: Levels, falling, shape (n,); after the last comes 0.
+        change: Of the logarithm of each step's share, shape (n,).
+    """
+    steps = -torch.cat([start, start.new_zeros(1)]).diff()  # (n,)
+    gone = torch.softmax(steps.log() + change, dim=0).cumsum(0)
+    return start[0] * (1 - torch.cat([gone.new_zeros(1), gone[:-1]]))
+
+
+class SamplerObjective(nn.Module):
+    """Distance of sampling in few fitted steps from sampling in many.
+
+    Args:
+        teacher: Trained model, which stays as it is.
+        calls: Numbers of network calls to fit steps for.
+    """
+
+    def __init__(self, teacher: DiffusionModel, calls: Sequence[int]) -> None:
+        super().__init__()
+        self.model = StepTable(teacher.config.num_levels, calls)
+        # In a list, so that neither the optimiser nor a device wrapper sees the teacher.
+        self._teacher = [teacher.eval().requires_grad_(False)]
+
+    def prepare(self, step: int) -> None:
+        """Nothing to prepare."""
+
+    def draw(self, batch: Pairs, generator: torch.Generator) -> Pairs:
+        """All randomness is in the pairs."""
+        del generator
+        return batch
+
+    def forward(self, inputs: Pairs) -> Tensor:
+        """Pseudo-Huber distance of windows, mean over rows and numbers of calls, shape ()."""
+        teacher = self._teacher[0].to(inputs.noise.device)
+        modulation = teacher.network.encode(inputs.context)
+        small = _HUBER * inputs.noise[0].numel()
+        losses = []
+        for num in self.model.calls:
+            window = fitted_sample(teacher, self.model.scalars(num), inputs.noise, modulation)
+            squared = (window - inputs.landed).square().sum(dim=(1, 2))  # (b,)
+            losses.append(((squared + small**2).sqrt() - small).mean())
+        return torch.stack(losses).mean()
+
+
+def with_fitted_steps(teacher: DiffusionModel, table: StepTable) -> DiffusionModel:
+    """A copy of the teacher that has a table's steps too, beside those that it had."""
+    calls = {*teacher.config.fitted_calls, *table.calls}
+    config = replace(teacher.config, fitted_calls=tuple(sorted(calls)))
+    model = seeded_model(config, teacher.observation_shapes, teacher.action_dim, seed=0)
+    fitted = {f"solver.{num}": table.scalars(num).detach().float().cpu() for num in table.calls}
+    model.load_state_dict({**teacher.state_dict(), **fitted})
+    return model.eval().requires_grad_(False)
