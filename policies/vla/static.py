@@ -28,6 +28,11 @@ class Passes(Protocol):
 
     reader: object
 
+    @property
+    def parity(self) -> float:
+        """Largest difference from eager PyTorch of what was compared with it when prepared."""
+        ...
+
     def read(self, prompt: Prompt) -> None:
         """Read prompts of the prepared size."""
         ...

@@ -32,6 +32,7 @@ METHOD = Method(
     cost="minutes for the trajectories, then 1.5 x its teacher's training",
     teachers=("dp",),
     calls=(),
+    sampling={"update": "ddim", "spacing": "even"},
     config=ConsistencyConfig,
     prepare=prepare,
     unread=unread_along_trajectories,

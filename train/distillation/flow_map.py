@@ -104,6 +104,7 @@ METHOD = Method(
     cost="minutes for the trajectories, then at most 1 x its teacher's training",
     teachers=("dp",),
     calls=(),
+    sampling={"update": "ddim", "spacing": "even"},
     config=FlowMapConfig,
     prepare=prepare,
     unread=unread_along_trajectories,

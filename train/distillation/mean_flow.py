@@ -51,6 +51,7 @@ METHOD = Method(
     cost="1.5 x its teacher's training",
     teachers=("dp",),
     calls=(),
+    sampling={"update": "ddim", "spacing": "even"},
     config=MeanFlowConfig,
     prepare=prepare,
     unread=unread_of_student,
