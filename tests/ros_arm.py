@@ -40,6 +40,7 @@ class RosArm:
     def __init__(self, *controllers: str) -> None:
         self._plant, self._going = Plant("arm6"), threading.Event()
         self.sends_velocity, self.silent, self.silent_after = True, False, sys.maxsize
+        self.gripper_follows = False
         self.received: list[ros.JointTrajectory | ros.Float64MultiArray] = []
         self._controllers = controllers
         self._thread = threading.Thread(target=self._serve)
@@ -81,6 +82,9 @@ class RosArm:
             self._plant.catch_up(time.monotonic())
             if not self.silent and len(self.received) < self.silent_after:
                 self._writer.write(self._state())
+                if self.gripper_follows:
+                    gripper = ros.JointState(ros.Header(ros.Time(1, 2), ""), ["jaw"], [0.0], [], [])
+                    self._writer.write(gripper)
             time.sleep(PERIOD)
 
     def _follow(self, message: ros.JointTrajectory | ros.Float64MultiArray) -> None:

@@ -23,6 +23,7 @@ from hotloop.train.config.distill import GuidanceDistillConfig
 from hotloop.train.config.training import TrainConfig
 from hotloop.train.data.plan_windows import PlanWindows
 from hotloop.train.data.windows import step_generator
+from hotloop.train.distillation.guidance import default_calls
 from hotloop.train.objectives.guidance import guidance_student
 from hotloop.train.objectives.plan_jumps import (
     PlanJumpDraw,
@@ -266,3 +267,22 @@ def test_runs_that_cannot_be_are_refused(
     teacher = stored(tiny_planner(), DECISION, tmp_path / "teacher", kind)
     with pytest.raises(ValueError, match=message):
         train_on(config(teacher, tmp_path / "run", *overrides), walks(), SPEC)
+
+
+def test_a_teacher_of_one_call_has_only_its_guidance_to_distil() -> None:
+    """What `hotloop distill` asks for unless it is told otherwise."""
+    for kind, sampling, expected in (
+        ("decision_diffuser", DECISION, (1, 2, 4)),
+        ("trajectory_diffuser", DRAFTED, ()),
+    ):
+        assert default_calls(Checkpoint(kind, tiny_planner(), SPEC, sampling, {})) == expected
+
+
+def test_drafts_enter_where_the_teacher_s_do(tmp_path: Path) -> None:
+    """At the level from which it refines them in five calls, and its student in one."""
+    sampling = replace(TRAJECTORY, calls_per_step=STEPS, reuse=0)
+    teacher = stored(tiny_planner(), sampling, tmp_path / "teacher", "trajectory_diffuser")
+    chosen = ["policy=trajectory_diffuser", "distill.calls_per_step=[1]"]
+    run = train_on(config(teacher, tmp_path / "run", *chosen), walks(), SPEC)
+    student = load_checkpoint(run).sampling
+    assert (student.calls_per_step, student.draft_level) == (1, STEPS)

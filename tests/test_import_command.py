@@ -68,6 +68,34 @@ def test_a_data_set_knows_period_names_and_range(folder: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
+    ("fps", "shape", "least", "message"),
+    [
+        (True, [2], [0, 0], "fps must be a positive number, got True"),
+        (1e-320, [2], [0, 0], "fps must be a positive number"),
+        (10, [2, 3], [0, 0], r"the number of actions in a list, got \[2, 3\]"),
+        (10, None, [0, 0], "the number of actions in a list, got None"),
+        (10, [2], ["a", 0], "lists of 2 finite numbers"),
+        (10, [2], {"x": 0}, "lists of 2 finite numbers"),
+        (10, [2], [float("nan"), 0], "lists of 2 finite numbers"),
+        (10, [2], [10**400, 0], "lists of 2 finite numbers"),
+        (10, [2], [0, [1]], "lists of 2 finite numbers"),
+        (10, [2], [3, 3], "must not be above action.max"),
+    ],
+)
+def test_a_damaged_data_set_is_told_by_file_and_entry(
+    tmp_path: Path, fps: object, shape: object, least: object, message: str
+) -> None:
+    meta = tmp_path / "meta"
+    meta.mkdir()
+    info = {"fps": fps, "features": {"action": {"shape": shape, "names": ["x", "y"]}}}
+    (meta / "info.json").write_text(json.dumps(info))
+    (meta / "stats.json").write_text(json.dumps({"action": {"min": least, "max": [1, 1]}}))
+    with pytest.raises(ValueError, match=message) as raised:
+        LeRobotConfig(dataset=str(tmp_path)).given()
+    assert str(meta) in str(raised.value)
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["{folder}", "{out}"], "give dt=0.1 (1 / fps of its recordings), dataset=FOLDER or task="),

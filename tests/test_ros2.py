@@ -135,6 +135,17 @@ def test_a_robot_that_falls_silent_is_a_failed_cycle() -> None:
             driver.disconnect(torque_off=True)
 
 
+def test_a_gripper_that_shares_the_topic_is_passed_over() -> None:
+    with RosArm("trajectory") as arm:
+        arm.gripper_follows = True
+        driver = make_driver(ROBOT)
+        driver.connect()
+        for _ in range(20):
+            assert driver.read().position.shape == (6,)
+            time.sleep(0.01)
+        driver.disconnect(torque_off=False)
+
+
 def test_a_robot_that_is_started_again_is_found_again() -> None:
     """Its end leaves a sample without data behind, which is no joint state."""
     with RosArm("trajectory"):
@@ -164,7 +175,8 @@ def test_who_is_missing_is_said() -> None:
         driver = make_driver(replace(ROBOT, options={"domain": DOMAIN, "patience": 2.0}))
         with pytest.raises(ConnectionError, match="nobody takes commands on /joint_trajectory_co"):
             driver.connect()
-        other = replace(ROBOT, joints=("elbow", *JOINTS[1:]))
+        options = {"domain": DOMAIN, "patience": 0.5}
+        other = replace(ROBOT, joints=("elbow", *JOINTS[1:]), options=options)
         with pytest.raises(BusError, match="/joint_states has no joint 'elbow', only"):
             make_driver(other).connect()
 
@@ -196,6 +208,7 @@ def test_the_loop_moves_the_arm_and_stops_when_it_falls_silent(
         ({"torque_off": True}, "cannot let joints go limp: robot.torque_off=false"),
         ({"options": {"controller": "velocity"}}, "must be one of trajectory, positions"),
         ({"options": {"states": "joint_states"}}, "states must be a topic such as /joint_states"),
+        ({"options": {"patience": float("nan")}}, "patience must be a time"),
         ({"options": {"domain": 233}}, "must be 0 to 232, got 233"),
     ],
 )

@@ -112,6 +112,26 @@ def test_nothing_is_published_without_new_joint_states(folder: Path, monkeypatch
     np.testing.assert_allclose(node.published[-1].data, [0.6, 1.1])
 
 
+def test_states_that_say_not_where_the_joints_are_are_none(folder: Path, monkeypatch) -> None:
+    """Positions may be left out, not known, or those of other joints: the node lives on."""
+    node = load(monkeypatch, folder, joints=JOINTS).HotloopNode()
+    kind = ros_stub.STUBS["sensor_msgs.msg"]["JointState"]
+    for positions in ([], [0.1], [0.1, float("nan")]):
+        node.hear(kind(name=JOINTS, position=positions))
+        node.tick()
+    node.hear(kind(name=["wheel"], position=[0.0]))
+    node.tick()
+    assert node.published == [] and set(node.logger.lines) == {"no joint states"}
+
+
+def test_a_wrong_controller_and_a_damaged_policy_end_the_node(folder: Path, monkeypatch) -> None:
+    with pytest.raises(SystemExit, match="controller:=torque is none of trajectory, positions"):
+        load(monkeypatch, folder, joints=JOINTS, controller="torque").HotloopNode()
+    (folder / "policy.json").write_text("{")
+    with pytest.raises(SystemExit, match="policy:="):
+        load(monkeypatch, folder, joints=JOINTS).HotloopNode()
+
+
 def test_a_plan_that_begins_far_away_is_not_sent(folder: Path, monkeypatch) -> None:
     node = load(monkeypatch, folder, joints=JOINTS, max_jump=0.05).HotloopNode()
     node.hear(states(0.0, 1.0))

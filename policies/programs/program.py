@@ -25,18 +25,21 @@ class Port:
         shape: Shape of one row.
         offset: Typical value, broadcast to `shape`; what a comparison of engines is tried on.
         scale: Typical deviation from it, and the unit in which engines may differ.
-        dtype: Type of its numbers; bytes (uint8) are typically anything from 0 to 255.
+        dtype: Type of its numbers; bytes (uint8) are typically anything from 0 to 255, indices
+            (int64) anything from 0 up to `scale`, which none reaches.
     """
 
     shape: tuple[int, ...]
     offset: Any = 0.0
     scale: Any = 1.0
-    dtype: type[np.float32] | type[np.uint8] = np.float32
+    dtype: type[np.float32] | type[np.uint8] | type[np.int64] = np.float32
 
     def draw(self, generator: np.random.Generator, rows: int) -> np.ndarray:
         """Draw typical values of shape (R, *shape)."""
         if self.dtype is np.uint8:
             return generator.integers(0, 256, (rows, *self.shape), np.uint8)
+        if self.dtype is np.int64:
+            return generator.integers(0, self.scale, (rows, *self.shape), np.int64)
         noise = generator.standard_normal((rows, *self.shape))
         return (self.offset + self.scale * noise).astype(np.float32)
 

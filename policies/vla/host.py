@@ -145,17 +145,26 @@ class Host(nn.Module):
         features = self._image_features(pixel_values).to(embeddings)  # (b * c * tokens, e)
         return embeddings.masked_scatter((ids == self.image_token_id)[..., None], features)
 
+    def image_tokens(self, pixel_values: Tensor) -> Tensor:
+        """Tokens of every picture (B, C, 3, H, W), shape (B C, tokens, E)."""
+        images = pixel_values.flatten(0, 1).contiguous()  # (b * c, 3, h, w)
+        # What `get_image_features` does beside this looks for padding among pictures and pixels,
+        # which takes a sixth more time at every call, or makes a list of them; here there is none.
+        parts = self.model.model
+        if self._resamples:
+            return parts.connector(parts.vision_model(pixel_values=images).last_hidden_state)
+        found = parts.vision_tower(images, output_hidden_states=True).hidden_states
+        config = self.model.config
+        kept = slice(1 if config.vision_feature_select_strategy == "default" else 0, None)
+        layers = config.vision_feature_layer
+        layers = [layers] if isinstance(layers, int) else layers
+        return parts.multi_modal_projector(
+            torch.cat([found[layer][:, kept] for layer in layers], dim=-1)
+        )
+
     def _image_features(self, pixel_values: Tensor) -> Tensor:
         """Image tokens of all rows and cameras in order, shape (B C tokens, E)."""
-        images = pixel_values.flatten(0, 1).contiguous()  # (b * c, 3, h, w)
-        if self._resamples:
-            # What `get_image_features` does beside this looks for padding among pictures and
-            # pixels, which takes a sixth more time at every call; here there is none.
-            hidden = self.model.model.vision_model(pixel_values=images).last_hidden_state
-            return self.model.model.connector(hidden).flatten(0, 1)
-        return torch.cat(
-            list(self.model.get_image_features(images, return_dict=True).pooler_output)
-        )
+        return self.image_tokens(pixel_values).flatten(0, 1)
 
     def hidden(
         self,

@@ -115,6 +115,11 @@ class VlaModel(nn.Module):
         return self.host.weight.device
 
     @property
+    def num_image_tokens(self) -> int:
+        """Image tokens of a prompt, all cameras together."""
+        return len(self._image_ids)
+
+    @property
     def state_size(self) -> int:
         """Dimensions of the proprioception, 0 without it."""
         return 0 if self.state_tokenizer is None else self.state_tokenizer.size

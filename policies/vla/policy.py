@@ -11,11 +11,13 @@ from torch import Tensor
 from ...decoding import ActionSpec, ActionTrajectory, Observation, ObservationSpec
 from ...decoding.jacobi import jacobi, jacobi_committed
 from ...decoding.token_guesses import random_tokens, repeated_action, shifted_chunk
-from ...decoding.token_model import DecodedTokens, greedy_tokens
+from ...decoding.token_model import DecodedTokens, TokenModel, greedy_tokens
 from ..programs.rows import check_reset
 from .decoding_config import TokenDecodingConfig
 from .model import VlaModel
-from .session import CachedModel
+from .session import CachedModel, Prompt
+from .static import StaticModel
+from .token_engine import make_token_engine
 
 NOT_STARTED = -1
 
@@ -30,7 +32,8 @@ class VlaPolicy:
         model: Trained model.
         action_spec: Names, bounds and period of the actions.
         decoding: Decoder, guess and exit rule.
-        engine: ``"eager"``; the other engines are for diffusion policies.
+        engine: What runs the host: ``"eager"`` is `transformers` with its cache, every other engine
+            passes of fixed shapes (see `static`), which decode the same tokens.
     """
 
     def __init__(
@@ -40,8 +43,11 @@ class VlaPolicy:
         decoding: TokenDecodingConfig,
         engine: str = "eager",
     ) -> None:
-        if engine != "eager":
-            raise ValueError(f"a vision-language policy runs on engine 'eager', got {engine!r}")
+        if engine != "eager" and not decoding.cached:
+            raise ValueError(
+                f"cached=False recomputes the prompt, which engine {engine!r} never does; use "
+                "engine 'eager'"
+            )
         if not 1 <= decoding.num_execute <= model.config.num_actions:
             raise ValueError(
                 f"num_execute must be between 1 and {model.config.num_actions}, the chunk's size, "
@@ -56,9 +62,21 @@ class VlaPolicy:
         self.observation_spec = ObservationSpec(model.observation_shapes, num_steps=1)
         self.num_execute = decoding.num_execute
         self.decoded: DecodedTokens | None = None
+        self._engine = None if engine == "eager" else make_token_engine(model, engine)
         self._generators: list[np.random.Generator] = []
         self._chunks = np.zeros((0, model.action_tokenizer.num_tokens), np.int64)
         self._first_steps = np.zeros(0, np.int64)
+
+    @property
+    def parity(self) -> float:
+        """Largest difference from eager PyTorch of the passes that were prepared so far."""
+        return 0.0 if self._engine is None else self._engine.parity
+
+    def token_model(self, prompt: Prompt) -> TokenModel:
+        """The host behind `prompt` on the policy's engine."""
+        if self._engine is not None:
+            return self._engine.token_model(prompt)
+        return self.model.token_model(prompt, self.decoding.needs_cache)
 
     def reset(self, seeds: np.ndarray, rows: np.ndarray | None = None) -> None:
         """Start an episode in each of `rows`: their last chunk is forgotten; see `Policy.reset`."""
@@ -105,8 +123,8 @@ class VlaPolicy:
         needed: np.ndarray,
     ) -> DecodedTokens:
         prompt = self.model.prompt(frames)
-        token_model = self.model.token_model(prompt, self.decoding.needs_cache)
-        if not self.decoding.fused and isinstance(token_model, CachedModel):
+        token_model = self.token_model(prompt)
+        if not self.decoding.fused and isinstance(token_model, CachedModel | StaticModel):
             token_model.read_prompt()
         begin = self.model.begin(len(rows))
         if self.decoding.method == "greedy":

@@ -70,6 +70,8 @@ class Ros2Driver:
         self._commands = _topic(options, "commands", CONTROLLERS[self._controller])
         self._domain = _domain(options)
         self._patience = float(options.get("patience", 5.0))
+        if not 0 <= self._patience < np.inf:
+            raise ValueError(f"driver option patience must be a time in s, got {self._patience}")
         self._names, self._dt = config.joints, config.control.dt
         self._monotonic = monotonic
         require("cyclonedds", "ros2")
@@ -136,21 +138,32 @@ class Ros2Driver:
         raise PortError(text)
 
     def _receive(self, patience: float) -> RobotState | None:
-        """The newest message that was not yet received; None if none comes in time [s]."""
+        """The newest message that was not yet received; None if none comes in time [s].
+
+        Messages without the robot file's joints are others', e.g. a gripper's, and passed over.
+
+        Raises:
+            BusError: If there are no others, or a position is missing.
+        """
         if self._topics is None:
             raise BusError("the robot is not connected")
-        deadline = self._monotonic() + patience
-        while (message := self._topics.take()) is None:
+        deadline, other = self._monotonic() + patience, None
+        while True:
+            for message in reversed(self._topics.take()):
+                if set(self._names) <= set(message.name):
+                    return self._state(message)
+                other = message
             if self._monotonic() >= deadline:
-                return None
+                break
             time.sleep(_PAUSE)
-        return self._state(message)
+        if other is not None:
+            missing = next(name for name in self._names if name not in other.name)
+            raise BusError(f"{self._states} has no joint {missing!r}, only {other.name}")
+        return None
 
     def _state(self, message: JointState) -> RobotState:
         """The robot file's joints in its order, whatever others there are."""
         found = {name: index for index, name in enumerate(message.name)}
-        if missing := [name for name in self._names if name not in found]:
-            raise BusError(f"{self._states} has no joint {missing[0]!r}, only {message.name}")
         chosen = [found[name] for name in self._names]
         position, velocity = np.array(message.position), np.array(message.velocity)
         if len(position) != len(found) or not np.isfinite(position[chosen]).all():

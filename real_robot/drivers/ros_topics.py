@@ -17,6 +17,7 @@ from . import ros_messages as ros
 from .driver import BusError
 
 _NS = 1_000_000_000
+_KEPT = 16  # joint states that wait to be taken
 _BEST_EFFORT: Any = cast("Any", Policy).Reliability.BestEffort
 # Plain CDR, the one form that ROS 2 has.
 _CDR = Policy.DataRepresentation(use_cdrv0_representation=True)
@@ -51,17 +52,18 @@ class JointTopics:
         with _as_bus_errors(states):
             self._participant = DomainParticipant(domain)
             # As every sensor in ROS 2: what is lost is not sent again, the next one is newer.
-            newest = Qos(_BEST_EFFORT, Policy.History.KeepLast(1), _CDR)
+            # Several may share the topic, an arm and its gripper: the last of one is not lost to
+            # the other.
+            newest = Qos(_BEST_EFFORT, Policy.History.KeepLast(_KEPT), _CDR)
             topic = Topic(self._participant, f"rt{states}", ros.JointState)
             self._states, self._reader = states, DataReader(self._participant, topic, qos=newest)
 
-    def take(self) -> ros.JointState | None:
-        """The newest joint states that were not yet taken; None if there are none."""
+    def take(self) -> list[ros.JointState]:
+        """Joint states that were not yet taken, the newest last."""
         with _as_bus_errors(self._states):
-            found: list[object] = [*self._reader.take(2)]
+            found: list[object] = [*self._reader.take(2 * _KEPT)]
         # A publisher that ends leaves a sample without data.
-        states = [one for one in found if isinstance(one, ros.JointState)]
-        return states[-1] if states else None
+        return [one for one in found if isinstance(one, ros.JointState)]
 
     def announce(self, commands: str) -> None:
         """Offer commands on a topic; nothing is sent."""

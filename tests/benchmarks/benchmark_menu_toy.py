@@ -46,7 +46,7 @@ class Size:
     examination: tuple[int, int]
 
 
-SHORT = Size((0,), 6_000, 3_000, (16, 250))
+SHORT = Size((0,), 3_000, 2_000, (16, 250))
 FULL = Size((0, 1, 2), 10_000, 6_000, (32, 400))
 
 
@@ -67,20 +67,29 @@ class Contender:
     share: float = 1.0
 
 
+# All students learn along the same trajectories, which are computed once.
+_TRAJECTORIES = {
+    "num_trajectories": 20_000,
+    "num_points": 16,
+    "solver_steps": 20,
+    "calls_per_step": (1, 2, 4),
+}
+
 CONTENDERS = {
     "sampler": Contender("sampler", (4, 6), {"calls_per_step": (4, 6)}, 0.1),
-    "flow-map": Contender("flow-map", (1, 2, 4)),
-    "flow-map, visited": Contender("flow-map", (1, 2, 4), {"visited": 0.2}),
-    "consistency, segments": Contender(
-        "consistency", (1, 2), {"calls_per_step": (1, 2), "target": "segment"}
-    ),
+    "flow-map": Contender("flow-map", (1, 2, 4), _TRAJECTORIES),
+    "flow-map, visited": Contender("flow-map", (1, 2, 4), {**_TRAJECTORIES, "visited": 0.2}),
+    "consistency": Contender("consistency", (1, 2, 4), _TRAJECTORIES),
     "consistency, any jump": Contender(
-        "consistency", (1, 2), {"calls_per_step": (1, 2), "target": "any"}
+        "consistency", (1, 2, 4), {**_TRAJECTORIES, "target": "any"}
     ),
-    "mean-flow": Contender("mean-flow", (1, 2)),
-    "mean-flow, no teacher": Contender("mean-flow", (1, 2), {"warm": False}, 2.0),
-    "distribution-matching": Contender("distribution-matching", (1, 2), {"calls_per_step": (1, 2)}),
+    "distribution-matching": Contender(
+        "distribution-matching", (1, 2), {**_TRAJECTORIES, "calls_per_step": (1, 2, 4)}, 0.5
+    ),
+    "mean-flow": Contender("mean-flow", (1, 2, 4)),
+    "mean-flow, no teacher": Contender("mean-flow", (1, 2, 4), {"warm": False}, 2.5),
 }
+IN_SHORT = ("sampler", "flow-map", "consistency", "distribution-matching", "mean-flow")
 
 
 def shortfalls(
@@ -133,22 +142,25 @@ def measure(
     trained: toy_runs.Trained,
     calls: tuple[int, ...],
     exam: toy_obstacle.Examination,
+    latency: bool,
 ) -> None:
-    """Add a row for each number of calls."""
+    """Add a row for each number of calls, with the time of a plan where that is wanted."""
     for num in calls:
         if results.has({**key, "calls": num}):
             continue
         sampling = {"calls_per_step": num}
         samples = toy_runs.sample(trained.checkpoint, toy_obstacle.KEY, exam.observed, sampling)
         score = {name: round(value, 4) for name, value in exam.score(samples)._asdict().items()}
-        values = {**score, **latency_ms(trained.checkpoint, sampling), "cpu_s": trained.cpu_s}
+        values = {**score, "cpu_s": trained.cpu_s}
+        if latency:
+            values |= latency_ms(trained.checkpoint, sampling)
         teacher = results.find({"name": "teacher", "seed": key["seed"], "calls": 100})
         if teacher is not None:
             values["shortfalls"] = shortfalls(key["name"], num, score, teacher)
         results.add({**key, "calls": num}, values)
 
 
-def run(results: Results, size: Size, names: list[str], folder: Path) -> None:
+def run(results: Results, size: Size, names: list[str], folder: Path, latency: bool) -> None:
     """Train and measure a teacher and its students for each seed."""
     data = toy_obstacle.demonstrations(NUM_DEMONSTRATIONS)
     exam = toy_obstacle.Examination.draw(*size.examination)
@@ -160,7 +172,7 @@ def run(results: Results, size: Size, names: list[str], folder: Path) -> None:
         config = toy_runs.teacher_config(size.teacher_steps, seed, folder / f"teacher-{seed}")
         teacher = toy_runs.run(config, data, toy_obstacle.SPEC)
         key = {"name": "teacher", "seed": seed, "steps": config.steps}
-        measure(results, key, teacher, (100, 20, 10, 4, 2, 1), exam)
+        measure(results, key, teacher, (100, 20, 10, 4, 2, 1), exam, latency)
         for name in names:
             one = CONTENDERS[name]
             steps = round(one.share * size.student_steps)
@@ -172,7 +184,7 @@ def run(results: Results, size: Size, names: list[str], folder: Path) -> None:
             if all(results.has({**key, "calls": num}) for num in one.calls):
                 continue
             trained = toy_runs.run(student, data, toy_obstacle.SPEC)
-            measure(results, key, trained, one.calls, exam)
+            measure(results, key, trained, one.calls, exam, latency)
 
 
 def main() -> None:
@@ -180,14 +192,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path)
     parser.add_argument("--full", action="store_true")
-    parser.add_argument("--methods", default=";".join(CONTENDERS), help="separated by ;")
+    parser.add_argument("--methods", help="separated by ';'; default: those of the form")
+    parser.add_argument("--latency", action="store_true", help="time plans, of an idle machine")
     parser.add_argument("--folder", type=Path, help="of the runs; default: a temporary one")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    size = FULL if given.full else SHORT
+    size, names = (FULL, list(CONTENDERS)) if given.full else (SHORT, list(IN_SHORT))
+    names = given.methods.split(";") if given.methods else names
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary)
-        run(Results(given.output), size, given.methods.split(";"), folder)
+        run(Results(given.output), size, names, folder, given.latency)
 
 
 if __name__ == "__main__":

@@ -12,15 +12,19 @@ import numpy as np
 
 from hotloop.decoding import ActionSpec, Observation
 from hotloop.policies.checkpoint import load_checkpoint
-from hotloop.policies.diffusion.config import DiffusionSampling, ModelConfig
+from hotloop.policies.diffusion.config import DiffusionSampling, ModelConfig, StreamingSampling
 from hotloop.policies.networks.config import NetworkConfig
-from hotloop.train.config.policies import DiffusionPolicyConfig
+from hotloop.train.config.policies import (
+    DenoisingConfig,
+    DiffusionPolicyConfig,
+    PolicyConfig,
+)
 from hotloop.train.config.training import OptimConfig, TrainConfig
 from hotloop.train.data.episodes import Episodes
 from hotloop.train.distillation.methods import settings_type
 from hotloop.train.training import train_on
 
-NUM_LEVELS = 100
+NUM_LEVELS, NUM_EXECUTE = 100, 4
 
 
 @dataclass(frozen=True)
@@ -36,16 +40,34 @@ class Trained:
     cpu_s: float
 
 
-def teacher_config(steps: int, seed: int, output_dir: Path, **model: Any) -> TrainConfig:
+def teacher_config(steps: int, seed: int, output_dir: Path) -> TrainConfig:
     """A Diffusion Policy whose window is one action, which is a whole motion."""
-    sizes = {"horizon": 1, "num_obs_steps": 1, "num_levels": NUM_LEVELS}
     network = NetworkConfig("mlp", width=192, depth=3)
+    sizes = ModelConfig(horizon=1, num_obs_steps=1, num_levels=NUM_LEVELS, network=network)
     policy = DiffusionPolicyConfig(
-        model=ModelConfig(**{**sizes, "network": network, **model}),
+        model=sizes,
         action_normalization="identity",
         observation_normalization="z_score",
         sampling=DiffusionSampling(num_execute=1),
     )
+    return _run_config(policy, steps, seed, output_dir)
+
+
+def streaming_config(steps: int, seed: int, output_dir: Path) -> TrainConfig:
+    """A Streaming Diffusion Policy of four chunks of four actions."""
+    network = NetworkConfig("mlp", width=192, depth=3)
+    ladders = (f"{NUM_EXECUTE}x4",)
+    policy = PolicyConfig(
+        model=ModelConfig(4 * NUM_EXECUTE, 1, 40, ladders, network=network),
+        chunkwise=0.8,
+        action_normalization="identity",
+        observation_normalization="z_score",
+        sampling=StreamingSampling(num_execute=NUM_EXECUTE),
+    )
+    return _run_config(policy, steps, seed, output_dir)
+
+
+def _run_config(policy: DenoisingConfig, steps: int, seed: int, output_dir: Path) -> TrainConfig:
     return TrainConfig(
         policy=policy,
         optim=OptimConfig(lr=1e-3, warmup_steps=200),
@@ -63,7 +85,7 @@ def student_config(
 ) -> TrainConfig:
     """A student of a teacher's run; `options` are those of the method, and `steps`."""
     steps = options.pop("steps", teacher.steps)
-    distill = settings_type("dp", method)(str(checkpoint), method=method, **options)
+    distill = settings_type(teacher.policy.kind, method)(str(checkpoint), method=method, **options)
     return replace(
         teacher, distill=distill, output_dir=str(output_dir), steps=steps, save_every=steps
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .checks import at_least, shares
+from .checks import above_zero, at_least, shares
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class GuidanceDistillConfig(DistillConfig):
         teacher_steps: Calls of the teacher's plans, a multiple of each number in `calls_per_step`.
         denoising: Share of samples that train ordinary guided denoising.
         anywhere: Share of samples that jump from any point of a plan's way to any later one.
+        executed: Weight of the states that the executed actions lead to, where the others count 1:
+            each plan's are executed, and what lies behind them is planned again.
         num_plans: Plans that the teacher makes at each refresh.
         refresh_every: Steps between two refreshes.
     """
@@ -42,6 +44,7 @@ class GuidanceDistillConfig(DistillConfig):
     teacher_steps: int = 20
     denoising: float = 0.1
     anywhere: float = 0.3
+    executed: float = 10.0
     num_plans: int = 4096
     refresh_every: int = 250
     method: str = field(default="guidance", kw_only=True)
@@ -51,6 +54,7 @@ class GuidanceDistillConfig(DistillConfig):
         at_least(1, distill__calls_per_step=min(self.calls_per_step, default=1))
         at_least(1, distill__teacher_steps=self.teacher_steps, distill__num_plans=self.num_plans)
         at_least(1, distill__refresh_every=self.refresh_every)
+        above_zero(distill__executed=self.executed)
         shares(distill__denoising=self.denoising, distill__anywhere=self.anywhere)
         if self.denoising + self.anywhere > 1:
             raise ValueError(
@@ -136,7 +140,7 @@ class TrajectoryDistillConfig(DiffusionDistillConfig):
     calls_per_step: tuple[int, ...] = (1, 2, 4)
     num_trajectories: int = 50_000
     num_points: int = 8
-    solver_steps: int = 32
+    solver_steps: int = 16
     denoising: float = 0.1
 
     def __post_init__(self) -> None:
@@ -219,6 +223,27 @@ class SamplerDistillConfig(DistillConfig):
         at_least(1, distill__calls_per_step=min(self.calls_per_step))
         at_least(1, distill__teacher_steps=self.teacher_steps or 1)
         at_least(1, distill__num_pairs=self.num_pairs)
+
+
+@dataclass(frozen=True)
+class DistributionMatchingConfig(FlowMapConfig):
+    """Distribution matching with jumps along the teacher's trajectories as the anchor.
+
+    Attributes:
+        matching: Weight of distribution matching; the anchor's is 1.
+        critic_draws: Noisy copies of each sample that the critic learns from.
+    """
+
+    calls_per_step: tuple[int, ...] = (1, 2)
+    matching: float = 0.1
+    critic_draws: int = 2
+    method: str = field(default="distribution-matching", kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Reject numbers that are none."""
+        super().__post_init__()
+        at_least(0, distill__matching=self.matching)
+        at_least(1, distill__critic_draws=self.critic_draws)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from ...policies.lerobot.given import Given
 from ...policies.lerobot.processors import widened
 
 _SPILL = 1e-3  # of a task's range, by which bounds of training data may lie beyond it
+_BEYOND = 1e30  # what no action is
 ANY_PERIOD = 1.0  # [s] where nothing depends on it: the time of a plan, a teacher's network
 
 
@@ -120,17 +121,22 @@ def _of_dataset(folder: Path) -> Given:
     """Period, names and range of the actions of a LeRobotDataset."""
     path = folder / "meta" / "info.json"
     info = read_json_object(path)
-    try:
-        fps, action = info["fps"], info["features"]["action"]
-        size = int(action["shape"][0])
-    except (KeyError, TypeError, IndexError, ValueError) as error:
-        raise ValueError(
-            f"lerobot.dataset={folder}: {path.name} declares no fps and no action: {error!r}"
-        ) from error
-    if not isinstance(fps, int | float) or not fps > 0:
-        raise ValueError(f"lerobot.dataset={folder}: fps must be a positive number, got {fps!r}")
+    features = info.get("features")
+    action = features.get("action") if isinstance(features, dict) else None
+    declared = action if isinstance(action, dict) else {}
+    match declared.get("shape"):
+        case [int(size)] if size > 0:
+            pass
+        case shape:
+            raise ValueError(
+                f"{path} must declare features.action.shape, the number of actions in a list, got "
+                f"{shape!r}"
+            )
+    fps = info.get("fps")
+    if isinstance(fps, bool) or not isinstance(fps, int | float) or not 1e-6 < fps < 1e6:
+        raise ValueError(f"{path}: fps must be a positive number, got {str(fps)[:40]}")
     low, high = _range(folder / "meta" / "stats.json", size)
-    return Given(1 / fps, _names(action.get("names"), size), low, high)
+    return Given(1 / fps, _names(declared.get("names"), size), low, high)
 
 
 def _names(declared: Any, size: int) -> tuple[str, ...]:
@@ -138,7 +144,11 @@ def _names(declared: Any, size: int) -> tuple[str, ...]:
     if isinstance(declared, Mapping):
         declared = [name for names in declared.values() for name in _listed(names)]
     names = _listed(declared)
-    return tuple(map(str, names)) if len(names) == size else ()
+    return tuple(names) if len(names) == size and all(map(_is_name, names)) else ()
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _listed(names: Any) -> list[Any]:
@@ -152,7 +162,15 @@ def _range(path: Path, size: int) -> tuple[tuple[float, ...], tuple[float, ...]]
     found = read_json_object(path).get("action")
     if not isinstance(found, Mapping) or not {"min", "max"} <= found.keys():
         return (), ()
-    low, high = (np.atleast_1d(np.asarray(found[end], np.float64)) for end in ("min", "max"))
-    if low.shape != (size,) or high.shape != (size,):
-        raise ValueError(f"{path}: the range of the actions must have {size} entries")
+    ends = [found["min"], found["max"]]
+    if not all(isinstance(end, list) and len(end) == size for end in ends) or not all(
+        isinstance(value, int | float) and abs(value) < _BEYOND for end in ends for value in end
+    ):
+        raise ValueError(
+            f"{path}: action.min and action.max must be lists of {size} finite numbers, got "
+            f"{str(ends)[:200]}"
+        )
+    low, high = (np.asarray(end, np.float64) for end in ends)
+    if (low > high).any():
+        raise ValueError(f"{path}: action.min must not be above action.max, got {ends}")
     return widened(low, high)

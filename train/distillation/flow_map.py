@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...policies.checkpoint import Checkpoint
+from ...policies.diffusion.config import DiffusionSampling
 from ...policies.diffusion.model import DiffusionModel
 from ..config.distill import FlowMapConfig, TrajectoryDistillConfig
 from ..config.policies import DenoisingConfig
@@ -33,7 +35,16 @@ def prepare(config: TrainConfig, teacher: Checkpoint, episodes: Episodes | None)
         )
     student, windows = student_and_trajectories(config, teacher, episodes)
     objective = FlowMapObjective(student, teacher.model, windows, distill, config.seed)
-    return Training(objective, windows)
+    return Training(objective, windows, sampling=learned_sampling(config))
+
+
+def learned_sampling(config: TrainConfig) -> DiffusionSampling:
+    """The run's choices with a number of calls that the student learns, by default the fewest."""
+    sampling, distill = config.policy.sampling, config.distill
+    assert isinstance(sampling, DiffusionSampling) and isinstance(distill, TrajectoryDistillConfig)
+    calls = distill.calls_per_step
+    chosen = sampling.calls_per_step if sampling.calls_per_step in calls else min(calls)
+    return replace(sampling, calls_per_step=chosen, update="ddim", spacing="even")
 
 
 def student_and_trajectories(
@@ -48,6 +59,10 @@ def student_and_trajectories(
     policy, distill, model = config.policy, config.distill, teacher.model
     assert isinstance(policy, DenoisingConfig) and isinstance(distill, TrajectoryDistillConfig)
     assert episodes is not None and isinstance(model, DiffusionModel)
+    if model.config.jump:
+        raise ValueError(
+            f"distill.teacher={distill.teacher} is a student itself; distil its teacher"
+        )
     check_data(distill.teacher, model, episodes)
     _check_levels(distill, model.config.num_levels)
     student, features = student_of(model, config.seed), None

@@ -16,7 +16,6 @@ from ..data.plan_windows import PlanWindows
 from ..families.family import Training
 from ..objectives.guidance import GuidanceObjective, guidance_student
 from ..objectives.plan_jumps import PlanJumpObjective
-from ..objectives.teacher_plans import start_level
 from .method import Method
 
 if TYPE_CHECKING:
@@ -33,7 +32,8 @@ def prepare(config: TrainConfig, teacher: Checkpoint, episodes: Episodes | None)
     assert isinstance(policy, PlannerPolicyConfig) and isinstance(model, PlannerModel)
     assert isinstance(distill, GuidanceDistillConfig) and episodes is not None
     name, jump = f"distill.teacher={distill.teacher}", bool(distill.calls_per_step)
-    sampling, guidance = policy.sampling, learned_guidance(model, policy.sampling, distill)
+    sampling = replace(policy.sampling, draft_level=draft_level(policy.sampling, teacher))
+    guidance = learned_guidance(model, sampling, distill)
     if not jump and guidance is None:
         raise ValueError(
             f"{name} plans to goals: it has no guidance to distil; set distill.calls_per_step to "
@@ -45,7 +45,7 @@ def prepare(config: TrainConfig, teacher: Checkpoint, episodes: Episodes | None)
     if not jump:
         return Training(GuidanceObjective(student, model), windows)
     objective = PlanJumpObjective(student, model, windows, sampling, distill, config.seed)
-    return Training(objective, windows, sampling=student_sampling(model, sampling, distill))
+    return Training(objective, windows, sampling=student_sampling(sampling, distill))
 
 
 def check_teacher(model: PlannerModel, name: str, episodes: Episodes) -> None:
@@ -87,18 +87,24 @@ def learned_guidance(
     return weights
 
 
-def student_sampling(
-    model: PlannerModel, sampling: PlannerSampling, distill: GuidanceDistillConfig
-) -> PlannerSampling:
+def draft_level(sampling: PlannerSampling, teacher: Checkpoint) -> int:
+    """Level at which a student's draft enters: as it is told, or where its teacher's does."""
+    taught: PlannerSampling = teacher.sampling
+    if sampling.draft == "noise":
+        return sampling.draft_level
+    own = taught.draft_level or taught.calls_per_step if taught.draft == "rollout" else 0
+    return sampling.draft_level or own or sampling.calls_per_step
+
+
+def student_sampling(sampling: PlannerSampling, distill: GuidanceDistillConfig) -> PlannerSampling:
     """How a student plans unless it is told otherwise: in the fewest calls that it learned."""
-    drafts = sampling.draft == "rollout"
-    return replace(
-        sampling,
-        calls_per_step=min(distill.calls_per_step),
-        draft_level=start_level(model, sampling) if drafts else sampling.draft_level,
-        update="ddim",
-        value_steps=0,
-    )
+    num = min(distill.calls_per_step)
+    return replace(sampling, calls_per_step=num, update="ddim", value_steps=0)
+
+
+def default_calls(teacher: Checkpoint) -> tuple[int, ...]:
+    """Fewer calls than the teacher's; none where it makes one already, of two passes."""
+    return tuple(num for num in (1, 2, 4) if num < teacher.sampling.calls_per_step)
 
 
 def unread(config: TrainConfig) -> Iterable[tuple[str, str]]:
@@ -123,4 +129,5 @@ METHOD = Method(
     config=GuidanceDistillConfig,
     prepare=prepare,
     unread=unread,
+    default_calls=default_calls,
 )

@@ -44,6 +44,8 @@ class Method:
             `TrainConfig`, e.g. ``{"steps": 300, "optim": {"lr": 0.02}}``.
         sampling: Sampling choices of its students that differ from their teacher's, as far as the
             kind of policy has them, e.g. ``{"update": "ddim"}``.
+        default_calls: Numbers of network calls that `hotloop distill` asks for of a teacher's
+            student unless it is told otherwise; null for those of the dataclass.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Method:
     data_free: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     sampling: Mapping[str, Any] = field(default_factory=dict)
+    default_calls: Callable[[Checkpoint], tuple[int, ...]] | None = None
 
     def check(self, kind: str, calls: Sequence[int] = ()) -> None:
         """Raise ValueError unless it distils such a policy to such numbers of network calls."""

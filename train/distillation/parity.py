@@ -16,7 +16,6 @@ from ...envs.registry import make_task
 from ...envs.rollout import Evaluation, evaluate
 from ...envs.workers import environments
 from ...policies.checkpoint import Checkpoint, load_checkpoint
-from ...policies.diffusion.model import DiffusionModel
 from ...policies.programs.engines.engine import installed_engines
 from ..config.lerobot import LeRobotConfig, load_for_task
 from ..config.parity import ReportConfig
@@ -114,7 +113,7 @@ def _contenders(
     yield Contender(TEACHER, teacher, {})
     own = getattr(teacher.sampling, "calls_per_step", None)
     # Few steps are DDIM's: DDPM's noise would be all that is left of them.
-    few = {"update": "ddim"} if isinstance(teacher.model, DiffusionModel) else {}
+    few = {"update": "ddim"} if hasattr(teacher.sampling, "update") else {}
     for num in calls if report.undistilled else ():
         if own is None or num < own:
             yield Contender(UNDISTILLED, teacher, {"calls_per_step": num, **few})

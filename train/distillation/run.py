@@ -71,7 +71,7 @@ def compose_distillation(teacher: str, overrides: Sequence[str] = ()) -> Distill
     options = compose("distill", own, DistillOptions)
     checkpoint = load_teacher(teacher)
     method = _method(teacher, checkpoint, options.method)
-    calls = options.calls or _default_calls(method)
+    calls = options.calls or _default_calls(method, checkpoint)
     method.check(checkpoint.kind, calls)
     beneath = merged(_told(teacher, checkpoint, method, calls), method.settings)
     task = str(checkpoint.provenance.get("task") or "")
@@ -137,8 +137,10 @@ def _method(teacher: str, checkpoint: Checkpoint, name: str) -> Method:
     return method
 
 
-def _default_calls(method: Method) -> tuple[int, ...]:
+def _default_calls(method: Method, teacher: Checkpoint) -> tuple[int, ...]:
     """Numbers of calls that a method's students learn unless they are told otherwise."""
+    if method.default_calls is not None:
+        return method.default_calls(teacher)
     learned = getattr(method.config(), "calls_per_step", None)
     return (method.calls or FEW) if learned is None else tuple(learned)
 

@@ -19,7 +19,6 @@ from ...policies.vla.build import pretrained_vla, tiny_vla
 from ...policies.vla.decoding_config import METHODS
 from ...policies.vla.model import VlaModel
 from ...policies.vla.policy import VlaPolicy
-from ...policies.vla.session import block_logits
 from ...policies.vla.tokenizer import BinStatistics
 from ..config.lerobot import ANY_PERIOD, LeRobotConfig, load
 from ..config.policies import VlaPolicyConfig
@@ -72,7 +71,7 @@ class VlaFamily(Family):
     """Vision-language policies, whose actions are tokens."""
 
     config = VlaPolicyConfig
-    engines = ("eager",)
+    engines = ("eager", "compile", "onnx", "openvino")
     pictures = True
     instruction = True
 
@@ -126,7 +125,7 @@ class VlaFamily(Family):
     def costs(self, policy: Any, timer: ControlStepTimer) -> Costs:
         """Forwards differ in size, so all time beyond one fused forward counts as overhead."""
         num_tokens = policy.model.action_tokenizer.num_tokens
-        return Costs(float(np.mean(timer.num_calls)), 1, num_tokens)
+        return Costs(float(np.mean(timer.num_calls)), 1, num_tokens, policy.parity)
 
 
 FAMILY = VlaFamily()
@@ -254,7 +253,7 @@ def fused_forward_call(policy: VlaPolicy, frame: Mapping[str, np.ndarray]) -> Ca
 
     @torch.inference_mode()
     def run() -> Tensor:
-        return block_logits(model.host, prompt, tokens)
+        return policy.token_model(prompt).feed(tokens)
 
     return run
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ...decoding.samplers import spaced_levels, step_coefficients
 from ...policies.planners.config import PlannerSampling
 from ...policies.planners.model import PlanBatch, PlannerModel
+from ...policies.planners.stages import num_found
 from ..config.distill import GuidanceDistillConfig
 from ..data.plan_windows import PlanWindows
 from ..data.windows import step_generator
@@ -70,6 +71,7 @@ class PlanJumpObjective(nn.Module):
         # Gradients of a value move a plan before it is denoised, so that no single prediction of
         # the teacher's is what a student should predict without a jump.
         self._denoising_share = 0.0 if sampling.value_steps else config.denoising
+        self._weight = state_weights(student, sampling, config.executed)
         self._ladder = ladder_jumps(start, num_steps, config.calls_per_step)
         self._plans: TeacherPlans | None = None
         self._block = -1
@@ -125,7 +127,8 @@ class PlanJumpObjective(nn.Module):
             rows = inputs.select(is_denoised)
             target[is_denoised] = self.denoised_target(rows)
             counts[is_denoised] = (rows.level > 0).unsqueeze(-1).float()
-        return (counts * (predicted(self.model, inputs, jump) - target) ** 2).mean()
+        error = (predicted(self.model, inputs, jump) - target) ** 2  # (b, h, p)
+        return (self._weight.to(error.device) * counts * error).mean()
 
     def denoised_target(self, rows: PlanJumpDraw) -> Tensor:
         """The teacher's guided predictions, in what the student predicts, shape (B, H, P)."""
@@ -153,6 +156,13 @@ def landing_target(model: PlannerModel, inputs: PlanJumpDraw) -> tuple[Tensor, T
     gain = torch.where(moves, c_0 * p_f + c_f, 1.0)  # B
     target = (inputs.landed - (c_0 * p_x + c_x) * inputs.x) / gain
     return torch.where(moves, target, 0.0), moves.float()
+
+
+def state_weights(model: PlannerModel, sampling: PlannerSampling, executed: float) -> Tensor:
+    """Weights of a plan's states in the loss, of mean 1, shape (H, 1)."""
+    weight = torch.ones(model.config.horizon, 1)
+    weight[1 : 1 + num_found(model, sampling)] = executed
+    return weight / weight.mean()
 
 
 def ladder_jumps(start: int, num_steps: int, calls: Sequence[int]) -> list[tuple[int, int]]:

@@ -125,7 +125,7 @@ def start_level(model: PlannerModel, sampling: PlannerSampling) -> int:
     """
     if sampling.draft == "noise":
         return model.config.num_levels
-    level = sampling.draft_level or sampling.calls_per_step
+    level = sampling.draft_level
     if not 1 <= level <= model.config.num_levels:
         raise ValueError(
             "a planner is distilled where it denoises its drafts; set policy.sampling.draft_level "

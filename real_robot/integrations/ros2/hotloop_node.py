@@ -49,11 +49,16 @@ class HotloopNode(Node):
         self._max_jump = self.declare_parameter("max_jump", 0.3).value
         self._seed = self.declare_parameter("seed", 0).value
         states = self.declare_parameter("states", "/joint_states").value
+        if self._controller not in COMMANDS:
+            raise SystemExit(f"controller:={self._controller} is none of {', '.join(COMMANDS)}")
         topic, message = COMMANDS[self._controller]
         topic = self.declare_parameter("commands", topic).value
         runtime = load_runtime(folder)
-        check_policy(runtime.read_about(folder), self._joints)
-        self._policy = runtime.Runtime(folder)
+        try:
+            check_policy(runtime.read_about(folder), self._joints)
+            self._policy = runtime.Runtime(folder)
+        except (ValueError, OSError, ImportError) as error:
+            raise SystemExit(f"policy:={folder}: {error}") from None
         self._state, self._received, self._fresh = None, -math.inf, True
         self._publisher = self.create_publisher(message, topic, 1)
         self.create_subscription(JointState, states, self.receive, qos_profile_sensor_data)
@@ -61,10 +66,10 @@ class HotloopNode(Node):
         self.create_timer(self._policy.dt, self.step)
 
     def receive(self, message):
-        """Keep the joints that the policy reads, in its order."""
-        places = {name: place for place, name in enumerate(message.name)}
-        if all(name in places for name in self._joints):
-            self._state = [message.position[places[name]] for name in self._joints]
+        """Keep the joints that the policy reads, in its order; other messages are not for us."""
+        found = dict(zip(message.name, message.position, strict=False))  # positions may be left out
+        if all(math.isfinite(found.get(name, math.nan)) for name in self._joints):
+            self._state = [found[name] for name in self._joints]
             self._received = time.monotonic()
 
     def reset(self, _request, response):
