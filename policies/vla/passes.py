@@ -163,9 +163,7 @@ def prompt_program(host: Host, layout: Layout, with_block: bool) -> Program:
 
 def window_program(host: Host, size: int, num_tokens: int, keeping: bool) -> Program:
     """A window of tokens behind a past of so many entries, as a program."""
-    module = shared(
-        WindowPass, host, lambda: WindowPass(host, keeping), size, num_tokens, keeping
-    )
+    module = shared(WindowPass, host, lambda: WindowPass(host, keeping), size, num_tokens, keeping)
     ports = {
         "tokens": _tokens(host, num_tokens),
         "visible": Port((size,), dtype=np.uint8),
