@@ -51,7 +51,9 @@ def gradient(teacher: DiffusionModel, critic: DiffusionModel) -> list[Tensor]:
             noise=torch.randn(num, 2, *shape, generator=generator),
         )
     ).backward()
-    return [p.grad for p in student.network.head.parameters() if p.grad is not None]
+    head = dict(student.named_parameters(prefix="model"))
+    found = [head[f"model.network.head.{name}"].grad for name in ("weight", "bias")]
+    return [one for one in found if one is not None]
 
 
 def test_a_critic_that_agrees_with_the_teacher_pushes_nothing() -> None:

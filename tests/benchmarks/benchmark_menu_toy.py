@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,13 @@ CONTENDERS = {
     "mean-flow": Contender("mean-flow", (1, 2, 4)),
     "mean-flow, no teacher": Contender("mean-flow", (1, 2, 4), {"warm": False}, 2.5),
 }
-IN_SHORT = ("sampler", "flow-map", "consistency", "distribution-matching", "mean-flow")
+IN_SHORT: tuple[str, ...] = (
+    "sampler",
+    "flow-map",
+    "consistency",
+    "distribution-matching",
+    "mean-flow",
+)
 
 
 def shortfalls(
@@ -160,7 +166,7 @@ def measure(
         results.add({**key, "calls": num}, values)
 
 
-def run(results: Results, size: Size, names: list[str], folder: Path, latency: bool) -> None:
+def run(results: Results, size: Size, names: Sequence[str], folder: Path, latency: bool) -> None:
     """Train and measure a teacher and its students for each seed."""
     data = toy_obstacle.demonstrations(NUM_DEMONSTRATIONS)
     exam = toy_obstacle.Examination.draw(*size.examination)
@@ -197,7 +203,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="of the runs; default: a temporary one")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    size, names = (FULL, list(CONTENDERS)) if given.full else (SHORT, list(IN_SHORT))
+    size, names = (FULL, tuple(CONTENDERS)) if given.full else (SHORT, IN_SHORT)
     names = given.methods.split(";") if given.methods else names
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ...decoding.samplers import reverse, spaced_levels
 from ...policies.diffusion.model import DiffusionModel
 from ..config.distill import DistributionMatchingConfig
-from ..distillation.bank import TrajectoryBatch
+from ..distillation.trajectories import TrajectoryBatch
 from .flow_map import FlowMapObjective, LandingDraw, jump
 from .objective import Drawn
 
