@@ -71,7 +71,7 @@ class Contender:
 _TRAJECTORIES = {
     "num_trajectories": 20_000,
     "num_points": 16,
-    "solver_steps": 20,
+    "solver_steps": 50,
     "calls_per_step": (1, 2, 4),
 }
 
@@ -83,9 +83,6 @@ CONTENDERS = {
     "consistency, any jump": Contender(
         "consistency", (1, 2, 4), {**_TRAJECTORIES, "target": "any"}
     ),
-    "distribution-matching": Contender(
-        "distribution-matching", (1, 2), {**_TRAJECTORIES, "calls_per_step": (1, 2, 4)}, 0.5
-    ),
     "mean-flow": Contender("mean-flow", (1, 2, 4)),
     "mean-flow, no teacher": Contender("mean-flow", (1, 2, 4), {"warm": False}, 2.5),
 }
@@ -93,7 +90,6 @@ IN_SHORT: tuple[str, ...] = (
     "sampler",
     "flow-map",
     "consistency",
-    "distribution-matching",
     "mean-flow",
 )
 
