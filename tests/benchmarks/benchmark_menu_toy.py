@@ -83,6 +83,7 @@ CONTENDERS = {
     "consistency, any jump": Contender(
         "consistency", (1, 2, 4), {**_TRAJECTORIES, "target": "any"}
     ),
+    "distribution-matching": Contender("distribution-matching", (1, 2, 4), _TRAJECTORIES),
     "mean-flow": Contender("mean-flow", (1, 2, 4)),
     "mean-flow, no teacher": Contender("mean-flow", (1, 2, 4), {"warm": False}, 2.5),
 }
@@ -90,6 +91,7 @@ IN_SHORT: tuple[str, ...] = (
     "sampler",
     "flow-map",
     "consistency",
+    "distribution-matching",
     "mean-flow",
 )
 

@@ -16,9 +16,10 @@ from ..data.features import cached_features
 from ..families.diffusion import make_windows
 from ..families.family import Training
 from ..objectives.flow_map import FlowMapObjective
-from .bank import TrajectoryWindows, make_bank
+from .bank import make_bank
 from .method import Method
 from .student import check_data, student_of, unread_of_student
+from .trajectories import TrajectoryWindows
 
 if TYPE_CHECKING:
     from ..config.training import TrainConfig

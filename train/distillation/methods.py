@@ -31,6 +31,7 @@ METHODS: Registry[Method] = Registry(
         "guidance": "guidance:METHOD",
         "consistency": "consistency:METHOD",
         "sampler": "sampler:METHOD",
+        "distribution-matching": "distribution_matching:METHOD",
         "mean-flow": "mean_flow:METHOD",
     },
     str(__package__),

@@ -21,6 +21,9 @@ from .objective import Drawn
 # Per dimension of a window: below it the loss is quadratic, above it the distance itself (Lee et
 # al. 2024, arXiv 2405.20320), so that the windows that come close count for as much as the others.
 _HUBER = 0.00054
+# How fast the first level learns compared with the others. Two calls of a network that predicts
+# noise gain from a lower one; four or six are worse off if it falls before the others have settled.
+_FIRST = 0.2
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,6 @@ class Pairs(Drawn):
 class StepTable(nn.Module):
     """Level, gain and memory of each call, for several numbers of calls; at first those of DDIM.
 
-    Levels are cumulative shares of the way down, by a softmax, so they always fall.
-
     Args:
         num_levels: Noise levels N, where sampling starts.
         calls: Numbers of network calls.
@@ -75,19 +76,25 @@ class StepTable(nn.Module):
         start, change = self.start.get_buffer(str(num_calls)), self.change[str(num_calls)].double()
         begun, moved = (levels_of(start[0], by) for by in (torch.zeros_like(change[0]), change[0]))
         # Written as a difference, so that no change is none to the last bit.
-        return start + torch.stack([moved - begun, change[1], change[2]])
+        level = start[0] + (moved - begun)
+        rounding = (level - start[0, 0]).clamp(min=0).detach()
+        return torch.stack([level - rounding, start[1] + change[1], start[2] + change[2]])
 
 
 def levels_of(start: Tensor, change: Tensor) -> Tensor:
-    """Falling levels from the first of `start` on, whose steps have other shares of the way.
+    """Falling levels whose steps are other shares of the way, which may begin lower.
 
     Args:
         start: Levels, falling, shape (n,); after the last comes 0.
-        change: Of the logarithm of each step's share, shape (n,).
+        change: Of the logarithm of each share, shape (n,). Their mean, of which shares do not
+            depend, moves the first level; above 0 it has no effect, but a gradient, so that it
+            finds back.
     """
     steps = -torch.cat([start, start.new_zeros(1)]).diff()  # (n,)
     gone = torch.softmax(steps.log() + change, dim=0).cumsum(0)
-    return start[0] * (1 - torch.cat([gone.new_zeros(1), gone[:-1]]))
+    lower = _FIRST * change.mean()
+    lower = lower - lower.clamp(min=0).detach()
+    return start[0] * lower.exp() * (1 - torch.cat([gone.new_zeros(1), gone[:-1]]))
 
 
 class SamplerObjective(nn.Module):
