@@ -75,7 +75,7 @@ def fitted_coefficients(schedule: NoiseSchedule, scalars: Tensor, prediction: st
     if not (level > following).all() or not level[0] <= schedule.num_levels:
         raise ValueError(
             f"levels of fitted steps must fall from at most {schedule.num_levels} to above 0, got "
-            f"{level.tolist()}"
+            f"{[float(one) for one in level]}"
         )
     if prediction not in PREDICTIONS:
         raise ValueError(f"prediction must be one of {PREDICTIONS}, got {prediction!r}")

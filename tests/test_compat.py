@@ -25,14 +25,7 @@ from hotloop.train.data import ReadOptions, read_episodes, write_episodes
 from hotloop.train.data.inspect import inspect_dataset
 from hotloop.train.demonstrations.generate import Collection, generate_demonstrations
 
-pytestmark = [
-    pytest.mark.compat,
-    pytest.mark.skipif(
-        not os.environ.get("HOTLOOP_COMPAT"),
-        reason="builds environments with other projects' packages; set HOTLOOP_COMPAT=1",
-    ),
-    pytest.mark.timeout(1200),
-]
+pytestmark = [pytest.mark.compat, pytest.mark.timeout(1200)]
 
 FOLDER = Path(__file__).parent / "compat"
 Run = Callable[..., Any]

@@ -23,14 +23,7 @@ from hotloop.envs import normalized_score
 from hotloop.train.data.formats.registry import read_episodes
 from hotloop.train.demonstrations.generate import Collection, generate_demonstrations
 
-pytestmark = [
-    pytest.mark.compat,
-    pytest.mark.skipif(
-        not os.environ.get("HOTLOOP_COMPAT"),
-        reason="builds environments with other projects' packages; set HOTLOOP_COMPAT=1",
-    ),
-    pytest.mark.timeout(1200),
-]
+pytestmark = [pytest.mark.compat, pytest.mark.timeout(1200)]
 
 SCRIPT = Path(__file__).parent / "compat" / "use_d4rl.py"
 PACKAGES = ("d4rl==1.1", "gym==0.24.1", "gym-notices", "cloudpickle", "termcolor", "click")

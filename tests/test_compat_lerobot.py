@@ -25,14 +25,7 @@ from hotloop.train.data import write_episodes
 ROOT = Path(__file__).parents[1]
 PLUGIN = ROOT / "real_robot" / "integrations" / "lerobot_policy_hotloop"
 COMPAT = Path(__file__).parent / "compat"
-pytestmark = [
-    pytest.mark.compat,
-    pytest.mark.skipif(
-        not os.environ.get("HOTLOOP_COMPAT"),
-        reason="builds environments with other projects' packages; set HOTLOOP_COMPAT=1",
-    ),
-    pytest.mark.timeout(3600),
-]
+pytestmark = [pytest.mark.compat, pytest.mark.timeout(3600)]
 ON_CPU = ("--policy.device=cpu", "--policy.push_to_hub=false")
 PUSHT = ("--env.type=pusht", "--eval.use_async_envs=false")
 Run = Callable[..., str]

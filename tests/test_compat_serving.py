@@ -22,14 +22,7 @@ from served import Walk, serving
 from hotloop.decoding import Executor
 from hotloop.policies import load_checkpoint
 
-pytestmark = [
-    pytest.mark.compat,
-    pytest.mark.skipif(
-        not os.environ.get("HOTLOOP_COMPAT"),
-        reason="builds environments with other projects' packages; set HOTLOOP_COMPAT=1",
-    ),
-    pytest.mark.timeout(600),
-]
+pytestmark = [pytest.mark.compat, pytest.mark.timeout(600)]
 SCRIPT = Path(__file__).parent / "compat" / "use_openpi.py"
 Run = Callable[..., Any]
 

@@ -264,7 +264,7 @@ def test_a_teacher_may_predict_noise_or_velocity(prediction: str) -> None:
         optimizer.zero_grad()
         objective(inputs).backward()
         optimizer.step()
-    assert float(objective(inputs).detach()) < 0.5 * before
+    assert float(objective(inputs).detach()) < 0.8 * before
 
 
 def test_a_model_without_ladders_cannot_be_distilled() -> None:

@@ -15,14 +15,14 @@ from tiny import SPEC, constant_network, demonstrations, plan_at, tiny_model
 
 from hotloop.decoding import Observation
 from hotloop.decoding.fitted import FITTED, ddim_scalars
-from hotloop.decoding.samplers import PREDICTIONS, spaced_levels
+from hotloop.decoding.samplers import PREDICTIONS, SPACINGS, sampling_levels, spaced_levels
 from hotloop.policies.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from hotloop.policies.diffusion.config import DiffusionSampling
 from hotloop.policies.diffusion.fitted import fitted_sample
 from hotloop.policies.diffusion.model import DiffusionModel
 from hotloop.policies.lerobot.given import Given
 from hotloop.train.config.distill import SamplerDistillConfig
-from hotloop.train.config.policies import DiffusionPolicyConfig
+from hotloop.train.config.policies import DenoisingConfig, DiffusionPolicyConfig
 from hotloop.train.config.training import OptimConfig, TrainConfig
 from hotloop.train.data.episodes import Episodes
 from hotloop.train.distillation.sampler import sampled_pairs
@@ -127,14 +127,14 @@ def test_a_step_of_the_fit_makes_as_many_calls_as_it_fits(teacher: Path) -> None
     assert len(network.calls) == 2 + 4
 
 
-def test_levels_fall_whatever_is_learned() -> None:
-    table = StepTable(120, (5,))
-    torch.testing.assert_close(
-        table.scalars(5).detach(), ddim_scalars(spaced_levels(120, 0, 5)), rtol=0, atol=0
-    )
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_levels_fall_whatever_is_learned(spacing: str) -> None:
+    table = StepTable(120, (5,), spacing)
+    ddim = ddim_scalars(sampling_levels(120, 5, spacing))
+    torch.testing.assert_close(table.scalars(5).detach(), ddim, rtol=0, atol=0)
     change = 8 * torch.randn(5, generator=torch.Generator().manual_seed(0)).double()
-    levels = levels_of(table.start.get_buffer("5")[0], change)
-    assert levels[0] == 120
+    levels = levels_of(table.start.get_buffer("5")[0], change, 120)
+    assert 0 < levels[0] <= 120 + 1e-9
     assert (levels.diff() < 0).all()
     assert levels[-1] > 0
 
@@ -172,6 +172,7 @@ def test_a_teacher_that_sees_is_asked_with_its_features(
 ) -> None:
     monkeypatch.setenv("HOTLOOP_CACHE", str(tmp_path / "cache"))
     seeing = seeing_config(tmp_path / "teacher", 2, save_every=2)
+    assert isinstance(seeing.policy, DenoisingConfig)
     policy = DiffusionPolicyConfig(model=replace(seeing.policy.model, ladders=()), sampling=TEN)
     teacher = train_on(replace(seeing, policy=policy), seen_demonstrations(), SPEC)
     path = train_on(run_of(tmp_path / "run", teacher), seen_demonstrations(), SPEC)

@@ -176,6 +176,27 @@ def test_a_job_that_slurm_starts_again_goes_on(tmp_path: Path) -> None:
         (tmp_path / "run" / "run.json").touch()
 
 
+def test_a_mistake_that_all_processes_make_is_told_once(tmp_path: Path) -> None:
+    """By torchrun itself; what only one of them meets is told too."""
+    script = tmp_path / "both.py"
+    script.write_text(
+        "import os, sys, time\nfrom hotloop.train.cli import execute\n"
+        "def run(text):\n    raise ValueError(text)\n"
+        "execute(run, 'steps must be whole')\n"
+        "execute(run, 'of process ' + os.environ['RANK'])\n"
+    )
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    done = subprocess.run(
+        [*torchrun, str(script)], env=environment(), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    found = sorted(line for line in done.stderr.splitlines() if line.startswith("hotloop: "))
+    assert found == [
+        "hotloop: error: of process 0", "hotloop: error: of process 1",
+        "hotloop: error: steps must be whole",
+    ]  # fmt: skip
+
+
 SLURM = {
     "SLURM_JOB_ID": "12345",
     "SLURM_PROCID": "5",

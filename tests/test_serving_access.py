@@ -11,6 +11,7 @@ from served import ask, plain_http, serving
 from websockets.exceptions import InvalidStatus
 
 from hotloop.decoding.serving import RemotePolicy, ServerOptions
+from hotloop.train.commands.serve import check_address
 
 
 def status(running, **options) -> int:
@@ -101,3 +102,11 @@ def test_files_that_are_no_certificate_are_named(tmp_path: Path, certificate) ->
         ServerOptions(tls_cert=str(wrong), tls_key=certificate[1]).ssl_context()
     with pytest.raises(FileNotFoundError):
         ServerOptions(tls_cert="missing.pem", tls_key=certificate[1]).ssl_context()
+
+
+def test_a_host_of_either_family_is_tried_before_the_policy_is_loaded() -> None:
+    with serving() as running:
+        for host in ("::1", "127.0.0.1"):
+            check_address(host, 0)
+        with pytest.raises(OSError, match=f"port={running.port} cannot be listened at"):
+            check_address("127.0.0.1", running.port)

@@ -10,12 +10,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from tiny import write_pusht_file
 
 from hotloop.train import sweep as sweep_module
-from hotloop.train import train
+from hotloop.train import train, training
 from hotloop.train.cli import main
 from hotloop.train.config.sweep import expand
+from hotloop.train.config.training import TrainConfig
 from hotloop.train.resume import last_checkpoint
 from hotloop.train.state import steps_done
 
@@ -96,6 +98,25 @@ def test_runs_one_after_another(data: str, tmp_path: Path, capsys) -> None:
     assert main([*arguments, "resume=true"]) == 1, "what is finished stays, what failed fails again"
     assert main(arguments) == 2
     assert "already holds a run; continue it with resume=true" in capsys.readouterr().err
+
+
+def test_a_run_without_enough_memory_costs_the_others_nothing(
+    data: str, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    def greedy(config: TrainConfig) -> Path:
+        if config.seed == 1:
+            raise torch.OutOfMemoryError("out of memory\nhow much there was")
+        return train(config)
+
+    monkeypatch.setattr(training, "train", greedy)
+    output = tmp_path / "out"
+    assert (
+        main(["train", "-m", *SETTINGS, data, "policy=dp", "seed=1,2", f"output_dir={output}"]) == 1
+    )
+    printed = capsys.readouterr()
+    assert "OutOfMemoryError: out of memory\n" in printed.out
+    assert "how much there was" in printed.err
+    assert (steps_of(output / "seed-1"), steps_of(output / "seed-2")) == (0, 2)
 
 
 def test_nothing_begins_before_every_configuration_is_right(data: str, tmp_path: Path, capsys):

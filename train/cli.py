@@ -138,7 +138,11 @@ def execute(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
     except (ValueError, OSError, ImportError) as error:
         if os.environ.get("HOTLOOP_DEBUG"):
             raise
-        print(f"hotloop: error: {_describe(error)}", file=sys.stderr)
+        from .processes import says_first
+
+        told = f"hotloop: error: {_describe(error)}"
+        if says_first(told):
+            print(told, file=sys.stderr)
         return ExitCode.USAGE
     return code
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import re
+import zlib
 from collections.abc import Mapping, MutableMapping
+from pathlib import Path
 
 # What `accelerate launch` can ask for beyond the number of processes; a run's settings are its own.
 _ELSEWHERE = {
@@ -55,6 +57,25 @@ def num_processes() -> int:
     """How many processes the launcher started, 1 without one; light, for commands."""
     found = os.environ.get("WORLD_SIZE") or place_of(os.environ).get("WORLD_SIZE", "1")
     return int(found)
+
+
+def says_first(text: str) -> bool:
+    """Whether no other process of torchrun on this machine said the same; light, for commands.
+
+    A mistake that all of them make is told once, and one that a single process meets is told too.
+    """
+    report = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if not report:
+        return True
+    # Of one attempt of one run; torchrun makes the folder, one below it per process.
+    mark = Path(report).parents[1] / f"said-{zlib.crc32(text.encode()):08x}"
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def place_of(environment: Mapping[str, str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -83,8 +84,13 @@ class _Training:
         restarted = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
         try:
             train(replace(config, resume=_goes_on(job, config.resume or restarted)))
-        except (ValueError, OSError, ImportError, FloatingPointError) as error:
-            return str(error)
+        except (ValueError, OSError, ImportError, FloatingPointError, MemoryError) as error:
+            return str(error) or type(error).__name__
+        except RuntimeError as error:
+            # Too little memory for one of the runs, of a GPU for example, or a defect: either way
+            # the others are trained, and all of it is there to be read.
+            traceback.print_exc()
+            return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         return ""
 
 

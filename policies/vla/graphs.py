@@ -15,6 +15,19 @@ Step = Callable[[], None]
 _WARM_UP_RUNS = 3  # cuBLAS chooses its kernels in the first runs, not while it is recorded
 
 
+def record_graph(step: Step) -> Step:
+    """A CUDA graph of a step."""
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(_WARM_UP_RUNS):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
 class GraphPasses:
     """`Passes` on tensors that never move, for one number of rows and one prompt size.
 
@@ -28,15 +41,17 @@ class GraphPasses:
         record: Turns a step into a call that repeats it on the same memory.
     """
 
+    parity = 0.0  # PyTorch's own operations, recorded
+
     def __init__(
         self,
         host: Host,
         layout: Layout,
         rows: int,
-        record: Callable[[Step], Step] | None = None,
+        record: Callable[[Step], Step] = record_graph,
     ) -> None:
         self.reader: object = None
-        self._layout, self._record = layout, record or record_graph
+        self._layout, self._record = layout, record
         self._recorded: dict[str, Step] = {}
         self._images, self._window = ImageTokens(host), WindowPass(host, keeping=True)
         self._prompt = PromptPass(host, layout, with_block=False)
@@ -114,16 +129,3 @@ class GraphPasses:
         logits, new = self._window(self._token, visible, self._past)
         self._past.index_copy_(3, self._layout.size + self._num_fed, new)
         self._one.copy_(logits)
-
-
-def record_graph(step: Step) -> Step:
-    """A CUDA graph of a step."""
-    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(_WARM_UP_RUNS):
-            step()
-    torch.cuda.current_stream().wait_stream(stream)
-    with torch.cuda.graph(graph):
-        step()
-    return graph.replay

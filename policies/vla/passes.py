@@ -5,8 +5,8 @@ tokens of a block. Where a token stands is thereby known in advance, what is rem
 and forgetting is setting it back. Positions and masks follow from which entries count, an input.
 
 - `PromptPass`: pictures and text to keys and values, with a block behind them to its logits too.
-- `WindowPass`: tokens behind the past to logits. A window of the whole block keeps nothing: it reads
-  the block anew from its first token. A window of one token hands on its keys and values.
+- `WindowPass`: tokens behind the past to logits. A window of the whole block keeps nothing, it
+  reads the block anew from its first token; a window of one token hands on its keys and values.
 """
 
 from __future__ import annotations
@@ -163,9 +163,7 @@ def prompt_program(host: Host, layout: Layout, with_block: bool) -> Program:
 
 def window_program(host: Host, size: int, num_tokens: int, keeping: bool) -> Program:
     """A window of tokens behind a past of so many entries, as a program."""
-    module = shared(
-        WindowPass, host, lambda: WindowPass(host, keeping), size, num_tokens, keeping
-    )
+    module = shared(WindowPass, host, lambda: WindowPass(host, keeping), size, num_tokens, keeping)
     ports = {
         "tokens": _tokens(host, num_tokens),
         "visible": Port((size,), dtype=np.uint8),

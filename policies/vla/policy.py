@@ -17,7 +17,7 @@ from .decoding_config import TokenDecodingConfig
 from .model import VlaModel
 from .session import CachedModel, Prompt
 from .static import StaticModel
-from .token_engine import TokenEngine
+from .token_engine import make_token_engine
 
 NOT_STARTED = -1
 
@@ -33,7 +33,7 @@ class VlaPolicy:
         action_spec: Names, bounds and period of the actions.
         decoding: Decoder, guess and exit rule.
         engine: What runs the host: ``"eager"`` is `transformers` with its cache, every other engine
-            passes of fixed shapes (`TokenEngine`), which decode the same tokens.
+            passes of fixed shapes (see `static`), which decode the same tokens.
     """
 
     def __init__(
@@ -62,7 +62,9 @@ class VlaPolicy:
         self.observation_spec = ObservationSpec(model.observation_shapes, num_steps=1)
         self.num_execute = decoding.num_execute
         self.decoded: DecodedTokens | None = None
-        self._engine = None if engine == "eager" else TokenEngine(model, engine)
+        self._engine = (
+            None if engine == "eager" else make_token_engine(model, engine, decoding.passes)
+        )
         self._generators: list[np.random.Generator] = []
         self._chunks = np.zeros((0, model.action_tokenizer.num_tokens), np.int64)
         self._first_steps = np.zeros(0, np.int64)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from .session import Prompt
@@ -28,6 +27,11 @@ class Passes(Protocol):
     """
 
     reader: object
+
+    @property
+    def parity(self) -> float:
+        """Largest difference from eager PyTorch of what was compared with it when prepared."""
+        ...
 
     def read(self, prompt: Prompt) -> None:
         """Read prompts of the prepared size."""

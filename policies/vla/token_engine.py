@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import replace
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +15,8 @@ from ..programs.engines.engine import Engine, find_obstacle, make_engine
 from ..programs.engines.memory import Memory
 from ..programs.program import Program
 from .graphs import GraphPasses
+from .host import Host
+from .llama import StaticLlama
 from .passes import Layout, prompt_program, window_program
 from .session import Prompt
 from .static import Passes, StaticModel
@@ -22,56 +26,40 @@ if TYPE_CHECKING:
 
 # Instructions are padded to a multiple of so many tokens. Each size is prepared when it is first
 # met, which takes seconds; a padded token costs what every other token of a prompt does.
-BUCKET = 16
+BUCKET = 8
 GRAPH_ENGINE = "cuda-graph"
 
 
 class TokenEngine:
-    """Prepares passes of fixed shapes for a model, and makes token models of them.
+    """Makes token models whose passes have fixed shapes, and keeps what was prepared.
 
     Args:
         model: Its host must have a language model of type Llama.
-        engine: Name of an engine; ``"cuda-graph"`` needs the model on a GPU.
+        make_passes: Prepares passes for prompts of a layout and a number of rows.
 
     Raises:
-        ValueError: If engine, machine and host do not fit each other.
-        ImportError: If the engine needs a package that is missing.
+        ValueError: If it has another.
     """
 
-    def __init__(self, model: VlaModel, engine: str) -> None:
-        if obstacle := find_obstacle(engine):
-            raise obstacle
-        check_place(engine, model.device, model.host.weight.dtype)
-        self._model, self._engine = model, engine
+    def __init__(self, model: VlaModel, make_passes: Callable[[Layout, int], Passes]) -> None:
+        StaticLlama(model.host.model.get_decoder())  # refuses what it cannot compute
+        self._model, self._make_passes = model, make_passes
         self._num_tokens = model.action_tokenizer.num_tokens
         self._tail = model.num_image_tokens + model.state_size  # of a prompt, behind the text
         self._passes: dict[tuple[int, int], Passes] = {}
-        self._programs: dict[int, EnginePrograms] = {}
-        self._programs_of(BUCKET + self._tail)  # refuses a host that it cannot compute
 
     @property
     def parity(self) -> float:
-        """Largest difference from eager PyTorch of what was prepared, in logits, keys, values."""
-        found = [one.parity for programs in self._programs.values() for one in programs.made()]
-        return max(found, default=0.0)
+        """Largest difference from eager PyTorch of what was prepared: logits, keys and values."""
+        return max((one.parity for one in self._passes.values()), default=0.0)
 
     def token_model(self, prompt: Prompt) -> StaticModel:
         """The host behind `prompt`, for decoders."""
         padded = self._padded(prompt)
         rows, size = padded.ids.shape
         if (rows, size) not in self._passes:
-            self._passes[rows, size] = self._make_passes(rows, self._layout(size))
+            self._passes[rows, size] = self._make_passes(self._layout(size), rows)
         return StaticModel(self._passes[rows, size], padded, self._num_tokens)
-
-    def _programs_of(self, size: int) -> EnginePrograms:
-        if size not in self._programs:
-            self._programs[size] = EnginePrograms(self._model, self._layout(size), self._engine)
-        return self._programs[size]
-
-    def _make_passes(self, rows: int, layout: Layout) -> Passes:
-        if self._engine == GRAPH_ENGINE:
-            return GraphPasses(self._model.host, layout, rows)
-        return EnginePasses(self._programs_of(layout.size), rows)
 
     def _layout(self, size: int) -> Layout:
         model = self._model
@@ -89,17 +77,39 @@ class TokenEngine:
         return replace(prompt, ids=ids, attended=attended)
 
 
-class EnginePrograms:
-    """Programs of one prompt size on one engine, each prepared when it is first wanted.
+def make_token_engine(model: VlaModel, engine: str, needed: Collection[str] = ()) -> TokenEngine:
+    """The token engine that runs its passes on the engine of this name.
 
     Args:
-        model: What they compute.
-        layout: Sizes.
+        model: What it computes.
+        engine: ``"cuda-graph"`` for a model on a GPU, any other engine for one on the CPU.
+        needed: Passes that are prepared when a prompt size is first met, and not later.
+
+    Raises:
+        ValueError: If engine, machine and host do not fit each other.
+        ImportError: If the engine needs a package that is missing.
+    """
+    if obstacle := find_obstacle(engine):
+        raise obstacle
+    check_place(engine, model.device, model.host.weight.dtype)
+    if engine == GRAPH_ENGINE:
+        return TokenEngine(model, partial(GraphPasses, model.host))
+    prepared = cache(partial(EnginePrograms, model.host, engine, needed))
+    return TokenEngine(model, lambda layout, rows: EnginePasses(prepared(layout), rows))
+
+
+class EnginePrograms:
+    """Programs of one prompt size on one engine; those not needed are prepared if wanted.
+
+    Args:
+        host: What they compute.
         engine: Name of an engine.
+        needed: Those that are prepared at once.
+        layout: Sizes.
     """
 
-    def __init__(self, model: VlaModel, layout: Layout, engine: str) -> None:
-        host, size, block = model.host, layout.size, layout.num_tokens
+    def __init__(self, host: Host, engine: str, needed: Collection[str], layout: Layout) -> None:
+        size, block = layout.size, layout.num_tokens
         self.layout, self._engine = layout, engine
         self._programs: dict[str, Program] = {
             "read": prompt_program(host, layout, with_block=False),
@@ -108,16 +118,22 @@ class EnginePrograms:
             "append": window_program(host, size + block, 1, keeping=True),
         }
         self._engines: dict[str, Engine] = {}
+        for name in needed:
+            self._prepare(name)
 
-    def made(self) -> list[Engine]:
-        """What has been prepared."""
-        return list(self._engines.values())
+    @property
+    def parity(self) -> float:
+        """Largest difference from eager PyTorch of what has been prepared."""
+        return max((engine.parity for engine in self._engines.values()), default=0.0)
 
     def memory(self, name: str, rows: int) -> Memory:
         """Memory of a pass for so many rows."""
         if name not in self._engines:
-            self._engines[name] = make_engine(self._engine, self._programs[name])
+            self._prepare(name)
         return self._engines[name].memory(rows)
+
+    def _prepare(self, name: str) -> None:
+        self._engines[name] = make_engine(self._engine, self._programs[name])
 
 
 class EnginePasses:
@@ -135,6 +151,11 @@ class EnginePasses:
         self._past = np.empty(0, np.float32)
         self._attended = np.empty(0, np.uint8)
         self._given: set[str] = set()  # passes that have been given the past
+
+    @property
+    def parity(self) -> float:
+        """See `Passes`."""
+        return self._programs.parity
 
     def read(self, prompt: Prompt) -> None:
         """See `Passes`."""

@@ -13,6 +13,9 @@ first 1, 3, 5 and 8 actions of a chunk: under the causal mask they do not depend
 them, so a model of long chunks decodes short ones as if it had no others. A plot is written beside
 its rows.
 
+`--engines` says what runs the model: `chunks` compares every decoder with greedy decoding on the
+same engine, `success` takes the first one.
+
 Rows are written as they are measured, and rows that OUT.json has already are not measured again.
 """
 
@@ -42,10 +45,12 @@ from hotloop.policies.checkpoint import load_checkpoint
 def run_chunks(results: Results, args: argparse.Namespace) -> None:
     """One row per checkpoint, decoder and thread count."""
     keys = {
-        (Path(name).name, label, threads): {
-            "part": "chunks", "checkpoint": Path(name).name, "decoding": label, "threads": threads,
+        (Path(name).name, engine, label, threads): {
+            "part": "chunks", "checkpoint": Path(name).name, "engine": engine, "decoding": label,
+            "threads": threads,
         }
         for name in args.checkpoints
+        for engine in args.engines
         for label in (*DECODINGS, LIMIT)
         for threads in args.threads
     }  # fmt: skip
@@ -57,25 +62,29 @@ def run_chunks(results: Results, args: argparse.Namespace) -> None:
             command = [*sys.orig_argv, "--threads", str(threads)]
             subprocess.run(command, env=environment, check=True)
     elif missing:
-        measured = measure_chunks(args.dataset, args.checkpoints, args.episodes)
-        for (name, label), values in measured.items():
-            key = keys[name, label, args.threads[0]]
-            if not results.has(key):
-                results.add(key, values)
+        for engine in args.engines:
+            measured = measure_chunks(args.dataset, args.checkpoints, args.episodes, engine)
+            for (name, label), values in measured.items():
+                key = keys[name, engine, label, args.threads[0]]
+                if not results.has(key):
+                    results.add(key, values)
 
 
 def measure_chunks(
-    dataset: str, names: list[str], num_episodes: int
+    dataset: str, names: list[str], num_episodes: int, engine: str
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """What each decoder of each checkpoint does with the same observations."""
     rows: dict[tuple[str, str], dict[str, list[Any]]] = {}
     checkpoints = {Path(name).name: load_checkpoint(name) for name in names}
     episodes = observations(dataset, next(iter(checkpoints.values())).model, num_episodes)
     policies = {
-        (name, label): checkpoint.policy(choices)
+        (name, label): checkpoint.policy(choices, engine)
         for name, checkpoint in checkpoints.items()
         for label, choices in DECODINGS.items()
     }
+    for policy in policies.values():  # what is prepared at the first plan is not timed
+        policy.reset(np.array([0]))
+        policy.plan(episodes[0][0], episodes[0][0].step)
     for number, episode in enumerate(episodes):
         for policy in policies.values():
             policy.reset(np.array([number]))
@@ -89,7 +98,8 @@ def measure_chunks(
                 row["forwards"].append(int(policy.decoded.num_calls[0]))
                 row["actions"].append(plan.actions[0])
             for name, checkpoint in checkpoints.items():
-                seconds = fused_forward(checkpoint.model, observation)
+                token_model = policies[name, "sigma 1, warm"].token_model
+                seconds = fused_forward(checkpoint.model, token_model, observation)
                 rows.setdefault((name, LIMIT), {"ms": []})["ms"].append(1e3 * seconds)
     found = {}
     for (name, label), row in rows.items():
@@ -153,6 +163,7 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=100_000)
     parser.add_argument("--batch-size", type=int, default=12, help="environments side by side")
     parser.add_argument("--decodings", nargs="+", default=list(DECODINGS), choices=list(DECODINGS))
+    parser.add_argument("--engines", nargs="+", default=["eager"])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     args = parser.parse_args()
     if args.part != "chunks":

@@ -79,7 +79,7 @@ def collides(motion: np.ndarray, condition: np.ndarray) -> np.ndarray:
     between = (motion[..., 1:, :] + motion[..., :-1, :]) / 2
     points = np.concatenate([motion, between], axis=-2)
     height, radius = condition[..., 0, None], condition[..., 2, None]
-    return (np.hypot(points[..., 0], points[..., 1] - height) < radius).any(axis=-1)
+    return np.any(np.hypot(points[..., 0], points[..., 1] - height) < radius, axis=-1)
 
 
 def energy_distance(one: np.ndarray, other: np.ndarray) -> float:

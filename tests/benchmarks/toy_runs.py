@@ -15,11 +15,10 @@ from hotloop.policies.checkpoint import load_checkpoint
 from hotloop.policies.diffusion.config import DiffusionSampling, ModelConfig, StreamingSampling
 from hotloop.policies.networks.config import NetworkConfig
 from hotloop.train.config.policies import (
-    DenoisingConfig,
     DiffusionPolicyConfig,
     PolicyConfig,
 )
-from hotloop.train.config.training import OptimConfig, TrainConfig
+from hotloop.train.config.training import OptimConfig, TrainablePolicy, TrainConfig
 from hotloop.train.data.episodes import Episodes
 from hotloop.train.distillation.methods import settings_type
 from hotloop.train.training import train_on
@@ -67,7 +66,7 @@ def streaming_config(steps: int, seed: int, output_dir: Path) -> TrainConfig:
     return _run_config(policy, steps, seed, output_dir)
 
 
-def _run_config(policy: DenoisingConfig, steps: int, seed: int, output_dir: Path) -> TrainConfig:
+def _run_config(policy: TrainablePolicy, steps: int, seed: int, output_dir: Path) -> TrainConfig:
     return TrainConfig(
         policy=policy,
         optim=OptimConfig(lr=1e-3, warmup_steps=200),

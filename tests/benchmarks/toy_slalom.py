@@ -95,7 +95,12 @@ def drive(driver: Driver, num: int, seed: int) -> Drive:
         y = y + (actions[-1] - y).clip(-_FASTEST, _FASTEST) + pushes[:, step]
         if phase == GATE_STEPS - 1:
             passed.append(y)
-    return Drive(*(np.stack(part, axis=1) for part in (observed, actions, passed)), pillars[:, :-1])
+    return Drive(
+        np.stack(observed, axis=1),
+        np.stack(actions, axis=1),
+        np.stack(passed, axis=1),
+        pillars[:, :-1],
+    )
 
 
 def demonstrations(num: int, seed: int = 0) -> Episodes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,8 @@ def measure(
         for observation in episode:
             if len(times[LIMIT]) >= MAX_CHUNKS:
                 break
-            times[LIMIT].append(1e3 * fused_forward(model, observation, num_tokens))
+            uncached = partial(model.token_model, cached=False)
+            times[LIMIT].append(1e3 * fused_forward(model, uncached, observation, num_tokens))
             for label, rule in RULES.items():
                 began = time.perf_counter()
                 decoded = decode_start(model, observation, guesses[label], rule)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
 from hotloop.decoding import Observation
+from hotloop.decoding.token_model import TokenModel
 from hotloop.policies.vla import VlaModel
-from hotloop.policies.vla.session import block_logits
+from hotloop.policies.vla.session import Prompt
 from hotloop.train.data.formats.registry import read_episodes
 
 WAIT: dict[str, Any] = {"max_calls": 0, "max_move": -1.0}  # whatever a checkpoint has stored
@@ -55,13 +57,23 @@ def observations(
 
 @torch.inference_mode()
 def fused_forward(
-    model: VlaModel, observation: Observation, num_tokens: int | None = None
+    model: VlaModel,
+    token_model: Callable[[Prompt], TokenModel],
+    observation: Observation,
+    num_tokens: int | None = None,
 ) -> float:
-    """Duration of one forward that reads a prompt that is ready and a block of tokens [s]."""
+    """Duration of one forward that reads a prompt that is ready and a block of tokens [s].
+
+    Args:
+        model: Makes the prompt.
+        token_model: The host behind it, on some engine.
+        observation: What is read.
+        num_tokens: Tokens of the block, all by default.
+    """
     num_tokens = num_tokens or model.action_tokenizer.num_tokens
     prompt = model.prompt({key: values[:, 0] for key, values in observation.frames.items()})
     begin = model.begin(1)
     tokens = torch.cat([begin, begin.new_zeros(1, num_tokens - 1)], dim=1)
     began = time.perf_counter()
-    block_logits(model.host, prompt, tokens).argmax(dim=-1)
+    token_model(prompt).feed(tokens).argmax(dim=-1)
     return time.perf_counter() - began

@@ -55,11 +55,13 @@ def run_success(results: Results, args: argparse.Namespace) -> None:
     for name, label, suffix in dict.fromkeys(runs):
         task = str(load_checkpoint(name).provenance["task"]) + suffix
         key = {"part": "success", "checkpoint": Path(name).name, "decoding": label, "task": task}
-        key |= {"first_seed": seeds[0], "n": len(seeds)}
+        key |= {"engine": args.engines[0], "first_seed": seeds[0], "n": len(seeds)}
         if not results.has(key):
             reference = {**key, "checkpoint": Path(teacher).name, "decoding": "greedy"}
             found = results.find(reference)
-            results.add(key, measure(name, label, task, seeds, args.batch_size, found))
+            results.add(
+                key, measure(name, label, task, seeds, args.batch_size, found, args.engines[0])
+            )
 
 
 def measure(
@@ -69,9 +71,10 @@ def measure(
     seeds: range,
     batch_size: int,
     reference: dict[str, Any] | None,
+    engine: str,
 ) -> dict[str, Any]:
     """Success with intervals, compared with a reference's episode by episode, and forwards."""
-    policy = CountedPolicy(load_checkpoint(name).policy(DECODINGS[label]))
+    policy = CountedPolicy(load_checkpoint(name).policy(DECODINGS[label], engine))
     evaluation = evaluate(policy, make_task(task), seeds, batch_size, progress=f"{name} {label}")
     successes = [int(episode.success) for episode in evaluation.episodes]
     difference = None

@@ -68,7 +68,8 @@ def check_address(host: str, port: int) -> None:
     import socket
 
     try:
-        socket.create_server((host, port)).close()
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, port), family=family).close()
     except OSError as error:
         reason = error.strerror or error
         raise OSError(f"host={host} port={port} cannot be listened at: {reason}") from None

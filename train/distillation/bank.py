@@ -1,11 +1,12 @@
-"""A teacher's trajectories from noise to actions, computed once, and training samples of them.
+"""A teacher's trajectories from noise to actions, computed once.
 
 A folder ``trajectories/*`` in the cache belongs to one teacher, its demonstrations, and the numbers
 below; others have folders of their own. It appears complete or not at all, and processes that want
-the same one wait for the first to make it. For P trajectories it holds `current` (P,), the windows
-that they begin in, `crop` (P,), which of the known crops of the pictures the teacher saw, `vectors`
-(P, To, V), the normalised observation that it saw, and `states` (P, K + 1, H, D), the actions at
-each of the levels.
+the same one wait for the first to make it. Until then ``*.blocks`` holds what is done, so that who
+was killed goes on there. For P trajectories it holds `current` (P,), the windows that they begin
+in, `crop` (P,), which of the known crops of the pictures the teacher saw, `vectors` (P, To, V), the
+normalised observation that it saw, and `states` (P, K + 1, H, D), the actions at each of the
+levels.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import safetensors
 import safetensors.torch
 import torch
 from accelerate import PartialState
@@ -55,60 +58,6 @@ class Bank:
     crop: np.ndarray
     vectors: np.ndarray
     states: np.ndarray
-
-
-@dataclass(frozen=True)
-class TrajectoryBatch:
-    """Trajectories to learn from.
-
-    Attributes:
-        seen: Observations that they belong to, of B windows.
-        actions: Demonstrated actions of the same windows, physical, shape (B, H, D).
-        states: Normalised actions along the trajectories, shape (B, K + 1, H, D).
-    """
-
-    seen: Seen
-    actions: Tensor
-    states: Tensor
-
-    def to(self, device: torch.device) -> TrajectoryBatch:
-        """Return the batch on `device`."""
-        seen, features = self.seen, self.seen.features
-        moved = None if features is None else features.to(device)
-        return TrajectoryBatch(
-            Seen(seen.vectors.to(device), features=moved),
-            self.actions.to(device),
-            self.states.to(device),
-        )
-
-
-class TrajectoryWindows:
-    """Every trajectory of a bank as one training sample.
-
-    Args:
-        bank: Trajectories.
-        windows: Windows that they begin in, with the features of pictures where there are any.
-    """
-
-    def __init__(self, bank: Bank, windows: Windows) -> None:
-        self.bank, self._windows = bank, windows
-
-    def __len__(self) -> int:
-        """Number of trajectories."""
-        return len(self.bank.current)
-
-    def gather(self, rows: Tensor) -> TrajectoryBatch:
-        """Trajectories at indices of shape (B,)."""
-        at = rows.numpy()
-        batch = self._windows.gather(torch.from_numpy(self.bank.current[at]))
-        features = batch.features
-        if features is not None:
-            features = features[torch.arange(len(at)), :, torch.from_numpy(self.bank.crop[at])]
-        return TrajectoryBatch(
-            Seen(torch.from_numpy(self.bank.vectors[at]), features=features),
-            batch.actions,
-            torch.from_numpy(self.bank.states[at]),
-        )
 
 
 def kept_levels(num_levels: int, num_points: int, calls: tuple[int, ...]) -> np.ndarray:
@@ -149,11 +98,15 @@ def make_bank(
     with FileLock(f"{folder}.lock"):
         if (found := _load(folder, levels, config.num_trajectories)) is not None:
             return found
+        done = folder.with_suffix(".blocks")
+        done.mkdir(exist_ok=True)
+        blocks = _blocks(teacher, windows, config.num_trajectories, noise, seed)
+        fine = spaced_levels(num_levels, 0, config.solver_steps)
+        files = _integrated(done, teacher, blocks, (levels, fine), config.num_trajectories)
         with replacing(folder) as partial:
             partial.mkdir()
-            blocks = _blocks(teacher, windows, config.num_trajectories, noise, seed)
-            fine = spaced_levels(num_levels, 0, config.solver_steps)
-            _write(partial, teacher, blocks, (levels, fine), config.num_trajectories)
+            _join(partial, files, config.num_trajectories)
+        shutil.rmtree(done)
         found = _load(folder, levels, config.num_trajectories)
         assert found is not None
         return found
@@ -229,36 +182,47 @@ def _blocks(
         yield _Block(current, crop, Seen(vectors, features=features), start)
 
 
-def _write(
+def _integrated(
     folder: Path,
     teacher: DiffusionModel,
     blocks: Iterator[_Block],
     levels: tuple[np.ndarray, np.ndarray],
     num: int,
-) -> None:
-    """Integrate block by block, at levels to keep and to call at, into files of `num` rows."""
+) -> list[Path]:
+    """Integrate block by block, at levels to keep and to call at; a file of each, in order."""
     device = PartialState().device
-    model = copy.deepcopy(teacher).to(device).eval()
-    streams = {name: (folder / f"{name}.npy").open("wb") for name in _NAMES}
-    try:
-        with tqdm(total=num, desc="teacher trajectories", unit="trajectory") as progress:
-            for block in blocks:
+    model, files = copy.deepcopy(teacher).to(device).eval(), []
+    with tqdm(total=num, desc="teacher trajectories", unit="trajectory") as progress:
+        for number, block in enumerate(blocks):
+            files.append(folder / f"{number:05d}.safetensors")
+            if not files[-1].exists():
                 context = block.seen.context(model).to(device)
                 states = integrate(model, context, block.noise.to(device), *levels).cpu()
                 arrays = (block.current, block.crop, block.seen.vectors, states)
-                for name, array in zip(_NAMES, map(Tensor.numpy, arrays), strict=True):
-                    if streams[name].tell() == 0:
-                        header = {
-                            "descr": array.dtype.str,
-                            "fortran_order": False,
-                            "shape": (num, *array.shape[1:]),
-                        }
-                        np.lib.format.write_array_header_1_0(streams[name], header)
-                    streams[name].write(np.ascontiguousarray(array).tobytes())
-                progress.update(len(states))
-    finally:
-        for stream in streams.values():
-            stream.close()
+                tensors = {
+                    name: array.contiguous() for name, array in zip(_NAMES, arrays, strict=True)
+                }
+                with replacing(files[-1]) as partial:
+                    safetensors.torch.save_file(tensors, partial)
+            progress.update(len(block.current))
+    return files
+
+
+def _join(folder: Path, files: Sequence[Path], num: int) -> None:
+    """Write the `num` rows of all blocks into one file per array."""
+    for name in _NAMES:
+        with (folder / f"{name}.npy").open("wb") as stream:
+            for path in files:
+                with safetensors.safe_open(path, "numpy") as block:
+                    array = block.get_tensor(name)
+                if stream.tell() == 0:
+                    header = {
+                        "descr": array.dtype.str,
+                        "fortran_order": False,
+                        "shape": (num, *array.shape[1:]),
+                    }
+                    np.lib.format.write_array_header_1_0(stream, header)
+                stream.write(array.tobytes())
 
 
 def _load(folder: Path, levels: np.ndarray, num: int) -> Bank | None:

@@ -9,7 +9,7 @@ from ..config.distill import ConsistencyConfig
 from ..data.episodes import Episodes
 from ..families.family import Training
 from ..objectives.consistency import ConsistencyObjective
-from .flow_map import student_and_trajectories, unread_along_trajectories
+from .flow_map import learned_sampling, student_and_trajectories, unread_along_trajectories
 from .method import Method
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ def prepare(config: TrainConfig, teacher: Checkpoint, episodes: Episodes | None)
     distill = config.distill
     assert isinstance(distill, ConsistencyConfig)
     student, windows = student_and_trajectories(config, teacher, episodes)
-    return Training(ConsistencyObjective(student, windows, distill), windows)
+    objective = ConsistencyObjective(student, windows, distill)
+    return Training(objective, windows, sampling=learned_sampling(config))
 
 
 METHOD = Method(
@@ -31,6 +32,7 @@ METHOD = Method(
     cost="minutes for the trajectories, then 1.5 x its teacher's training",
     teachers=("dp",),
     calls=(),
+    sampling={"update": "ddim", "spacing": "even"},
     config=ConsistencyConfig,
     prepare=prepare,
     unread=unread_along_trajectories,

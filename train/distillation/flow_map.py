@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...policies.checkpoint import Checkpoint
+from ...policies.diffusion.config import DiffusionSampling
 from ...policies.diffusion.model import DiffusionModel
 from ..config.distill import FlowMapConfig, TrajectoryDistillConfig
 from ..config.policies import DenoisingConfig
@@ -14,9 +16,10 @@ from ..data.features import cached_features
 from ..families.diffusion import make_windows
 from ..families.family import Training
 from ..objectives.flow_map import FlowMapObjective
-from .bank import TrajectoryWindows, make_bank
+from .bank import make_bank
 from .method import Method
 from .student import check_data, student_of, unread_of_student
+from .trajectories import TrajectoryWindows
 
 if TYPE_CHECKING:
     from ..config.training import TrainConfig
@@ -33,7 +36,16 @@ def prepare(config: TrainConfig, teacher: Checkpoint, episodes: Episodes | None)
         )
     student, windows = student_and_trajectories(config, teacher, episodes)
     objective = FlowMapObjective(student, teacher.model, windows, distill, config.seed)
-    return Training(objective, windows)
+    return Training(objective, windows, sampling=learned_sampling(config))
+
+
+def learned_sampling(config: TrainConfig) -> DiffusionSampling:
+    """The run's choices with a number of calls that the student learns, by default the fewest."""
+    sampling, distill = config.policy.sampling, config.distill
+    assert isinstance(sampling, DiffusionSampling) and isinstance(distill, TrajectoryDistillConfig)
+    calls = distill.calls_per_step
+    chosen = sampling.calls_per_step if sampling.calls_per_step in calls else min(calls)
+    return replace(sampling, calls_per_step=chosen, update="ddim", spacing="even")
 
 
 def student_and_trajectories(
@@ -48,6 +60,10 @@ def student_and_trajectories(
     policy, distill, model = config.policy, config.distill, teacher.model
     assert isinstance(policy, DenoisingConfig) and isinstance(distill, TrajectoryDistillConfig)
     assert episodes is not None and isinstance(model, DiffusionModel)
+    if model.config.jump:
+        raise ValueError(
+            f"distill.teacher={distill.teacher} is a student itself; distil its teacher"
+        )
     check_data(distill.teacher, model, episodes)
     _check_levels(distill, model.config.num_levels)
     student, features = student_of(model, config.seed), None
@@ -88,6 +104,7 @@ METHOD = Method(
     cost="minutes for the trajectories, then at most 1 x its teacher's training",
     teachers=("dp",),
     calls=(),
+    sampling={"update": "ddim", "spacing": "even"},
     config=FlowMapConfig,
     prepare=prepare,
     unread=unread_along_trajectories,

@@ -23,6 +23,7 @@ from .parity import measure_parity
 from .report import ParityReport
 from .student import load_teacher
 
+FEW = (1, 2, 4)  # calls that students are measured with who learn jumps of any length
 OWN = ("method", "calls", "report")
 # What is said in another way here than to `hotloop train`.
 _ELSEWHERE = {
@@ -140,7 +141,8 @@ def _default_calls(method: Method, teacher: Checkpoint) -> tuple[int, ...]:
     """Numbers of calls that a method's students learn unless they are told otherwise."""
     if method.default_calls is not None:
         return method.default_calls(teacher)
-    return tuple(getattr(method.config(), "calls_per_step", method.calls))
+    learned = getattr(method.config(), "calls_per_step", None)
+    return (method.calls or FEW) if learned is None else tuple(learned)
 
 
 def _told(

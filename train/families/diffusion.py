@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ...decoding.fitted import FITTED
 from ...decoding.interface import is_picture
 from ...decoding.rolling import LevelMixture
 from ...policies.checkpoint import Checkpoint
@@ -92,6 +93,11 @@ class DiffusionFamily(Family):
         rows += [
             BenchRow("dp-ddim-*", {"calls_per_step": num or None, "update": "ddim"})
             for num in calls or (10, 4, 2, 1)
+        ]
+        rows += [
+            BenchRow("dp-fitted-*", {"calls_per_step": num, "update": FITTED})
+            for num in checkpoint.model.config.fitted_calls
+            if not calls or num in calls
         ]
         num_levels = checkpoint.model.config.num_levels
         return [row for row in rows if (row.sampling["calls_per_step"] or 0) <= num_levels]

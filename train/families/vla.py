@@ -71,7 +71,7 @@ class VlaFamily(Family):
     """Vision-language policies, whose actions are tokens."""
 
     config = VlaPolicyConfig
-    engines = ("eager", "compile", "onnx", "openvino")
+    engines = ("eager", "onnx", "openvino")
     pictures = True
     instruction = True
 

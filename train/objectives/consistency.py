@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ...decoding.samplers import apply_step, step_coefficients
 from ...policies.diffusion.model import DiffusionModel
 from ..config.distill import ConsistencyConfig
-from ..distillation.bank import TrajectoryBatch, TrajectoryWindows
+from ..distillation.trajectories import TrajectoryBatch, TrajectoryWindows
 from .flow_map import JumpTable
 from .jumps import JumpDraw, jump_loss
 

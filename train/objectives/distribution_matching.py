@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ...decoding.samplers import reverse, spaced_levels
 from ...policies.diffusion.model import DiffusionModel
 from ..config.distill import DistributionMatchingConfig
-from ..distillation.bank import TrajectoryBatch
+from ..distillation.trajectories import TrajectoryBatch
 from .flow_map import FlowMapObjective, LandingDraw, jump
 from .objective import Drawn
 
@@ -108,7 +108,7 @@ class DistributionMatchingObjective(nn.Module):
         """Losses of student, critic and anchor, weighted and summed, shape ()."""
         student, critic, teacher = self.model.student, self.model.critic, self._teacher[0]
         teacher.to(inputs.start.device)
-        context, clip = inputs.anchor.seen.context(student), student.config.clip
+        context = inputs.anchor.seen.context(student)
         samples = self._sample(inputs, context)  # (b, h, d)
         fixed = samples.detach()
         level, noise = inputs.level, inputs.noise
@@ -118,7 +118,6 @@ class DistributionMatchingObjective(nn.Module):
             fake = clean_estimate(critic, x, level[:, 0], context)
             size = (fixed - real).abs().mean(dim=(1, 2), keepdim=True).clamp(min=1e-3)
             aim = fixed - (fake - real) / size
-            aim = aim if clip is None else aim.clamp(-clip, clip)
         matching = 0.5 * ((samples - aim) ** 2).mean()
         draws = level.shape[1]
         repeated = fixed.repeat_interleave(draws, dim=0)

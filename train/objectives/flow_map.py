@@ -20,7 +20,8 @@ from ...decoding.samplers import reverse, spaced_levels
 from ...policies.diffusion.model import DiffusionModel
 from ..config.distill import FlowMapConfig
 from ..data.windows import step_generator
-from ..distillation.bank import TrajectoryBatch, TrajectoryWindows, integrate
+from ..distillation.bank import integrate
+from ..distillation.trajectories import TrajectoryBatch, TrajectoryWindows
 from .jumps import JumpDraw, jump_loss
 from .observed import Seen
 

@@ -101,6 +101,8 @@ class Policy {
 
   // The next action, physical units, inside the bounds of policy.json.
   Values act(const Values& frame) {
+    for (float value : frame)
+      if (!std::isfinite(value)) throw std::runtime_error("the frame holds NaN");
     const size_t num_frames = about_["num_obs_steps"];
     do frames_.push_back(frame); while (frames_.size() < num_frames);
     if (frames_.size() > num_frames) frames_.pop_front();
@@ -130,6 +132,8 @@ class Policy {
     for (auto& [key, value] : state_) value = outputs.at(key);
     const size_t size = about_["action"]["names"].size(), num_execute = about_["num_execute"];
     const Values& actions = outputs.at("actions");
+    if (num_execute < 1 || actions.size() < num_execute * size)
+      throw std::runtime_error("policy.json executes more actions than are planned");
     for (size_t i = 0; i < num_execute; ++i)
       queue_.emplace_back(actions.begin() + i * size, actions.begin() + (i + 1) * size);
     started_ = true;
