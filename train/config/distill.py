@@ -50,7 +50,7 @@ class GuidanceDistillConfig(DistillConfig):
     executed: float = 10.0
     state_noise: float = 0.3
     num_plans: int = 4096
-    refresh_every: int = 250
+    refresh_every: int = 500
     method: str = field(default="guidance", kw_only=True)
 
     def __post_init__(self) -> None:
