@@ -15,7 +15,7 @@ from tiny import SPEC, constant_network, demonstrations, plan_at, tiny_model
 
 from hotloop.decoding import Observation
 from hotloop.decoding.fitted import FITTED, ddim_scalars
-from hotloop.decoding.samplers import PREDICTIONS, spaced_levels
+from hotloop.decoding.samplers import PREDICTIONS, SPACINGS, sampling_levels, spaced_levels
 from hotloop.policies.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from hotloop.policies.diffusion.config import DiffusionSampling
 from hotloop.policies.diffusion.fitted import fitted_sample
@@ -127,13 +127,13 @@ def test_a_step_of_the_fit_makes_as_many_calls_as_it_fits(teacher: Path) -> None
     assert len(network.calls) == 2 + 4
 
 
-def test_levels_fall_whatever_is_learned() -> None:
-    table = StepTable(120, (5,))
-    torch.testing.assert_close(
-        table.scalars(5).detach(), ddim_scalars(spaced_levels(120, 0, 5)), rtol=0, atol=0
-    )
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_levels_fall_whatever_is_learned(spacing: str) -> None:
+    table = StepTable(120, (5,), spacing)
+    ddim = ddim_scalars(sampling_levels(120, 5, spacing))
+    torch.testing.assert_close(table.scalars(5).detach(), ddim, rtol=0, atol=0)
     change = 8 * torch.randn(5, generator=torch.Generator().manual_seed(0)).double()
-    levels = levels_of(table.start.get_buffer("5")[0], change)
+    levels = levels_of(table.start.get_buffer("5")[0], change, 120)
     assert 0 < levels[0] <= 120 + 1e-9
     assert (levels.diff() < 0).all()
     assert levels[-1] > 0

@@ -140,7 +140,7 @@ class TrajectoryDistillConfig(DiffusionDistillConfig):
     calls_per_step: tuple[int, ...] = (1, 2, 4)
     num_trajectories: int = 50_000
     num_points: int = 8
-    solver_steps: int = 16
+    solver_steps: int = 32
     denoising: float = 0.1
 
     def __post_init__(self) -> None:

@@ -55,7 +55,8 @@ def prepare(config: TrainConfig, teacher: Checkpoint, episodes: Episodes | None)
     fitted = replace(
         sampling, update=FITTED, calls_per_step=chosen, spacing="even", prefix_guidance=""
     )
-    return Training(SamplerObjective(model, calls), pairs, store, sampling=fitted)
+    objective = SamplerObjective(model, calls, teacher.sampling.spacing)
+    return Training(objective, pairs, store, sampling=fitted)
 
 
 def teacher_levels(

@@ -6,6 +6,7 @@ passes the gradient on (compare S4S, arXiv 2502.17423).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ...decoding.fitted import ddim_scalars
-from ...decoding.samplers import spaced_levels
+from ...decoding.samplers import sampling_levels
 from ...policies.diffusion.fitted import fitted_sample
 from ...policies.diffusion.model import DiffusionModel, seeded_model
 from .objective import Drawn
@@ -57,44 +58,49 @@ class StepTable(nn.Module):
     """Level, gain and memory of each call, for several numbers of calls; at first those of DDIM.
 
     Args:
-        num_levels: Noise levels N, where sampling starts.
+        num_levels: Noise levels N.
         calls: Numbers of network calls.
+        spacing: Levels that DDIM visits, see `sampling_levels`.
     """
 
-    def __init__(self, num_levels: int, calls: Sequence[int]) -> None:
+    def __init__(self, num_levels: int, calls: Sequence[int], spacing: str = "even") -> None:
         super().__init__()
-        self.calls = tuple(calls)
+        self.calls, self.num_levels = tuple(calls), num_levels
         self.start = nn.Module()
         self.change = nn.ParameterDict()
         for num in calls:
-            start = ddim_scalars(spaced_levels(num_levels, 0, num))  # (3, n)
+            start = ddim_scalars(sampling_levels(num_levels, num, spacing))  # (3, n)
             self.start.register_buffer(str(num), start)
             self.change[str(num)] = nn.Parameter(torch.zeros(start.shape))
 
     def scalars(self, num_calls: int) -> Tensor:
         """Level, gain and memory of each call, shape (3, n), float64."""
         start, change = self.start.get_buffer(str(num_calls)), self.change[str(num_calls)].double()
-        begun, moved = (levels_of(start[0], by) for by in (torch.zeros_like(change[0]), change[0]))
+        begun, moved = (
+            levels_of(start[0], by, self.num_levels)
+            for by in (torch.zeros_like(change[0]), change[0])
+        )
         # Written as a difference, so that no change is none to the last bit.
         level = start[0] + (moved - begun)
-        rounding = (level - start[0, 0]).clamp(min=0).detach()
+        rounding = (level - self.num_levels).clamp(min=0).detach()
         return torch.stack([level - rounding, start[1] + change[1], start[2] + change[2]])
 
 
-def levels_of(start: Tensor, change: Tensor) -> Tensor:
-    """Falling levels whose steps are other shares of the way, which may begin lower.
+def levels_of(start: Tensor, change: Tensor, num_levels: int) -> Tensor:
+    """Falling levels whose steps are other shares of the way, which may begin elsewhere.
 
     Args:
         start: Levels, falling, shape (n,); after the last comes 0.
         change: Of the logarithm of each share, shape (n,). Their mean, of which shares do not
-            depend, moves the first level; above 0 it has no effect, but a gradient, so that it
-            finds back.
+            depend, moves the first level. Where that would be above N it has no effect, but a
+            gradient, so that it finds back.
+        num_levels: N.
     """
     steps = -torch.cat([start, start.new_zeros(1)]).diff()  # (n,)
     gone = torch.softmax(steps.log() + change, dim=0).cumsum(0)
-    lower = _FIRST * change.mean()
-    lower = lower - lower.clamp(min=0).detach()
-    return start[0] * lower.exp() * (1 - torch.cat([gone.new_zeros(1), gone[:-1]]))
+    first = start[0].log() + _FIRST * change.mean()
+    first = first - (first - math.log(num_levels)).clamp(min=0).detach()
+    return first.exp() * (1 - torch.cat([gone.new_zeros(1), gone[:-1]]))
 
 
 class SamplerObjective(nn.Module):
@@ -103,11 +109,14 @@ class SamplerObjective(nn.Module):
     Args:
         teacher: Trained model, which stays as it is.
         calls: Numbers of network calls to fit steps for.
+        spacing: Levels of DDIM's steps, which they begin as.
     """
 
-    def __init__(self, teacher: DiffusionModel, calls: Sequence[int]) -> None:
+    def __init__(
+        self, teacher: DiffusionModel, calls: Sequence[int], spacing: str = "even"
+    ) -> None:
         super().__init__()
-        self.model = StepTable(teacher.config.num_levels, calls)
+        self.model = StepTable(teacher.config.num_levels, calls, spacing)
         # In a list, so that neither the optimiser nor a device wrapper sees the teacher.
         self._teacher = [teacher.eval().requires_grad_(False)]
 
