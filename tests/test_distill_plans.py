@@ -253,7 +253,7 @@ def test_a_student_refuses_what_it_has_not_learned(changes: dict[str, Any], mess
         (["distill.calls_per_step=[1,3]"], r"3 calls do not fit the 4 steps of the teacher"),
         (["distill.guidance_range=[1,2]"], r"guidance_range must be two weights .*3 between"),
         (["distill.calls_per_step=[0]"], r"distill.calls_per_step must be at least 1, got 0"),
-        (["distill.anywhere=0.95"], r"shares must sum to at most 1"),
+        (["distill.anywhere=0.97"], r"shares must sum to at most 1"),
         (
             ["policy=trajectory_diffuser", "policy.sampling.calls_per_step=0"],
             r"a planner is distilled where it denoises its drafts",

@@ -70,6 +70,16 @@ class TokenDecodingConfig:
         return self.cached and not single
 
     @property
+    def passes(self) -> tuple[str, ...]:
+        """Passes of `static.Passes` that every plan may need."""
+        if self.method == "greedy":
+            return "read", "append"
+        if not self.fused:
+            return "read", "block"
+        single = self.max_calls == 1 and self.unverified == "execute"
+        return ("read_block",) if single else ("read_block", "block")
+
+    @property
     def exit_rule(self) -> ExitRule:
         """The rule for `decoding.jacobi`."""
         return ExitRule(self.max_calls or None, self.max_move if self.max_move >= 0 else None)

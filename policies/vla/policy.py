@@ -62,7 +62,9 @@ class VlaPolicy:
         self.observation_spec = ObservationSpec(model.observation_shapes, num_steps=1)
         self.num_execute = decoding.num_execute
         self.decoded: DecodedTokens | None = None
-        self._engine = None if engine == "eager" else make_token_engine(model, engine)
+        self._engine = (
+            None if engine == "eager" else make_token_engine(model, engine, decoding.passes)
+        )
         self._generators: list[np.random.Generator] = []
         self._chunks = np.zeros((0, model.action_tokenizer.num_tokens), np.int64)
         self._first_steps = np.zeros(0, np.int64)

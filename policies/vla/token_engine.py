@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING
@@ -77,12 +77,13 @@ class TokenEngine:
         return replace(prompt, ids=ids, attended=attended)
 
 
-def make_token_engine(model: VlaModel, engine: str) -> TokenEngine:
+def make_token_engine(model: VlaModel, engine: str, needed: Collection[str] = ()) -> TokenEngine:
     """The token engine that runs its passes on the engine of this name.
 
     Args:
         model: What it computes.
         engine: ``"cuda-graph"`` for a model on a GPU, any other engine for one on the CPU.
+        needed: Passes that are prepared when a prompt size is first met, and not later.
 
     Raises:
         ValueError: If engine, machine and host do not fit each other.
@@ -93,20 +94,21 @@ def make_token_engine(model: VlaModel, engine: str) -> TokenEngine:
     check_place(engine, model.device, model.host.weight.dtype)
     if engine == GRAPH_ENGINE:
         return TokenEngine(model, partial(GraphPasses, model.host))
-    prepared = cache(partial(EnginePrograms, model.host, engine))
+    prepared = cache(partial(EnginePrograms, model.host, engine, needed))
     return TokenEngine(model, lambda layout, rows: EnginePasses(prepared(layout), rows))
 
 
 class EnginePrograms:
-    """Programs of one prompt size on one engine, each prepared when it is first wanted.
+    """Programs of one prompt size on one engine; those not needed are prepared if wanted.
 
     Args:
         host: What they compute.
         engine: Name of an engine.
+        needed: Those that are prepared at once.
         layout: Sizes.
     """
 
-    def __init__(self, host: Host, engine: str, layout: Layout) -> None:
+    def __init__(self, host: Host, engine: str, needed: Collection[str], layout: Layout) -> None:
         size, block = layout.size, layout.num_tokens
         self.layout, self._engine = layout, engine
         self._programs: dict[str, Program] = {
@@ -116,6 +118,8 @@ class EnginePrograms:
             "append": window_program(host, size + block, 1, keeping=True),
         }
         self._engines: dict[str, Engine] = {}
+        for name in needed:
+            self._prepare(name)
 
     @property
     def parity(self) -> float:
@@ -125,8 +129,11 @@ class EnginePrograms:
     def memory(self, name: str, rows: int) -> Memory:
         """Memory of a pass for so many rows."""
         if name not in self._engines:
-            self._engines[name] = make_engine(self._engine, self._programs[name])
+            self._prepare(name)
         return self._engines[name].memory(rows)
+
+    def _prepare(self, name: str) -> None:
+        self._engines[name] = make_engine(self._engine, self._programs[name])
 
 
 class EnginePasses:

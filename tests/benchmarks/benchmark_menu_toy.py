@@ -4,7 +4,7 @@
 
 A Diffusion Policy learns the motions of `toy_obstacle`, and every method makes a student of it,
 which is measured at each of its numbers of calls against the data. The short form has one seed and
-takes five minutes of one core; `--full` has three seeds and longer trainings.
+takes four minutes of one core; `--full` has three seeds and longer trainings.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from hotloop.decoding import Observation
 from hotloop.policies.checkpoint import load_checkpoint
 
 NUM_DEMONSTRATIONS = 20_000
+FEW = (1, 2, 4)
 
 
 @dataclass(frozen=True)
@@ -37,17 +38,20 @@ class Size:
         seeds: Seeds of teachers and students.
         teacher_steps: Optimisation steps of a teacher.
         student_steps: Of a student, unless its method says otherwise.
+        solver_steps: Calls of the teacher for the trajectories that students learn along, which are
+            the same for all of them. It is with so many calls that a teacher is compared.
         examination: Conditions, and samples for each.
     """
 
     seeds: tuple[int, ...]
     teacher_steps: int
     student_steps: int
+    solver_steps: int
     examination: tuple[int, int]
 
 
-SHORT = Size((0,), 3_000, 2_000, (16, 250))
-FULL = Size((0, 1, 2), 10_000, 6_000, (32, 400))
+SHORT = Size((0,), 3_000, 2_000, 20, (16, 250))
+FULL = Size((0, 1, 2), 10_000, 6_000, 50, (32, 400))
 
 
 @dataclass(frozen=True)
@@ -59,35 +63,35 @@ class Contender:
         calls: Numbers of calls that are measured.
         options: Settings of `TrainConfig.distill`.
         share: Optimisation steps, in those of other students.
+        along: Whether it learns along the teacher's trajectories.
     """
 
     method: str
     calls: tuple[int, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
     share: float = 1.0
+    along: bool = True
 
+    def settings(self, size: Size) -> dict[str, Any]:
+        """Of `TrainConfig.distill`."""
+        along = {
+            "num_trajectories": NUM_DEMONSTRATIONS,
+            "num_points": 16,
+            "solver_steps": size.solver_steps,
+            "calls_per_step": FEW,
+        }
+        return {**(along if self.along else {}), **self.options}
 
-# All students learn along the same trajectories, which are computed once.
-_TRAJECTORIES = {
-    "num_trajectories": 20_000,
-    "num_points": 16,
-    "solver_steps": 20,
-    "calls_per_step": (1, 2, 4),
-}
 
 CONTENDERS = {
-    "sampler": Contender("sampler", (4, 6), {"calls_per_step": (4, 6)}, 0.1),
-    "flow-map": Contender("flow-map", (1, 2, 4), _TRAJECTORIES),
-    "flow-map, visited": Contender("flow-map", (1, 2, 4), {**_TRAJECTORIES, "visited": 0.2}),
-    "consistency": Contender("consistency", (1, 2, 4), _TRAJECTORIES),
-    "consistency, any jump": Contender(
-        "consistency", (1, 2, 4), {**_TRAJECTORIES, "target": "any"}
-    ),
-    "distribution-matching": Contender(
-        "distribution-matching", (1, 2), {**_TRAJECTORIES, "calls_per_step": (1, 2, 4)}, 0.5
-    ),
-    "mean-flow": Contender("mean-flow", (1, 2, 4)),
-    "mean-flow, no teacher": Contender("mean-flow", (1, 2, 4), {"warm": False}, 2.5),
+    "sampler": Contender("sampler", (4, 6), {"calls_per_step": (4, 6)}, 0.1, along=False),
+    "flow-map": Contender("flow-map", FEW),
+    "flow-map, visited": Contender("flow-map", FEW, {"visited": 0.2}),
+    "consistency": Contender("consistency", FEW),
+    "consistency, any jump": Contender("consistency", FEW, {"target": "any"}),
+    "distribution-matching": Contender("distribution-matching", FEW),
+    "mean-flow": Contender("mean-flow", FEW, along=False),
+    "mean-flow, no teacher": Contender("mean-flow", FEW, {"warm": False}, 2.5, along=False),
 }
 IN_SHORT: tuple[str, ...] = (
     "sampler",
@@ -107,7 +111,7 @@ def shortfalls(
         name: Contender.
         calls: Network calls.
         score: Of the student.
-        teacher: Of its teacher with as many calls as levels.
+        teacher: Of its teacher, with as many calls as its trajectories have.
     """
     bounds: dict[str, float] = {}
     if name == "sampler" and calls == 4:
@@ -148,6 +152,7 @@ def measure(
     trained: toy_runs.Trained,
     calls: tuple[int, ...],
     exam: toy_obstacle.Examination,
+    reference: int,
     latency: bool,
 ) -> None:
     """Add a row for each number of calls, with the time of a plan where that is wanted."""
@@ -160,8 +165,8 @@ def measure(
         values = {**score, "cpu_s": trained.cpu_s}
         if latency:
             values |= latency_ms(trained.checkpoint, sampling)
-        teacher = results.find({"name": "teacher", "seed": key["seed"], "calls": 100})
-        if teacher is not None:
+        teacher = results.find({"name": "teacher", "seed": key["seed"], "calls": reference})
+        if teacher is not None and key["name"] != "teacher":
             values["shortfalls"] = shortfalls(key["name"], num, score, teacher)
         results.add({**key, "calls": num}, values)
 
@@ -178,19 +183,19 @@ def run(results: Results, size: Size, names: Sequence[str], folder: Path, latenc
         config = toy_runs.teacher_config(size.teacher_steps, seed, folder / f"teacher-{seed}")
         teacher = toy_runs.run(config, data, toy_obstacle.SPEC)
         key = {"name": "teacher", "seed": seed, "steps": config.steps}
-        measure(results, key, teacher, (100, 20, 10, 4, 2, 1), exam, latency)
+        measure(results, key, teacher, (100, 50, 20, 10, 4, 2, 1), exam, size.solver_steps, latency)
         for name in names:
             one = CONTENDERS[name]
             steps = round(one.share * size.student_steps)
             output = folder / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
             student = toy_runs.student_config(
-                config, teacher.checkpoint, one.method, output, steps=steps, **one.options
+                config, teacher.checkpoint, one.method, output, steps=steps, **one.settings(size)
             )
             key = {"name": name, "seed": seed, "steps": steps}
             if all(results.has({**key, "calls": num}) for num in one.calls):
                 continue
             trained = toy_runs.run(student, data, toy_obstacle.SPEC)
-            measure(results, key, trained, one.calls, exam, latency)
+            measure(results, key, trained, one.calls, exam, size.solver_steps, latency)
 
 
 def main() -> None:

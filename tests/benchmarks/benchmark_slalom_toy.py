@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="of the runs; default: a temporary one")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    seeds, steps, cars = ((0, 1, 2), 8_000, 2_000) if given.full else ((0,), 3_000, 400)
+    seeds, steps, cars = ((0, 1, 2), 8_000, 2_000) if given.full else ((0,), 2_000, 400)
     data, results = toy_slalom.demonstrations(NUM_DEMONSTRATIONS), Results(given.output)
     if not results.has({"name": "expert"}):
         expert = toy_slalom.Expert(np.random.default_rng(1))

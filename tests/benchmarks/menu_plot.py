@@ -1,4 +1,4 @@
-"""Success against latency of every way to make a policy faster, one panel per task."""
+"""Score against latency of every way to make a policy faster, one panel per task."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 MARKERS = "osD^vP*X"
 UNDISTILLED = "not distilled"
+APART = 1.03  # students of one network take equally long, and would hide each other
 
 
 def plot_menu(rows: Sequence[dict[str, Any]], path: Path) -> None:
@@ -19,15 +21,15 @@ def plot_menu(rows: Sequence[dict[str, Any]], path: Path) -> None:
     Every point is labelled with its network calls; a hollow one plans less variedly than it may.
 
     Args:
-        rows: ``task``, ``method``, ``calls``, ``success`` with ``success_ci95``, ``median_ms`` and
-            ``collapsed``.
+        rows: ``task``, ``method``, ``calls``, ``score`` with ``score_ci95``, ``median_ms``, ``n``
+            and ``collapsed``.
         path: PNG to write.
     """
     timed = [row for row in rows if row.get("median_ms")]
     tasks = list(dict.fromkeys(row["task"] for row in timed))
     if not tasks:
         return
-    figure = Figure(figsize=(6.5 * len(tasks), 5), layout="constrained")
+    figure = Figure(figsize=(7 * len(tasks), 5), layout="constrained")
     panels = figure.subplots(1, len(tasks), squeeze=False)[0]
     for task, axes in zip(tasks, panels, strict=True):
         _panel([row for row in timed if row["task"] == task], task, axes)
@@ -36,29 +38,41 @@ def plot_menu(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def _panel(rows: Sequence[dict[str, Any]], task: str, axes: Axes) -> None:
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    methods.sort(key=lambda method: method != UNDISTILLED)
-    for index, method in enumerate(methods):
-        chosen = sorted(
-            (row for row in rows if row["method"] == method), key=lambda row: row["median_ms"]
-        )
+    """One line per method, the best one first; what is not distilled is dashed."""
+    best = {row["method"]: row["score"] for row in sorted(rows, key=lambda row: row["score"])}
+    students = sorted(best.keys() - {UNDISTILLED}, key=lambda method: -best[method])
+    for index, method in enumerate([UNDISTILLED, *students]):
         colour = "0.35" if method == UNDISTILLED else f"C{index - 1}"
-        times, shares = [r["median_ms"] for r in chosen], [r["success"] for r in chosen]
-        style = "--" if method == UNDISTILLED else "-"
-        axes.plot(times, shares, style, color=colour, linewidth=1.2, alpha=0.7)
-        for row in chosen:
-            low, high = row["success_ci95"]
-            place = row["median_ms"], row["success"]
-            axes.plot([place[0]] * 2, [low, high], color=colour, alpha=0.25, linewidth=2)
-            (point,) = axes.plot(*place, MARKERS[index % len(MARKERS)], color=colour, markersize=7)
-            if row["collapsed"]:
-                point.set_markerfacecolor("none")
-            axes.annotate(
-                f"{row['calls']}", place, xytext=(5, 5), textcoords="offset points", fontsize=8
-            )
-        axes.plot([], [], MARKERS[index % len(MARKERS)] + style, color=colour, label=method)
-    num = rows[0]["n"]
-    axes.set(xscale="log", xlabel="control step, median [ms], ONNX, one thread", ylabel="success")
-    axes.set_title(f"{task}: success by network calls, {num} episodes")
-    axes.legend(fontsize=8, loc="lower right")
+        _series([row for row in rows if row["method"] == method], index, colour, axes)
+    axes.plot([], [], "o", color="0.35", markerfacecolor="none", label="hollow: varies too little")
+    axes.set(xscale="log", ylabel="score")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("median of a control step that plans [ms], ONNX, one thread")
+    axes.set_title(f"{task}, {rows[0]['n']} episodes: labels are network calls per plan")
+    axes.legend(fontsize=8, loc="best")
     axes.grid(alpha=0.3)
+
+
+def _series(rows: Sequence[dict[str, Any]], index: int, colour: str, axes: Axes) -> None:
+    """One method by latency: intervals, line, points and their labels."""
+    rows = sorted(rows, key=lambda row: row["median_ms"])
+    marker, style = MARKERS[index % len(MARKERS)], "-" if index else "--"
+    times = [row["median_ms"] * APART**index for row in rows]
+    axes.plot(times, [row["score"] for row in rows], style, color=colour, linewidth=1, alpha=0.6)
+    for time, row in zip(times, rows, strict=True):
+        axes.plot([time] * 2, row["score_ci95"], color=colour, alpha=0.3, linewidth=1.5)
+        (point,) = axes.plot(time, row["score"], marker, color=colour, markersize=6)
+        if row["collapsed"]:
+            point.set_markerfacecolor("white")
+        axes.annotate(
+            f"{row['calls']}",
+            (time, row["score"]),
+            xytext=(4, 4),
+            textcoords="offset points",
+            fontsize=7,
+            color=colour,
+        )
+    if rows:
+        axes.plot([], [], marker + style, color=colour, label=rows[0]["method"])

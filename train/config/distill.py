@@ -35,6 +35,9 @@ class GuidanceDistillConfig(DistillConfig):
         anywhere: Share of samples that jump from any point of a plan's way to any later one.
         executed: Weight of the states that the executed actions lead to, where the others count 1:
             each plan's are executed, and what lies behind them is planned again.
+        state_noise: Standard deviation of the noise on the states that those plans begin at, in
+            units of their usual change from one state to the next, since a student comes to states
+            that no demonstration has.
         num_plans: Plans that the teacher makes at each refresh.
         refresh_every: Steps between two refreshes.
     """
@@ -42,9 +45,10 @@ class GuidanceDistillConfig(DistillConfig):
     calls_per_step: tuple[int, ...] = ()
     guidance_range: tuple[float, float] | None = None
     teacher_steps: int = 20
-    denoising: float = 0.1
-    anywhere: float = 0.3
+    denoising: float = 0.05
+    anywhere: float = 0.15
     executed: float = 10.0
+    state_noise: float = 0.3
     num_plans: int = 4096
     refresh_every: int = 250
     method: str = field(default="guidance", kw_only=True)
@@ -55,6 +59,7 @@ class GuidanceDistillConfig(DistillConfig):
         at_least(1, distill__teacher_steps=self.teacher_steps, distill__num_plans=self.num_plans)
         at_least(1, distill__refresh_every=self.refresh_every)
         above_zero(distill__executed=self.executed)
+        at_least(0, distill__state_noise=self.state_noise)
         shares(distill__denoising=self.denoising, distill__anywhere=self.anywhere)
         if self.denoising + self.anywhere > 1:
             raise ValueError(
@@ -140,7 +145,7 @@ class TrajectoryDistillConfig(DiffusionDistillConfig):
     calls_per_step: tuple[int, ...] = (1, 2, 4)
     num_trajectories: int = 50_000
     num_points: int = 8
-    solver_steps: int = 16
+    solver_steps: int = 32
     denoising: float = 0.1
 
     def __post_init__(self) -> None:

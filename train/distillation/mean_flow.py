@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ...policies.checkpoint import Checkpoint
@@ -15,7 +15,7 @@ from ..families.diffusion import make_windows
 from ..families.family import Training
 from ..objectives.mean_flow import MeanFlowObjective
 from .method import Method
-from .student import student_of, unread_of_student
+from .student import check_data, student_of, unread_of_student
 
 if TYPE_CHECKING:
     from ..config.training import TrainConfig
@@ -26,6 +26,7 @@ def prepare(config: TrainConfig, teacher: Checkpoint, episodes: Episodes | None)
     policy, distill, model = config.policy, config.distill, teacher.model
     assert isinstance(policy, DenoisingConfig) and isinstance(distill, MeanFlowConfig)
     assert episodes is not None and isinstance(model, DiffusionModel)
+    check_data(distill.teacher, model, episodes)
     student, features = student_of(model, config.seed), None
     if not distill.warm:
         _forget(student, config.seed)
@@ -39,20 +40,26 @@ def prepare(config: TrainConfig, teacher: Checkpoint, episodes: Episodes | None)
 
 def _forget(student: DiffusionModel, seed: int) -> None:
     """Give the network new weights."""
-    config = replace(student.config)
-    fresh = seeded_model(config, student.observation_shapes, student.action_dim, seed)
+    fresh = seeded_model(student.config, student.observation_shapes, student.action_dim, seed)
     student.network.load_state_dict(fresh.network.state_dict())
+
+
+def _unread(config: TrainConfig) -> Iterable[tuple[str, str]]:
+    """Besides what no student reads: all levels of a window are alike."""
+    yield from unread_of_student(config)
+    for name in ("chunkwise", "independent"):
+        yield f"policy.{name}", "distill.method=mean-flow draws levels by itself"
 
 
 METHOD = Method(
     name="mean-flow",
     summary="jumps of any length from demonstrations, without a teacher's trajectories",
     source="MeanFlow (arXiv 2505.13447), MP1 (2507.10543)",
-    cost="1.5 x its teacher's training",
+    cost="at most 1 x its teacher's training",
     teachers=("dp",),
     calls=(),
     sampling={"update": "ddim", "spacing": "even"},
     config=MeanFlowConfig,
     prepare=prepare,
-    unread=unread_of_student,
+    unread=_unread,
 )

@@ -66,7 +66,9 @@ class PlanJumpObjective(nn.Module):
         start = start_level(student, sampling)
         num_steps = min(config.teacher_steps, start)
         weights = taught_weights(student, sampling)
-        self._teacher = [PlanningTeacher(teacher, windows, sampling, weights, num_steps)]
+        self._teacher = [
+            PlanningTeacher(teacher, windows, sampling, weights, num_steps, config.state_noise)
+        ]
         self._denoising = [GuidanceObjective(student, teacher)]
         # Gradients of a value move a plan before it is denoised, so that no single prediction of
         # the teacher's is what a student should predict without a jump.
@@ -168,7 +170,7 @@ def state_weights(model: PlannerModel, sampling: PlannerSampling, executed: floa
 def ladder_jumps(start: int, num_steps: int, calls: Sequence[int]) -> list[tuple[int, int]]:
     """Jumps of plans in these numbers of calls, as indices into the teacher's `num_steps` steps.
 
-    Each number of calls takes the same share of them.
+    Of n calls their share is in proportion to 1 / n, since errors of few calls are large.
 
     Raises:
         ValueError: If a plan has no so many levels, or the teacher does not visit them.
@@ -183,5 +185,5 @@ def ladder_jumps(start: int, num_steps: int, calls: Sequence[int]) -> list[tuple
                 f"teacher from level {start}; distill.teacher_steps must be a multiple of them"
             )
         ends = [levels.index(level) for level in wanted]
-        jumps += [*pairwise(ends)] * (math.lcm(*calls) // num)
+        jumps += [*pairwise(ends)] * (math.lcm(*calls) // num) ** 2
     return jumps

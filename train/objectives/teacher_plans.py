@@ -44,6 +44,8 @@ class PlanningTeacher:
             included.
         weights: Guidance weights, each for as many plans.
         num_steps: Calls per plan T.
+        state_noise: Noise on the states that plans begin at, in units of their usual change from
+            one state of a plan to the next.
 
     Attributes:
         levels: Level vectors of each plan's way, shape (T + 1, H).
@@ -57,7 +59,9 @@ class PlanningTeacher:
         sampling: PlannerSampling,
         weights: Sequence[float],
         num_steps: int,
+        state_noise: float = 0.0,
     ) -> None:
+        self._state_noise = state_noise
         self._model, self._windows, self._sampling = model, windows, sampling
         chosen = replace(
             sampling, update="ddim", calls_per_step=num_steps, candidates=1, select="first", reuse=0
@@ -90,8 +94,10 @@ class PlanningTeacher:
         current = torch.randint(len(self._windows), (num,), generator=generator)
         batch = self._windows.gather(current).to(device)
         asked = self._asked(batch.returns[:, past], generator)  # (m,)
+        states = batch.states[:, : past + 1]
+        drawn = torch.randn(states.shape, generator=generator).to(device)
         memory = {
-            "states": batch.states[:, : past + 1],
+            "states": states + self._state_noise * drawn / model.coordinates.slot_scale[1],
             "returns": batch.returns[:, : past + 1] + (asked - batch.returns[:, past])[:, None],
         }
         if model.goal_dim:
