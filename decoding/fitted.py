@@ -6,7 +6,8 @@ A step is DDIM's, from one level to the next, and a correction by this and the l
 
 The scalars of each step are its level k, gain g and memory b (compare Learnable Sampler
 Distillation, arXiv 2509.19962, and S4S, arXiv 2502.17423). With gain 1, memory 0 is DDIM (Song et
-al. 2021, eq. 12) and `multistep_memory` is DPM-Solver++(2M) (Lu et al. 2022, algorithm 2).
+al. 2021, eq. 12). Memory h_i / (2 h_(i-1)) with steps h in log(a / s), and 0 in the first and the
+last step, is DPM-Solver++(2M) (Lu et al. 2022, algorithm 2).
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from .samplers import PREDICTIONS
 from .schedules import NoiseSchedule
 
 FITTED = "fitted"
-SCALARS = ("level", "gain", "memory")
 
 
 def ddim_scalars(levels: np.ndarray) -> Tensor:
@@ -33,26 +33,6 @@ def ddim_scalars(levels: np.ndarray) -> Tensor:
     """
     level = torch.as_tensor(levels[:-1], dtype=torch.float64)
     return torch.stack([level, torch.ones_like(level), torch.zeros_like(level)])
-
-
-def multistep_memory(schedule: NoiseSchedule, level: Tensor) -> Tensor:
-    """Memory with which fitted steps are DPM-Solver++(2M)'s.
-
-    b_i = h_i / (2 h_(i-1)) with h_i the step in log(a / s). The first step has nothing to remember,
-    and the last, to level 0, is infinitely long there and so of first order.
-
-    Args:
-        schedule: Noise schedule.
-        level: Level of each call, falling, shape (n,).
-
-    Returns:
-        Memory of each call, shape (n,), float64.
-    """
-    signal, sigma = schedule.between(level)
-    length = (signal / sigma).log().diff()  # (n - 1,)
-    memory = torch.zeros(len(level), dtype=torch.float64)
-    memory[1:-1] = length[1:] / (2 * length[:-1])
-    return memory
 
 
 def fitted_coefficients(schedule: NoiseSchedule, scalars: Tensor, prediction: str) -> Tensor:

@@ -212,7 +212,7 @@ def test_the_sentence_is_of_the_fewest_calls_that_lose_nothing() -> None:
 def test_the_sentence_hides_no_loss(scores: list[float], ratio: float, said: str) -> None:
     told = report(row("student", 1, scores, ratio, 0.1))
     assert said in told.sentence
-    assert told.sentence.startswith("1 network call per plan instead of 10, 10.0 times as fast")
+    assert told.sentence.startswith("1 network call per plan instead of 10, 10 times as fast")
 
 
 def test_a_collapsed_student_is_marked_whatever_its_score() -> None:

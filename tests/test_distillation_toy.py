@@ -39,23 +39,27 @@ def test_each_fault_shows_in_its_own_number() -> None:
 
 
 def test_energy_distance_of_shifted_gaussians_is_known() -> None:
-    one, other = np.random.default_rng(0).normal([[[0.0]], [[2.0]]], 1, (2, 4000, 1))
+    one, other = np.random.default_rng(0).normal([[[0.0]], [[2.0]]], 1, (2, 1000, 1))
     # E|x - y| of N(2, 2) minus E|x - x'| of N(0, 2), twice.
     expected = 2 * (2 / np.sqrt(np.pi) * np.exp(-1) + 2 * 0.8427 - 2 / np.sqrt(np.pi))
-    assert toy_obstacle.energy_distance(one, other) == pytest.approx(expected, abs=0.1)
-    assert toy_obstacle.sliced_wasserstein(one, other) == pytest.approx(2, abs=0.1)
+    assert toy_obstacle.energy_distance(one, other) == pytest.approx(expected, rel=0.15)
+    assert toy_obstacle.sliced_wasserstein(one, other) == pytest.approx(2, abs=0.15)
 
 
-def test_the_slalom_knows_its_own_driver_from_one_who_sleeps() -> None:
-    class Asleep:
+def test_the_slalom_tells_its_own_driver_from_others() -> None:
+    class Above:
+        def __init__(self, height: float) -> None:
+            self.height = height
+
         def steer(self, observed: np.ndarray, step: int) -> np.ndarray:
-            return observed[:, 0]
+            return observed[:, 2] + self.height
 
     expert = toy_slalom.Expert(np.random.default_rng(1))
     score = toy_slalom.score(toy_slalom.drive(expert, 400, seed=2))
-    assert score.crashes < 2 and score.calibration < 0.03
-    asleep = toy_slalom.score(toy_slalom.drive(Asleep(), 400, seed=2))
-    assert asleep.crashes > 20 and asleep.calibration > 0.1 and asleep.switches < score.switches
+    assert score.crashes < 2 and score.calibration < 0.03 and score.switches > 0.3
+    above = toy_slalom.score(toy_slalom.drive(Above(0.4), 400, seed=2))
+    assert above.crashes < 2 and above.calibration > 0.3 and above.switches < 0.01
+    assert toy_slalom.score(toy_slalom.drive(Above(0.0), 400, seed=2)).crashes > 80
 
 
 def test_a_student_of_one_call_comes_near_its_teacher(
@@ -83,5 +87,6 @@ def test_a_student_of_one_call_comes_near_its_teacher(
 
     fine, coarse = score(teacher.checkpoint, 10), score(teacher.checkpoint, 1)
     one = score(student.checkpoint, 1)
-    assert fine.ed2 < one.ed2 < coarse.ed2 / 2
+    assert one.ed2 < min(1.2 * fine.ed2, coarse.ed2 / 2)
+    assert one.tv < fine.tv + 0.05
     assert one.missed < coarse.missed

@@ -17,7 +17,6 @@ from hotloop.decoding.fitted import (
     ddim_scalars,
     fitted_coefficients,
     fitted_step,
-    multistep_memory,
 )
 from hotloop.decoding.samplers import PREDICTIONS
 from hotloop.decoding.schedules import NoiseSchedule
@@ -67,6 +66,15 @@ def test_initial_scalars_are_ddim_bit_for_bit(prediction: str, jump: bool, calls
         np.testing.assert_array_equal(fitted.actions, ddim.actions)
 
 
+def multistep_memory(level: torch.Tensor) -> torch.Tensor:
+    """h_i / (2 h_(i-1)), but 0 in the first step and in the last, to level 0."""
+    signal, sigma = SCHEDULE.between(level)
+    length = (signal / sigma).log().diff()
+    memory = torch.zeros(len(level), dtype=torch.float64)
+    memory[1:-1] = length[1:] / (2 * length[:-1])
+    return memory
+
+
 @every_prediction
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # theirs
 def test_multistep_memory_is_the_two_step_solver_of_diffusers(prediction: str) -> None:
@@ -83,7 +91,7 @@ def test_multistep_memory_is_the_two_step_solver_of_diffusers(prediction: str) -
     theirs.set_timesteps(5)
     levels = theirs.timesteps.numpy() + 1
     scalars = ddim_scalars(np.append(levels, 0))
-    scalars[2] = multistep_memory(SCHEDULE, scalars[0])
+    scalars[2] = multistep_memory(scalars[0])
     coefficients = fitted_coefficients(SCHEDULE, scalars, prediction)
     generator = torch.Generator().manual_seed(0)
     x = last = expected = torch.randn(2, 4, 3, generator=generator, dtype=torch.float64)

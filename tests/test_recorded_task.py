@@ -50,6 +50,11 @@ def test_a_policy_trains_on_recordings_without_a_simulator(
     assert list(load_checkpoint(run).action_spec.names) == NAMES
     assert main(["eval", str(run)]) == 2
     assert "was trained on recordings of a robot" in capsys.readouterr().err
+    few = ["distill.num_pairs=4", "batch_size=4", "steps=2", "save_every=2", "calls=2"]
+    briefly = [f"report.{one}" for one in ("engines=[eager]", "steps=2", "states=2", "samples=4")]
+    student = [f"task.dataset={recorded}", f"output_dir={tmp_path / 'student'}"]
+    assert main(["distill", str(run), "method=sampler", *student, *few, *briefly]) == 0
+    assert "what that does to its success was not measured" in capsys.readouterr().out
 
 
 def test_recordings_that_do_not_say_what_a_robot_needs_are_refused() -> None:

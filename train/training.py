@@ -116,7 +116,10 @@ def train_on(config: TrainConfig, episodes: Episodes, action_spec: ActionSpec) -
     settings, folder = settings_of(config, episodes), Path(config.output_dir)
     last = last_checkpoint(folder) if config.resume else None
     if config.resume:
-        check_same_run(folder, settings, 0 if last is None else steps_done(last))
+        num_done = 0 if last is None else steps_done(last)
+        check_same_run(folder, settings, num_done)
+        if last is not None and num_done == config.steps:
+            return last  # before anything is prepared, which may take long
     training = family.prepare(config, episodes)
 
     def wrap(averaged: nn.Module, provenance: Mapping[str, Any]) -> Checkpoint:

@@ -231,27 +231,6 @@ class SamplerDistillConfig(DistillConfig):
 
 
 @dataclass(frozen=True)
-class DistributionMatchingConfig(FlowMapConfig):
-    """Distribution matching with jumps along the teacher's trajectories as the anchor.
-
-    Attributes:
-        matching: Weight of distribution matching; the anchor's is 1.
-        critic_draws: Noisy copies of each sample that the critic learns from.
-    """
-
-    calls_per_step: tuple[int, ...] = (1, 2)
-    matching: float = 0.1
-    critic_draws: int = 2
-    method: str = field(default="distribution-matching", kw_only=True)
-
-    def __post_init__(self) -> None:
-        """Reject numbers that are none."""
-        super().__post_init__()
-        at_least(0, distill__matching=self.matching)
-        at_least(1, distill__critic_draws=self.critic_draws)
-
-
-@dataclass(frozen=True)
 class MeanFlowConfig(DiffusionDistillConfig):
     """Jumps of any length from demonstrations, by the average velocity.
 

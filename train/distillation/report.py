@@ -192,7 +192,9 @@ def _faster(teacher: Row, student: Row) -> str:
         return ""
     engine = min(student.medians, key=lambda name: student.medians[name])
     own, before = student.medians[engine], teacher.medians[engine]
-    return f", {before / own:.1f} times as fast ({own:.3g} ms instead of {before:.3g} ms, {engine})"
+    ratio = before / own
+    times = f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"
+    return f", {times} times as fast ({own:.3g} ms instead of {before:.3g} ms, {engine})"
 
 
 def _finite(value: float | None) -> float | None:
