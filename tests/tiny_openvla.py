@@ -172,7 +172,7 @@ def random_weights(dtype: torch.dtype = torch.bfloat16, seed: int = 0) -> dict[s
     found = {}
     for name, shape in all_shapes().items():
         value = 0.3 * torch.randn(shape, generator=generator)
-        is_gain = len(shape) == 1 and name.endswith("weight") or "scale_factor" in name
+        is_gain = (len(shape) == 1 and name.endswith("weight")) or "scale_factor" in name
         found[name] = (1 + value / 3 if is_gain else value).to(dtype)
     return found
 

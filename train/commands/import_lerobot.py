@@ -23,7 +23,7 @@ examples:
   hotloop bench PRETRAINED_MODEL              every command takes the folder itself, too
 
 Types diffusion and act, of LeRobot 0.6 and of before 0.4. Neither LeRobot nor diffusers is needed.
-OpenVLA's folders are read without their code; a picture of their size is read, as resize-naive makes.
+OpenVLA's folders are read without their code; pictures come in the size that it reads, 224 px.
 LeRobot clips no action; here, those beyond the bounds are clipped, and the bounds are printed.
 """
 
@@ -62,8 +62,8 @@ def run(args: argparse.Namespace) -> int:
         )
     if folder is None:
         raise ValueError(
-            f"{args.folder} is neither OpenVLA's nor a LeRobot checkpoint, a folder whose config.json names a type of "
-            "policy; name its pretrained_model folder"
+            f"{args.folder} is no LeRobot checkpoint, a folder whose config.json names a type of "
+            "policy, nor OpenVLA's; name its pretrained_model folder"
         )
     _refuse_existing(args.out, folder, config.overwrite)
     checkpoint = _read_openvla(folder, config) if is_vla else _read(folder, config)

@@ -105,7 +105,7 @@ def read_statistics(path: Path, config: Mapping[str, Any], name: str = "") -> Bi
     known = read_json_object(tuned) if tuned.is_file() else config.get("norm_stats")
     if not isinstance(known, dict) or not known:
         raise ValueError(
-            f"{file} has no statistics of actions (norm_stats); copy {tuned.name}, too"
+            f"{file} has no norm_stats, the statistics of actions; copy {tuned.name}, too"
         )
     if not name and len(known) > 1:
         raise ValueError(

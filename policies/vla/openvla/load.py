@@ -1,9 +1,9 @@
 """OpenVLA from a local folder, without its code: a `VlaModel` in its prompt and its vocabulary.
 
 What the folder means: action tokens are the 256 ids below the unpadded vocabulary of V = 32000, id
-V - b for bin b (so local token t is bin 256 - t), 255 bin centres, un-normalised by the 1 % and 99 %
-quantiles where the data set's mask says so. Where OpenVLA takes the likeliest of all ids, and clips
-what is no action, here the likeliest action is taken.
+V - b for bin b (so local token t is bin 256 - t); 255 bin centres, un-normalised by the quantiles
+where the data set's mask says so. Where OpenVLA takes the likeliest of all ids, and clips what is
+no action, here the likeliest action is taken.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def _padding(path: Path, config: dict[str, Any]) -> int:
     vocabulary = config["text_config"].get("vocab_size", 32_064)
     if not isinstance(padding, int) or not 0 < padding < vocabulary - NUM_BINS:
         raise ValueError(
-            f"{path / CONFIG_FILE}: pad_to_multiple_of must be the number of ids behind the text's, "
+            f"{path / CONFIG_FILE}: pad_to_multiple_of must be the ids behind the text's, "
             f"as 64 of 32064, got {padding!r} of {vocabulary}"
         )
     return padding
