@@ -21,6 +21,10 @@ from .network import MODEL_TYPE
 CONFIG_FILE, TOKENIZER_FILE = "config.json", "tokenizer.json"
 PICTURES_FILE, STATISTICS_FILE = "preprocessor_config.json", "dataset_statistics.json"
 WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
+_SIZES = {
+    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+    "num_key_value_heads", "max_position_embeddings",
+}  # fmt: skip
 PROJECTOR = "no-align+fused-gelu-mlp"
 
 
@@ -31,7 +35,7 @@ class WeightFiles:
     Attributes:
         files: File of every weight.
         shapes: Its shape.
-        dtype: The type of all of them.
+        dtype: The type that holds all of them.
     """
 
     files: dict[str, Path]
@@ -79,6 +83,12 @@ def read_config(path: Path) -> dict[str, Any]:
             raise ValueError(
                 f"{path / CONFIG_FILE}: {name} must be {expected}, got {str(config.get(name))[:80]}"
                 "; no other OpenVLA is read"
+            )
+    for name in _SIZES & text.keys():
+        if type(text[name]) is not int or text[name] < 1:
+            raise ValueError(
+                f"{path / CONFIG_FILE}: text_config.{name} must be a whole number above 0, got "
+                f"{str(text[name])[:80]}"
             )
     if any(path.glob("action_head*")):
         raise ValueError(
@@ -162,12 +172,12 @@ def find_weights(path: Path) -> WeightFiles:
         if files.get(key) != path / shard:
             raise ValueError(f"{index} says that {key} is in {shard}, which does not hold it")
     known = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
-    if len(dtypes) != 1 or not dtypes <= known.keys():
+    if other := sorted(dtypes - known.keys()):
         raise ValueError(
-            f"{path}: weights must be of one type of {', '.join(known)}, got "
-            f"{', '.join(sorted(dtypes))}; quantised ones are not read"
+            f"{path}: weights must be of type F32, BF16 or F16, got {', '.join(other)}; quantised "
+            "ones are not read"
         )
-    return WeightFiles(files, shapes, known[dtypes.pop()])
+    return WeightFiles(files, shapes, known[dtypes.pop()] if len(dtypes) == 1 else torch.float32)
 
 
 def _header(file: Path) -> dict[str, tuple[tuple[int, ...], str]]:

@@ -82,7 +82,7 @@ def load_openvla(
         # Each tower normalises by its own numbers.
         image_mean=(0.0, 0.0, 0.0),
         image_std=(1.0, 1.0, 1.0),
-        pad_id=int(config.get("pad_token_id", 32_000)),
+        pad_id=_pad_id(path, config, size),
     )
     return VlaModel(vla, network)
 
@@ -98,8 +98,11 @@ def _described(path: Path, config: dict[str, Any], weights: WeightFiles) -> dict
     text = transformers.AutoConfig.for_model(**plain).to_dict()
     text.pop("dtype", None)
     sizes = config.get("image_sizes", [224, 224])
-    if not isinstance(sizes, list) or len(sizes) != 2 or sizes[0] != sizes[1]:
-        raise ValueError(f"{path / CONFIG_FILE}: image_sizes must be one size twice, got {sizes!r}")
+    right = isinstance(sizes, list) and len(sizes) == 2 and sizes[0] == sizes[1]
+    if not right or type(sizes[0]) is not int or sizes[0] < 1:
+        raise ValueError(
+            f"{path / CONFIG_FILE}: image_sizes must be one whole number twice, got {sizes!r}"
+        )
     (first, second), names = _normalisation(path), ("featurizer", "fused_featurizer")
     towers = {
         name: _tower(path, f"vision_backbone.{name}.", weights, mean, std)
@@ -120,21 +123,21 @@ def _tower(
     """Sizes of a vision tower, which only its weights say."""
     shapes = weights.shapes
     convolution, mlp = f"{prefix}patch_embed.proj.weight", f"{prefix}blocks.0.mlp.fc1.weight"
-    for name, sides in ((convolution, 4), (mlp, 2)):
+    register, fused = f"{prefix}reg_token", "fused" in prefix
+    for name, sides in ((convolution, 4), (mlp, 2), *(() if fused else ((register, 3),))):
         if len(shapes.get(name, ())) != sides:
             raise ValueError(
                 f"{path} does not hold the weights of an OpenVLA: {name} must have {sides} sides, "
                 f"got {shapes.get(name, 'no such weight')}"
             )
     blocks = {name[len(prefix) :].split(".")[1] for name in shapes if name.startswith(f"{prefix}b")}
-    registers = shapes.get(f"{prefix}reg_token", (1, 0, 0))
     return {
         "width": shapes[convolution][0],
         "layers": len(blocks),
         "heads": NUM_HEADS,
         "hidden": shapes[mlp][0],
         "patch_size": shapes[convolution][2],
-        "registers": registers[1] if len(registers) == 3 else 0,
+        "registers": 0 if fused else shapes[register][1],
         "mean": list(mean),
         "std": list(std),
     }
@@ -166,6 +169,17 @@ def _padding(path: Path, config: dict[str, Any]) -> int:
             f"as 64 of 32064, got {padding!r} of {vocabulary}"
         )
     return padding
+
+
+def _pad_id(path: Path, config: dict[str, Any], size: int) -> int:
+    """Id of padding, one of the vocabulary's `size`."""
+    pad_id = config.get("pad_token_id", 32_000)
+    if type(pad_id) is not int or not 0 <= pad_id < size:
+        raise ValueError(
+            f"{path / CONFIG_FILE}: pad_token_id must be a whole number from 0 to {size - 1}, got "
+            f"{pad_id!r}"
+        )
+    return pad_id
 
 
 def _tokenizer(path: Path) -> dict[str, Any]:

@@ -86,7 +86,7 @@ class Tower(nn.Module):
         states = patches + self.pos_embed
         if self.num_prefix:
             prefix = torch.cat([self.cls_token, self.reg_token], dim=1)
-            states = torch.cat([prefix.expand(len(states), -1, -1), states], dim=1)
+            states = torch.cat([prefix.expand(states.shape[0], -1, -1), states], dim=1)
         for block in self.blocks[:-1]:
             states = block(states)
         return states[:, self.num_prefix :]
