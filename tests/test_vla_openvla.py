@@ -31,11 +31,11 @@ from hotloop.decoding.instruction import INSTRUCTION_KEY, decode_instruction
 from hotloop.decoding.jacobi import jacobi, jacobi_committed
 from hotloop.decoding.token_model import greedy_tokens
 from hotloop.policies.checkpoint import Checkpoint, load_checkpoint
-from hotloop.policies.programs.engines.engine import find_obstacle
 from hotloop.policies.vla import BinStatistics, VlaModel, pretrained_vla
 from hotloop.policies.vla.graphs import GraphPasses
 from hotloop.policies.vla.openvla.choices import OpenVlaChoices
 from hotloop.policies.vla.openvla.reading import read_openvla
+from hotloop.policies.vla.passes import ImageTokens
 from hotloop.policies.vla.session import block_logits
 from hotloop.policies.vla.token_engine import TokenEngine
 from hotloop.train.cli import main
@@ -71,7 +71,11 @@ def features(weights: dict[str, Tensor], images: Tensor) -> Tensor:
     """What both towers see, by the networks of transformers, of pictures in [0, 1]."""
     import transformers
 
-    sizes = {"num_attention_heads": 16, "image_size": IMAGE_SIZE, "patch_size": PATCH}
+    sizes: dict[str, Any] = {
+        "num_attention_heads": 16,
+        "image_size": IMAGE_SIZE,
+        "patch_size": PATCH,
+    }
     dino = transformers.Dinov2WithRegistersModel(
         transformers.Dinov2WithRegistersConfig(
             hidden_size=DINO_WIDTH, num_hidden_layers=3, num_register_tokens=4, **sizes
@@ -262,7 +266,15 @@ def test_passes_of_fixed_shapes_decode_the_same_tokens(checkpoint: Checkpoint) -
             assert torch.equal(found, expected)
 
 
-def test_an_imported_folder_is_an_ordinary_checkpoint_on_every_engine(
+def test_graphs_of_the_towers_serve_any_number_of_rows(checkpoint: Checkpoint) -> None:
+    images = ImageTokens(checkpoint.model.host)
+    pixels = torch.rand(3, 1, 3, IMAGE_SIZE, IMAGE_SIZE)
+    rows = {"pixel_values": {0: torch.export.Dim("rows", min=1, max=64)}}
+    graph = torch.export.export(images, (pixels[:2],), dynamic_shapes=rows).module()
+    torch.testing.assert_close(graph(pixels), images(pixels))
+
+
+def test_an_imported_folder_is_an_ordinary_checkpoint(
     checkpoint: Checkpoint, folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "own"
@@ -272,11 +284,11 @@ def test_an_imported_folder_is_an_ordinary_checkpoint_on_every_engine(
     values = {key: value[:, None] for key, value in frames(checkpoint.model, 3).items()}
     observation = Observation(values, np.arange(3), np.zeros(3, np.int64))
     actions = []
-    engines = ["eager"] if find_obstacle("onnx") else ["eager", "onnx"]
-    for one, name in ((checkpoint, "eager"), *((stored, name) for name in engines)):
-        policy = one.policy({"max_calls": 1}, name)  # a single pass, which is prepared in seconds
-        policy.reset(np.arange(3))
-        actions.append(policy.plan(observation, np.zeros(3, np.int64)).actions)
+    for one in (checkpoint, stored):
+        for method in ("greedy", "committed"):
+            policy = one.policy({"method": method})
+            policy.reset(np.arange(3))
+            actions.append(policy.plan(observation, np.zeros(3, np.int64)).actions)
     for other in actions[1:]:
         np.testing.assert_array_equal(other, actions[0])
 

@@ -67,7 +67,7 @@ def read_config(path: Path) -> dict[str, Any]:
     config = read_json_object(path / CONFIG_FILE)
     vision = str(config.get("vision_backbone_id"))
     fused = vision.startswith("dinosiglip-vit-so-") and config.get("use_fused_vision_backbone", 1)
-    text = config.get("text_config")
+    text: Any = config.get("text_config")
     faults = [
         (not fused, "vision_backbone_id", "dinosiglip-vit-so-224px, DINOv2 and SigLIP fused"),
         (config.get("arch_specifier", PROJECTOR) != PROJECTOR, "arch_specifier", PROJECTOR),
