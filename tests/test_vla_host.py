@@ -119,6 +119,20 @@ def test_other_families_are_refused(family: str) -> None:
         TinyHost(family).config(1000)
 
 
+@pytest.mark.parametrize(
+    ("family", "reason"),
+    [("qwen2_5_vl", "positions of pictures on several axes"), ("paligemma", "both directions")],
+)
+def test_a_refused_family_says_why_before_its_weights_are_read(
+    tmp_path: Path, family: str, reason: str
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
+    with pytest.raises(ValueError, match=f"got '{family}': it .*{reason}"):
+        pretrained_vla(tmp_path, 4, ACTIONS, (IMAGE,))
+    with pytest.raises(ValueError, match=r"policy.pretrained=FOLDER; a tiny one is one of"):
+        TinyHost("openvla").config(1000)
+
+
 def test_a_sliding_window_cache_is_refused_and_the_uncached_path_works() -> None:
     model = tiny_model("llava", dtype=torch.float64)
     text = {**model.config.host["text_config"], "model_type": "mistral", "sliding_window": 8}

@@ -12,6 +12,8 @@ from torch import nn
 
 from .host import HALF, TinyHost, check_family
 from .model import VlaConfig, VlaModel
+from .openvla.folder import is_openvla
+from .openvla.load import MAX_TEXT_TOKENS, load_openvla
 from .text import import_transformers, load_text_tokenizer, train_text_tokenizer
 from .tokenizer import NUM_BINS, BinStatistics
 
@@ -71,7 +73,8 @@ def pretrained_vla(
     """Load a host with its weights, by name on the Hugging Face hub or by local path.
 
     Args:
-        name_or_path: What `AutoModelForImageTextToText` accepts.
+        name_or_path: What `AutoModelForImageTextToText` accepts, or a local folder of OpenVLA's,
+            whose action tokens and question are kept and whose own statistics are not.
         num_actions: Actions per chunk m.
         actions: Quantiles of the actions.
         cameras: Observation keys of the images.
@@ -86,8 +89,11 @@ def pretrained_vla(
     """
     transformers = import_transformers()
     path = str(name_or_path)
+    if is_openvla(Path(path)):
+        longest = max(max_text_tokens, MAX_TEXT_TOKENS)
+        return load_openvla(Path(path), num_actions, actions, cameras, state_key, state, longest)
+    check_family(str(transformers.PreTrainedConfig.get_config_dict(path)[0].get("model_type")))
     model = transformers.AutoModelForImageTextToText.from_pretrained(path)
-    check_family(model.config.model_type)
     if first_action_id is None:
         first_action_id = int(model.get_input_embeddings().num_embeddings)
         model.resize_token_embeddings(first_action_id + NUM_BLOCK_IDS, pad_to_multiple_of=64)

@@ -9,10 +9,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .prompt_format import PromptFormat
 from .text import IMAGE_ID, PAD_ID, import_transformers
 
 # Whether a model type is its vision encoder and a connector that merges neighbouring patches.
 RESAMPLES = {"idefics3": True, "smolvlm": True, "llava": False}
+OPENVLA = "openvla"  # not of transformers, see `openvla.network`
+_QWEN = "it counts the positions of pictures on several axes, a host here counts on one"
+_GEMMA = (
+    "it reads its prompt in both directions, a host here reads from left to right, so keys and "
+    "values would be others than in its training"
+)
+_REASONS = {
+    "qwen2_vl": _QWEN,
+    "qwen2_5_vl": _QWEN,
+    "qwen3_vl": _QWEN,
+    "paligemma": _GEMMA,
+    "gemma3": f"{_GEMMA}, and its layers attend to sliding windows, whose cache cannot be cropped",
+}
 HALF = (0.5, 0.5, 0.5)
 
 
@@ -46,6 +60,11 @@ class TinyHost:
 
     def config(self, vocabulary_size: int) -> dict[str, Any]:
         """Configuration of `transformers` for so many token ids, JSON-able."""
+        if self.family == OPENVLA:
+            raise ValueError(
+                "an OpenVLA host is read from a folder with its weights, policy.pretrained=FOLDER; "
+                f"a tiny one is one of {sorted(RESAMPLES)}"
+            )
         check_family(self.family)
         vision: dict[str, Any] = {
             "hidden_size": self.vision_width,
@@ -83,10 +102,11 @@ class TinyHost:
 class Host(nn.Module):
     """A vision-language model with one block of action ids in its vocabulary.
 
-    The block holds V action tokens and, behind them, the token that opens a block of actions.
+    The block holds V action tokens and, behind them, the token that opens a block of actions,
+    unless the family has that elsewhere (`begin_id`).
 
     Args:
-        model: A model of `transformers`, as `AutoModelForImageTextToText` returns it.
+        model: A model of `transformers`, as `AutoModelForImageTextToText` returns it, or `OpenVla`.
         first_action_id: Where the block begins.
         num_action_ids: Number of action tokens V.
 
@@ -98,7 +118,8 @@ class Host(nn.Module):
         super().__init__()
         check_family(model.config.model_type)
         num_ids = model.get_input_embeddings().num_embeddings
-        if first_action_id < 0 or first_action_id + num_action_ids + 1 > num_ids:
+        behind = first_action_id + num_action_ids
+        if first_action_id < 0 or behind + 1 > num_ids:
             raise ValueError(
                 f"the host's vocabulary of {num_ids} ids has no room for {num_action_ids} action "
                 f"tokens and one to open a block from id {first_action_id} on; leave "
@@ -109,7 +130,9 @@ class Host(nn.Module):
         self.image_token_id: int = getattr(model.config, "image_token_id", None) or int(
             model.config.image_token_index
         )
-        self._resamples = RESAMPLES[model.config.model_type]
+        self.begin_id: int = getattr(model.config, "begin_id", behind)
+        self.prompt_format: PromptFormat = getattr(model.config, "prompt_format", PromptFormat())
+        self._family = str(model.config.model_type)
 
     @property
     def text_config(self) -> Any:
@@ -125,6 +148,18 @@ class Host(nn.Module):
     def weight(self) -> Tensor:
         """A weight, for where the host is and what type it computes in."""
         return self.model.get_input_embeddings().weight
+
+    @property
+    def shares_ids(self) -> bool:
+        """Whether the action block lies on ids that text has, too."""
+        return self.begin_id != self.first_action_id + self.num_action_ids
+
+    def vocabulary_ids(self, tokens: Tensor) -> Tensor:
+        """Ids in the vocabulary of local tokens: actions 0 to V - 1, V opens a block of them."""
+        ids = tokens + self.first_action_id
+        if not self.shares_ids:
+            return ids
+        return ids.masked_fill(tokens == self.num_action_ids, self.begin_id)
 
     @torch.no_grad()
     def num_image_tokens(self) -> int:
@@ -148,10 +183,12 @@ class Host(nn.Module):
     def image_tokens(self, pixel_values: Tensor) -> Tensor:
         """Tokens of every picture (B, C, 3, H, W), shape (B C, tokens, E)."""
         images = pixel_values.flatten(0, 1).contiguous()  # (b * c, 3, h, w)
+        if self._family == OPENVLA:
+            return self.model.image_tokens(images)
         # What `get_image_features` does beside this looks for padding among pictures and pixels,
         # which takes a sixth more time at every call, or makes a list of them; here there is none.
         parts = self.model.model
-        if self._resamples:
+        if RESAMPLES[self._family]:
             return parts.connector(parts.vision_model(pixel_values=images).last_hidden_state)
         found = parts.vision_tower(images, output_hidden_states=True).hidden_states
         config = self.model.config
@@ -200,18 +237,24 @@ class Host(nn.Module):
 
 def check_family(model_type: str) -> None:
     """Raise ValueError unless hosts of this type are supported."""
-    if model_type not in RESAMPLES:
-        raise ValueError(
-            f"a host must be one of {sorted(RESAMPLES)}, got {model_type!r}: others attend "
-            "to their prompt in both directions, or number positions in a way that is not "
-            "supported"
+    families = sorted({*RESAMPLES, OPENVLA})
+    if model_type not in families:
+        reason = _REASONS.get(
+            model_type,
+            "others attend to their prompt in both directions, or number positions in a way that "
+            "is not supported",
         )
+        raise ValueError(f"a host must be one of {families}, got {model_type!r}: {reason}")
 
 
 def host_from_config(config: dict[str, Any], first_action_id: int, num_action_ids: int) -> Host:
-    """Build a host with random weights from a configuration of `transformers`."""
+    """Build a host with random weights from a configuration of `transformers`, or of `OpenVla`."""
     transformers = import_transformers()
     check_family(str(config.get("model_type")))
+    if config["model_type"] == OPENVLA:
+        from .openvla.network import OpenVla
+
+        return Host(OpenVla(config), first_action_id, num_action_ids)
     plain = {key: value for key, value in config.items() if key != "model_type"}
     parsed = transformers.AutoConfig.for_model(config["model_type"], **plain)
     model = transformers.AutoModelForImageTextToText.from_config(parsed)

@@ -65,7 +65,8 @@ class VlaModel(nn.Module):
     """Images, an instruction and proprioception in; logits of action tokens out.
 
     A prompt is the instruction, then each camera's image tokens, then the proprioception in the
-    vocabulary of the actions, one token per dimension. Padding stands in front.
+    vocabulary of the actions, one token per dimension. Padding stands in front. Hosts that were
+    trained otherwise have their own `PromptFormat`.
 
     Args:
         config: Host, vocabularies and prompt.
@@ -91,7 +92,13 @@ class VlaModel(nn.Module):
         self.state_tokenizer = None if config.state is None else UniformBins(config.state)
         self._tokenizer = load_text_tokenizer(config.text_tokenizer)
         highest = max(self._tokenizer.get_vocab(with_added_tokens=True).values())
-        if first_action_id <= highest < first_action_id + NUM_BINS + 1:
+        if host.shares_ids:
+            if not highest < host.image_token_id:
+                raise ValueError(
+                    f"the text tokenizer uses ids up to {highest}, id {host.image_token_id} stands "
+                    "for pictures: they belong to different checkpoints"
+                )
+        elif first_action_id <= highest < first_action_id + NUM_BINS + 1:
             raise ValueError(
                 f"the text tokenizer uses ids up to {highest}, the action block begins at "
                 f"{first_action_id}: they belong to different checkpoints"
@@ -99,9 +106,10 @@ class VlaModel(nn.Module):
         self._text_ids = lru_cache(maxsize=4096)(self._encode_text)
         image_ids = [host.image_token_id] * host.num_image_tokens() * len(config.cameras)
         self._image_ids = torch.tensor(image_ids)
+        self._head = torch.tensor(host.prompt_format.head, dtype=torch.long)
         for name, values in (("image_mean", config.image_mean), ("image_std", config.image_std)):
             self.register_buffer(f"_{name}", torch.tensor(values).view(3, 1, 1), persistent=False)
-        longest = config.max_text_tokens + len(image_ids) + self.state_size + 1
+        longest = config.max_text_tokens + len(image_ids) + len(self._head) + self.state_size + 1
         longest += self.action_tokenizer.num_tokens
         if longest > host.text_config.max_position_embeddings:
             raise ValueError(
@@ -118,6 +126,17 @@ class VlaModel(nn.Module):
     def num_image_tokens(self) -> int:
         """Image tokens of a prompt, all cameras together."""
         return len(self._image_ids)
+
+    @property
+    def text_start(self) -> int:
+        """Where a prompt's text begins, padding included: behind pictures that come first."""
+        first = self.host.prompt_format.pictures_first
+        return len(self._head) + self.num_image_tokens if first else 0
+
+    @property
+    def num_behind_text(self) -> int:
+        """Tokens of a prompt behind its text."""
+        return self.state_size + (0 if self.text_start else self.num_image_tokens)
 
     @property
     def state_size(self) -> int:
@@ -152,15 +171,17 @@ class VlaModel(nn.Module):
         for row, ids in enumerate(text_ids):
             padded[row, length - len(ids) :] = ids
             attended[row, length - len(ids) :] = True
-        parts = [padded, self._image_ids.expand(len(texts), -1)]
+        pictures = torch.cat([self._head, self._image_ids]).expand(len(texts), -1)
+        start = self.text_start
+        parts = [pictures, padded] if start else [padded, pictures]
         if self.state_tokenizer is not None:
             tokens, _ = self.state_tokenizer.encode(frames[self.config.state_key][:, None])
             parts.append(torch.from_numpy(tokens) + self.host.first_action_id)
         ids = torch.cat(parts, dim=1)
-        tail = torch.ones(len(texts), ids.shape[1] - length, dtype=torch.bool)
+        real = torch.ones(len(texts), ids.shape[1] - length, dtype=torch.bool)
         images = [self._image(key, frames[key], check) for key in self.config.cameras]
         pixel_values = torch.stack(images, dim=1)
-        attended = torch.cat([attended, tail], dim=1)
+        attended = torch.cat([real[:, :start], attended, real[:, start:]], dim=1)
         return Prompt(ids.to(self.device), attended.to(self.device), pixel_values)
 
     def token_model(self, prompt: Prompt, cached: bool = True) -> TokenModel:
@@ -172,7 +193,8 @@ class VlaModel(nn.Module):
         return begin_tokens(self.host, num_rows, self.device)
 
     def _encode_text(self, text: str) -> list[int]:
-        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        asked = self.host.prompt_format.text(text)
+        ids = self._tokenizer.encode(asked, add_special_tokens=False).ids
         if len(ids) > self.config.max_text_tokens:
             raise ValueError(
                 f"the instruction takes {len(ids)} tokens, the policy reads at most "

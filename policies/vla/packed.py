@@ -33,7 +33,7 @@ def packed_logits(host: Host, prompt: Prompt, blocks: Sequence[Tensor]) -> list[
     # The last token of a block predicts nothing that is wanted, so it is not fed.
     fed = torch.cat([begin, *(block[:, :-1] for block in blocks)], dim=1)  # (b, q)
     embeddings = torch.cat(
-        [host.embed(prompt.ids, prompt.pixel_values), host.embed(fed + host.first_action_id)], dim=1
+        [host.embed(prompt.ids, prompt.pixel_values), host.embed(host.vocabulary_ids(fed))], dim=1
     )
     order = torch.arange(1, num_tokens, device=fed.device)
     order = repeat(order, "n -> (blocks n)", blocks=len(blocks))

@@ -90,7 +90,7 @@ class PromptPass(nn.Module):
         parts = [embed(ids[:, :first]), images, embed(ids[:, behind:])]
         real = attended > 0  # (b, p)
         if tokens is not None:
-            parts.append(embed(tokens + self.host.first_action_id))
+            parts.append(embed(self.host.vocabulary_ids(tokens)))
             real = torch.cat([real, torch.ones_like(tokens, dtype=torch.bool)], dim=1)
         embeddings = torch.cat(parts, dim=1)  # (b, p or p + n, e)
         positions = (real.long().cumsum(dim=1) - 1).clamp(min=0)
@@ -125,7 +125,7 @@ class WindowPass(nn.Module):
             past: Keys and values, shape (B, 2 layers, h, S, d).
         """
         num_new = tokens.shape[1]
-        embeddings = self.host.model.get_input_embeddings()(tokens + self.host.first_action_id)
+        embeddings = self.host.model.get_input_embeddings()(self.host.vocabulary_ids(tokens))
         known = visible > 0
         # Entries that count are the prompt's real tokens and what was fed, so their number is the
         # position that comes next.

@@ -99,7 +99,7 @@ class CachedModel:
     def feed(self, tokens: Tensor) -> Tensor:
         """Read tokens (B, q) and return logits (B, q, V); see `TokenModel.feed`."""
         num_new = tokens.shape[1]
-        embeddings = self._host.embed(tokens + self._host.first_action_id)
+        embeddings = self._host.embed(self._host.vocabulary_ids(tokens))
         order = self._num_fed + torch.arange(num_new, device=tokens.device)
         position_ids = self._prompt.lengths[:, None] + order  # (b, q)
         if not self._prompt_read:
@@ -137,7 +137,7 @@ def block_logits(host: Host, prompt: Prompt, tokens: Tensor) -> Tensor:
     """Logits (B, k, V) of the tokens after each of `tokens`, local ids (B, k), in one forward."""
     num_tokens = tokens.shape[1]
     embeddings = torch.cat(
-        [host.embed(prompt.ids, prompt.pixel_values), host.embed(tokens + host.first_action_id)],
+        [host.embed(prompt.ids, prompt.pixel_values), host.embed(host.vocabulary_ids(tokens))],
         dim=1,
     )
     order = torch.arange(num_tokens, device=tokens.device)

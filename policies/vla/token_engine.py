@@ -45,7 +45,8 @@ class TokenEngine:
         StaticLlama(model.host.model.get_decoder())  # refuses what it cannot compute
         self._model, self._make_passes = model, make_passes
         self._num_tokens = model.action_tokenizer.num_tokens
-        self._tail = model.num_image_tokens + model.state_size  # of a prompt, behind the text
+        self._start = model.text_start
+        self._fixed = model.text_start + model.num_behind_text  # tokens of a prompt beside the text
         self._passes: dict[tuple[int, int], Passes] = {}
 
     @property
@@ -65,15 +66,18 @@ class TokenEngine:
         model = self._model
         pixels = len(model.config.cameras), 3, model.host.image_size, model.host.image_size
         num_images = model.num_image_tokens
-        return Layout(size, size - self._tail, num_images, self._num_tokens, pixels)
+        first = size - model.num_behind_text if not self._start else self._start - num_images
+        return Layout(size, first, num_images, self._num_tokens, pixels)
 
     def _padded(self, prompt: Prompt) -> Prompt:
         """The prompt, padded to the next size that passes are prepared for."""
-        length = prompt.ids.shape[1]
-        size = -(-(length - self._tail) // BUCKET) * BUCKET + self._tail
+        length, start = prompt.ids.shape[1], self._start
+        size = -(-(length - self._fixed) // BUCKET) * BUCKET + self._fixed
+        behind = start + size - length
         ids = prompt.ids.new_full((len(prompt.ids), size), self._model.config.pad_id)
         attended = torch.zeros_like(ids, dtype=torch.bool)
-        ids[:, size - length :], attended[:, size - length :] = prompt.ids, prompt.attended
+        for padded, given in ((ids, prompt.ids), (attended, prompt.attended)):
+            padded[:, :start], padded[:, behind:] = given[:, :start], given[:, start:]
         return replace(prompt, ids=ids, attended=attended)
 
 

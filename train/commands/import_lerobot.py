@@ -1,4 +1,4 @@
-"""`hotloop import`: a LeRobot checkpoint becomes one of hotloop's own."""
+"""`hotloop import`: a LeRobot checkpoint or an OpenVLA folder becomes one of hotloop's own."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ examples:
   hotloop import PRETRAINED_MODEL outputs/act dataset=FOLDER    its period, names and bounds
   hotloop import PRETRAINED_MODEL outputs/dp task=pusht         for hotloop eval outputs/dp
   hotloop import PRETRAINED_MODEL outputs/dp dt=0.1 check=true  compare with an installed LeRobot
+  hotloop import openvla-7b outputs/vla dt=0.2 openvla.norm_key=bridge_orig
   hotloop bench PRETRAINED_MODEL              every command takes the folder itself, too
 
 Types diffusion and act, of LeRobot 0.6 and of before 0.4. Neither LeRobot nor diffusers is needed.
+OpenVLA's folders are read without their code; pictures come in the size that it reads, 224 px.
 LeRobot clips no action; here, those beyond the bounds are clipped, and the bounds are printed.
 """
 
@@ -30,8 +32,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     """Add the `import` command."""
     parser = subparsers.add_parser(
         "import",
-        help="make a LeRobot checkpoint hotloop's own",
-        description="Read a LeRobot checkpoint, its network and its normalisation, and store it.",
+        help="make a LeRobot or OpenVLA checkpoint hotloop's own",
+        description="Read a checkpoint of LeRobot's or OpenVLA's, network and normalisation, and "
+        "store it.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -46,10 +49,12 @@ def run(args: argparse.Namespace) -> int:
     """Read, store, and print what it is."""
     from ...policies.checkpoint import save_checkpoint
     from ...policies.lerobot.folder import find_folder
+    from ...policies.vla.openvla.folder import is_openvla
     from ..config.importing import ImportConfig
 
     config = compose("import", args.overrides, ImportConfig)
-    folder = find_folder(args.folder)
+    is_vla = is_openvla(args.folder)
+    folder = args.folder if is_vla else find_folder(args.folder)
     if folder is None and not args.folder.exists():
         raise FileNotFoundError(
             f"there is no {args.folder}; a policy on the Hub is downloaded first: hf download "
@@ -58,10 +63,10 @@ def run(args: argparse.Namespace) -> int:
     if folder is None:
         raise ValueError(
             f"{args.folder} is no LeRobot checkpoint, a folder whose config.json names a type of "
-            "policy; name its pretrained_model folder"
+            "policy, nor OpenVLA's; name its pretrained_model folder"
         )
     _refuse_existing(args.out, folder, config.overwrite)
-    checkpoint = _read(folder, config)
+    checkpoint = _read_openvla(folder, config) if is_vla else _read(folder, config)
     if config.check:
         _check(folder, checkpoint)
     save_checkpoint(args.out, checkpoint)
@@ -89,6 +94,31 @@ def _read(folder: Path, config: ImportConfig) -> Checkpoint:
     except ValueError as error:
         raise ValueError(str(error).replace("lerobot.", "")) from error
     return replace(checkpoint, provenance={**checkpoint.provenance, "task": config.task})
+
+
+def _read_openvla(folder: Path, config: ImportConfig) -> Checkpoint:
+    """An OpenVLA folder as a checkpoint."""
+    from dataclasses import replace
+
+    from ...envs.registry import make_task
+    from ...policies.vla.openvla.reading import read_openvla
+
+    given = [name for name in ("dataset", "action_low", "action_high") if getattr(config, name)]
+    if config.check or given:
+        raise ValueError(
+            f"{', '.join(given) or 'check'} is of LeRobot's folders; an OpenVLA folder says its "
+            "bounds by openvla.norm_key; leave it out"
+        )
+    spec = make_task(config.task).action_spec if config.task else None
+    dt = config.dt or (spec.dt if spec else None)
+    if dt is None:
+        raise ValueError(
+            "an OpenVLA folder does not say how often actions are sent; give dt=0.2 (1 / Hz of its "
+            "robot) or task=NAME"
+        )
+    checkpoint = read_openvla(folder, config.openvla, dt, spec.names if spec else ())
+    task = {"task": config.task} if config.task else {}
+    return replace(checkpoint, provenance={**checkpoint.provenance, **task})
 
 
 def _refuse_existing(out: Path, folder: Path, overwrite: bool) -> None:
