@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 from safetensors import SafetensorError
+from torch import nn
 
 from ..decoding import ActionSpec
 from ..decoding.exported_runtime import POLICY_FILE
@@ -21,6 +22,7 @@ from .kinds import kind_of
 from .lerobot.folder import INSTALLED, find_folder
 from .lerobot.given import Given
 from .migrations import FORMAT_VERSION, migrated
+from .place import CPU, find_device, moved
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 PICKLE_SUFFIXES = (".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".bin")
@@ -72,14 +74,38 @@ class Checkpoint:
     provenance: Mapping[str, Any]
     hotloop_version: str = ""
 
-    def policy(self, sampling: Mapping[str, Any] | None = None, engine: str = "eager") -> Any:
+    def policy(
+        self,
+        sampling: Mapping[str, Any] | None = None,
+        engine: str = "eager",
+        device: str | None = None,
+    ) -> Any:
         """Build the policy, with `sampling` overriding single fields of the stored choices.
 
+        Args:
+            sampling: Choices that differ from the stored ones.
+            engine: How the networks run; see `engines`.
+            device: Where they run, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; by default where the
+                weights are, which after loading is the CPU.
+
         Raises:
-            ValueError: As `choices`, or if a choice does not fit the model.
+            ValueError: As `choices`, or if a choice does not fit the model, or there is no such
+                device.
         """
+        place = None if device is None else find_device(device)
         choices = self.choices(sampling)
-        return kind_of(self.kind).policy(self.model, self.action_spec, choices, engine)
+        model = self.model if place is None else moved(self.model, place)
+        return kind_of(self.kind).policy(model, self.action_spec, choices, engine)
+
+    def to(self, device: str) -> Checkpoint:
+        """The same checkpoint with its weights on another device, see `policy`.
+
+        Raises:
+            ValueError: If there is no such device.
+        """
+        if device == CPU and not isinstance(self.model, nn.Module):
+            return self  # LeRobot's own, which is wherever it says itself
+        return replace(self, model=moved(self.model, find_device(device)))
 
     def choices(self, sampling: Mapping[str, Any] | None = None) -> Any:
         """The stored sampling choices with some of them replaced.

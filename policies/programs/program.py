@@ -96,6 +96,12 @@ class Program:
         return memory
 
     @property
+    def device(self) -> torch.device:
+        """Where its weights are; the CPU without any."""
+        modules = [call.module for call in self.calls]
+        return next((p.device for m in modules for p in m.parameters()), torch.device("cpu"))
+
+    @property
     def repeats_a_module(self) -> bool:
         """Whether some module is called more than once."""
         return max(Counter(id(call.module) for call in self.calls).values()) > 1

@@ -23,12 +23,15 @@ class CudaGraphEngine:
     calls and the arithmetic between them: nothing returns to Python before the last action.
 
     Args:
-        program: What to run; its modules are copied to the current GPU.
+        program: What to run; its modules are copied, to the current GPU if they are on
+            none.
     """
 
     def __init__(self, program: Program) -> None:
         self.parity = float("nan")
-        self._device = torch.device("cuda", torch.cuda.current_device())
+        self._device = program.device
+        if self._device.type != "cuda":
+            self._device = torch.device("cuda", torch.cuda.current_device())
         self._program = program.to(self._device)
         self._memories: dict[int, Memory] = {}
 

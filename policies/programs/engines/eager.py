@@ -18,8 +18,7 @@ class EagerEngine:
     def __init__(self, program: Program) -> None:
         self.parity = 0.0
         self._program = program
-        parameters = (p for call in program.calls for p in call.module.parameters())
-        self._device = next(parameters, torch.zeros(0)).device
+        self._device = program.device
         self._memories: dict[int, Memory] = {}
 
     @staticmethod
