@@ -16,13 +16,14 @@ from torch import nn
 
 from ..decoding import ActionSpec
 from ..decoding.exported_runtime import POLICY_FILE
+from ..decoding.plumbing.devices import CPU
 from ..decoding.plumbing.files import read_json_object, recover, refuse_lfs_pointer, replacing
 from ..decoding.plumbing.schema import build
 from .kinds import kind_of
 from .lerobot.folder import INSTALLED, find_folder
 from .lerobot.given import Given
 from .migrations import FORMAT_VERSION, migrated
-from .place import CPU, find_device, moved
+from .place import find_device, moved
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 PICKLE_SUFFIXES = (".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".bin")
@@ -92,10 +93,8 @@ class Checkpoint:
             ValueError: As `choices`, or if a choice does not fit the model, or there is no such
                 device.
         """
-        place = None if device is None else find_device(device)
-        choices = self.choices(sampling)
-        model = self.model if place is None else moved(self.model, place)
-        return kind_of(self.kind).policy(model, self.action_spec, choices, engine)
+        model = self.model if device is None else self.to(device).model
+        return kind_of(self.kind).policy(model, self.action_spec, self.choices(sampling), engine)
 
     def to(self, device: str) -> Checkpoint:
         """The same checkpoint with its weights on another device, see `policy`.

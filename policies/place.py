@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-import re
 from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-CPU = "cpu"
+from ..decoding.plumbing.devices import CPU, check_device
 
 
 def find_device(name: str) -> torch.device:
@@ -19,8 +18,7 @@ def find_device(name: str) -> torch.device:
     Raises:
         ValueError: If there is no such name, or no such device on this machine.
     """
-    if name != CPU and not re.fullmatch(r"cuda(:\d+)?", name):
-        raise ValueError(f"device must be cpu, cuda or cuda:N, for example cuda:0, got {name!r}")
+    check_device(name)
     device = torch.device(name)
     if name == CPU:
         return device

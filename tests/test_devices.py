@@ -6,6 +6,7 @@ The other device is `SecondDevice`, so that a machine without a GPU notices what
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,9 +32,14 @@ from hotloop.policies.checkpoint import Checkpoint, load_checkpoint
 from hotloop.policies.diffusion.config import DiffusionSampling, StreamingSampling
 from hotloop.policies.place import find_device, moved, place_of
 from hotloop.policies.programs.engines.engine import make_engine
+from hotloop.real_robot.config import PolicyOptions
+from hotloop.train.cli import main
+from hotloop.train.commands.opening import open_policy
+from hotloop.train.processes import check_place
 
-POSITION = "observation.position"
-CONSTANT = {"start": "constant", "start_key": POSITION}
+DENOISE: dict[str, Any] = {"start": "denoise"}
+ZERO: dict[str, Any] = {"start": "zero"}
+CONSTANT: dict[str, Any] = {"start": "constant", "start_key": "observation.position"}
 DIFFUSION: dict[str, tuple[dict[str, Any], DiffusionSampling]] = {
     "all calls": ({}, DiffusionSampling(4, 3)),
     "ancestral": ({"prediction": "epsilon"}, DiffusionSampling(4, 3, "ddpm")),
@@ -46,7 +52,7 @@ STREAMING: dict[str, tuple[dict[str, Any], StreamingSampling]] = {
         {"max_latency": late, "num_obs_steps": 4, "horizon": 12},
         StreamingSampling(chunk, 1, update, **start),
     )
-    for start in ({"start": "denoise"}, {"start": "zero"}, CONSTANT)
+    for start in (DENOISE, ZERO, CONSTANT)
     for chunk, late, update in ((1, 0, "ddim"), (2, 1, "ddpm"), (4, 0, "ddim"), (8, 0, "ddpm"))
 }
 CASES: dict[str, tuple[str, Any, ActionSpec, Any]] = {}
@@ -155,10 +161,46 @@ def test_no_name_of_a_device_is_refused(name: str) -> None:
 
 def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match="needs an NVIDIA GPU .* choose device=cpu"):
+    with pytest.raises(ValueError, match=r"needs an NVIDIA GPU .* choose device=cpu"):
         load_checkpoint("pusht-sdp").policy(device="cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert find_device("cuda:1") == torch.device("cuda", 1)
     with pytest.raises(ValueError, match="GPUs are cuda:0 to cuda:1"):
         find_device("cuda:2")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "eval nothing device=cuda",
+        "bench nothing device=cuda",
+        "serve nothing port=0 device=cuda",
+        "train policy=sdp task=pusht task.dataset=nothing output_dir={folder} device=cuda",
+    ],
+)
+def test_commands_say_so_before_anything_else(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(command.format(folder=tmp_path / "run").split())
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "device 'cuda' needs an NVIDIA GPU" in told
+    assert main([*command.format(folder=tmp_path / "run").split()[:-1], "device=gpu"])
+    assert "device must be cpu, cuda or cuda:N" in capsys.readouterr().err
+
+
+def test_a_robot_policy_says_so_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="device 'cuda' needs an NVIDIA GPU"):
+        open_policy("nothing", device="cuda")
+    with pytest.raises(ValueError, match="runs where it is served; leave device=cuda out"):
+        open_policy("ws://nowhere:1", device="cuda")
+    with pytest.raises(ValueError, match="device must be cpu, cuda or cuda:N"):
+        PolicyOptions(device="gpu")
+
+
+def test_one_gpu_is_not_for_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="each of 2 processes takes its own"):
+        check_place("cuda:0")

@@ -89,7 +89,16 @@ def make_joint_policy(robot: RobotConfig, options: PolicyOptions) -> RobotPolicy
 
 JOINTS = PolicyKind(
     make_joint_policy,
-    settings=("checkpoint", "sampling", "latency", "instruction", "units", "given", "lerobot"),
+    settings=(
+        "checkpoint",
+        "sampling",
+        "latency",
+        "instruction",
+        "units",
+        "given",
+        "lerobot",
+        "device",
+    ),
 )
 
 
@@ -105,5 +114,14 @@ def make_cartesian_policy(robot: RobotConfig, options: PolicyOptions) -> RobotPo
 
 CARTESIAN = PolicyKind(
     make_cartesian_policy,
-    settings=("checkpoint", "sampling", "latency", "instruction", "given", "lerobot", "actions"),
+    settings=(
+        "checkpoint",
+        "sampling",
+        "latency",
+        "instruction",
+        "given",
+        "lerobot",
+        "actions",
+        "device",
+    ),
 )

@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...decoding.plumbing.devices import CPU
 from ...decoding.plumbing.processes import module_command
 from ...policies.checkpoint import Checkpoint
+from ...policies.place import find_device
 from ...policies.programs.engines.engine import installed_engines
 from ..config.evaluation import BenchConfig
 from ..config.lerobot import ANY_PERIOD, load, refuse_unread
@@ -56,11 +58,12 @@ def bench(names: Sequence[str], config: BenchConfig) -> dict[str, Any]:
     if others:
         rows = [row for num in config.threads for row in _in_subprocess(names, config, num)]
         return {**header, "rows": rows}
+    find_device(config.device)  # before anything is loaded
     torch.set_num_threads(num_threads)
     refuse_unread(names, config.lerobot)
-    loaded = [(name, load(name, config.lerobot, ANY_PERIOD)) for name in names]
+    loaded = [(name, load(name, config.lerobot, ANY_PERIOD).to(config.device)) for name in names]
     rows = []
-    for engine in config.engines or installed_engines():
+    for engine in config.engines or installed_engines(config.device):
         timed = [
             one
             for name, checkpoint in loaded
@@ -68,7 +71,7 @@ def bench(names: Sequence[str], config: BenchConfig) -> dict[str, Any]:
         ]
         if timed:
             time_interleaved([one.timer for one in timed], config.steps, label=engine)
-        rows += [row_of(one, num_threads) for one in timed]
+        rows += [row_of(one, num_threads, config.device) for one in timed]
     return {**header, "rows": rows}
 
 
@@ -93,7 +96,7 @@ def timed_rows(name: str, checkpoint: Checkpoint, engine: str, config: BenchConf
     return rows
 
 
-def row_of(timed: Timed, threads: int) -> dict[str, Any]:
+def row_of(timed: Timed, threads: int, device: str = CPU) -> dict[str, Any]:
     """The numbers of one row, JSON-able."""
     timer, policy, costs = timed.timer, timed.policy, timed.costs
     median = float(np.median(timer.plan_ms))
@@ -102,6 +105,7 @@ def row_of(timed: Timed, threads: int) -> dict[str, Any]:
         "name": timed.name,
         "checkpoint": timed.source,
         "engine": timed.engine,
+        "device": device,
         "threads": threads,
         "num_calls": costs.num_calls,
         "num_execute": policy.num_execute,
@@ -169,6 +173,7 @@ def _in_subprocess(names: Sequence[str], config: BenchConfig, threads: int) -> l
             f"steps={config.steps}",
             f"calls=[{','.join(map(str, config.calls))}]",
             f"engines=[{','.join(config.engines)}]",
+            f"device={config.device}",
             f"output={output}",
         ]
         overrides += as_overrides(config.sampling, "sampling")

@@ -47,6 +47,8 @@ class BoundEngine:
         compile_graph: Loads a serialised ONNX model.
     """
 
+    cpu_only = True
+
     def __init__(self, program: Program, compile_graph: Callable[[bytes], Function]) -> None:
         if program.device.type != "cpu":
             raise ValueError(

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ....decoding.plumbing.devices import CPU
 from ....decoding.plumbing.plugins import Registry
 from ..program import Program
 from .eager import EagerEngine
@@ -27,7 +28,8 @@ class Engine(Protocol):
     Attributes:
         parity: Largest absolute difference from eager PyTorch, found when the engine was built, in
             units of the outputs' scales. A class that computes with fewer digits than float32 has
-            an attribute `tolerance`: the largest that it may be, instead of `TOLERANCE`.
+            an attribute `tolerance`: the largest that it may be, instead of `TOLERANCE`. One that
+            cannot run weights on a GPU has an attribute `cpu_only`.
     """
 
     parity: float
@@ -99,14 +101,16 @@ def make_engine(name: str, program: Program) -> Engine:
     return engine
 
 
-def installed_engines() -> tuple[str, ...]:
+def installed_engines(device: str = CPU) -> tuple[str, ...]:
     """Names of the engines that this machine can run, eager first.
 
-    Those that compute with fewer digits are left out; they are for who asks for them.
+    Those that compute with fewer digits are left out; they are for who asks for them. So are those
+    that only know the CPU, for weights elsewhere.
     """
     names = sorted(ENGINES.names, key=lambda name: name != "eager")
     exact = (name for name in names if not hasattr(engine_class(name), "tolerance"))
-    return tuple(name for name in exact if find_obstacle(name) is None)
+    names = (name for name in exact if device == CPU or not hasattr(engine_class(name), "cpu_only"))
+    return tuple(name for name in names if find_obstacle(name) is None)
 
 
 def find_obstacle(name: str) -> Exception | None:
