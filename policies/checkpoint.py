@@ -24,6 +24,7 @@ from .lerobot.folder import INSTALLED, find_folder
 from .lerobot.given import Given
 from .migrations import FORMAT_VERSION, migrated
 from .place import find_device, moved
+from .programs.engines.engine import engine_name
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 PICKLE_SUFFIXES = (".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".bin")
@@ -80,6 +81,7 @@ class Checkpoint:
         sampling: Mapping[str, Any] | None = None,
         engine: str = "eager",
         device: str | None = None,
+        precision: str = "float32",
     ) -> Any:
         """Build the policy, with `sampling` overriding single fields of the stored choices.
 
@@ -88,12 +90,15 @@ class Checkpoint:
             engine: How the networks run; see `engines`.
             device: Where they run, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; by default where the
                 weights are, which after loading is the CPU.
+            precision: Of the products: ``"float32"``, ``"tf32"``, ``"bf16"`` or ``"fp16"``, as far
+                as the engine has it; the others stay within stated bounds of float32.
 
         Raises:
-            ValueError: As `choices`, or if a choice does not fit the model, or there is no such
-                device.
+            ValueError: As `choices`, or if a choice does not fit the model, there is no such
+                device, or the engine does not have the precision.
         """
         model = self.model if device is None else self.to(device).model
+        engine = engine_name(engine, precision)
         return kind_of(self.kind).policy(model, self.action_spec, self.choices(sampling), engine)
 
     def to(self, device: str) -> Checkpoint:

@@ -232,6 +232,7 @@ class PolicyOptions:
     given: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
     lerobot: dict[str, Any] = field(default_factory=dict[str, Any])
     device: str = CPU
+    precision: str = "float32"
     actions: ActionsConfig | None = None
     wrapping: dict[str, Any] = field(default_factory=dict[str, Any])
 
@@ -264,12 +265,12 @@ class ControlConfig:
         given: Observations that do not change, by name without ``observation.``, e.g. a goal.
         lerobot: What a LeRobot folder does not say of itself, e.g. ``lerobot.dt=0.1``.
         device: Where the checkpoint's networks run: cpu, cuda or cuda:N.
+        precision: Of their products: float32, tf32, bf16 or fp16.
         actions: What a checkpoint's actions mean if they move the tool instead of joints; a shipped
             convention, e.g. ``actions=robomimic``, or a file of your own.
         duration: How long to run after the first motion [s].
         seed: Seed of the policy and of the simulated scene.
-        release: Whether to let all joints go limp, with a warning, and run nothing: for an arm that
-            may not start where it stands.
+        release: Let all joints go limp, warned, and run nothing: for an arm that may not start.
         inject: Fault to inject into the policy's chunks, see `hotloop control --help`.
         output_dir: Folder of ``summary.json`` and ``log.mcap``; printed only when empty.
     """
@@ -284,6 +285,7 @@ class ControlConfig:
     given: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
     lerobot: dict[str, Any] = field(default_factory=dict[str, Any])
     device: str = CPU
+    precision: str = "float32"
     actions: ActionsConfig | None = None
     duration: float = 10.0
     seed: int = 0

@@ -40,6 +40,7 @@ def open_policy(
     deadline: float = 5.0,
     lerobot: Mapping[str, Any] | None = None,
     device: str = CPU,
+    precision: str = "float32",
 ) -> Opened:
     """Open the policy that a name stands for.
 
@@ -53,6 +54,7 @@ def open_policy(
         deadline: How long a policy server may take for a plan [s].
         lerobot: What a LeRobot folder does not hold, ``lerobot.*`` as plain data.
         device: Where the networks of a checkpoint run.
+        precision: Of a checkpoint's products.
 
     Raises:
         ValueError: If it is damaged, the sampling choices do not fit it, or there is no such
@@ -64,13 +66,18 @@ def open_policy(
     if device != CPU and (remote or is_exported(name)):
         where = "where it is served" if remote else "on the CPU"
         raise ValueError(f"{name} runs {where}; leave device={device} out")
+    if precision != "float32" and (remote or is_exported(name)):
+        raise ValueError(f"{name} has its own precision; leave precision={precision} out")
     if lerobot and (remote or is_exported(name)):
         raise ValueError(f"{name} says everything itself; leave lerobot.* out")
     if remote:
         return _open_remote(name, sampling, engine, deadline)
     if is_exported(name):
         return _open_exported(name, sampling, engine, threads)
-    return _open_checkpoint(name, sampling, engine or "eager", threads, lerobot or {}, device)
+    from ...policies.programs.engines.engine import engine_name
+
+    engine = engine_name(engine or "eager", precision)
+    return _open_checkpoint(name, sampling, engine, threads, lerobot or {}, device)
 
 
 def open_for_robot(robot: RobotConfig, options: PolicyOptions) -> Opened:
@@ -90,6 +97,7 @@ def open_for_robot(robot: RobotConfig, options: PolicyOptions) -> Opened:
         deadline=max_age,
         lerobot=options.lerobot,
         device=options.device,
+        precision=options.precision,
     )
 
 

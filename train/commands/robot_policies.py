@@ -98,6 +98,7 @@ JOINTS = PolicyKind(
         "given",
         "lerobot",
         "device",
+        "precision",
     ),
 )
 
@@ -123,5 +124,6 @@ CARTESIAN = PolicyKind(
         "lerobot",
         "actions",
         "device",
+        "precision",
     ),
 )

@@ -54,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
     if options.port:
         check_address(options.host, options.port)
     name = args.checkpoint
-    fastest = "onnx" if config.device == CPU else "eager"
+    plain = config.device == CPU and config.precision == "float32"
+    fastest = "onnx" if plain else "eager"
     engine = config.engine or ("" if is_exported(name) or ":" in name else fastest)
     opened = open_policy(
         name,
@@ -63,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
         config.num_threads,
         lerobot=config.lerobot,
         device=config.device,
+        precision=config.precision,
     )
     server = PolicyServer(opened.policy, options, about(opened), _say)
     server.warm_up()

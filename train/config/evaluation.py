@@ -50,6 +50,7 @@ class EvalConfig:
             what is not given stays as the checkpoint has it.
         engine: eager, compile, onnx, openvino, openvino-bf16 or cuda-graph.
         device: Where the networks run: cpu, cuda, or cuda:N for one of several GPUs.
+        precision: Of the products: float32, tf32, bf16 or fp16, as far as the engine has it.
         eval: Episodes.
         compare: Another checkpoint, evaluated on the same episodes and compared pair by pair.
         num_threads: CPU threads.
@@ -61,6 +62,7 @@ class EvalConfig:
     sampling: dict[str, Any] = field(default_factory=dict)
     engine: str = "eager"
     device: str = CPU
+    precision: str = "float32"
     eval: EvalOptions = field(default_factory=EvalOptions)
     compare: str | None = None
     num_threads: int = 1
@@ -85,6 +87,7 @@ class BenchConfig:
     Attributes:
         engines: Engines to time; all that this machine can run by default.
         device: Where the networks run: cpu, cuda, or cuda:N for one of several GPUs.
+        precision: Of the products: float32, tf32, bf16 or fp16, as far as the engine has it.
         threads: CPU threads; each number is measured in a process of its own.
         steps: Planning control steps per row, fewer for slow policies.
         calls: ``calls_per_step`` of the rows; 0 means every level (N for DP, N / h for SDP). By
@@ -98,6 +101,7 @@ class BenchConfig:
 
     engines: tuple[str, ...] = ()
     device: str = CPU
+    precision: str = "float32"
     threads: tuple[int, ...] = (1,)
     steps: int = 400
     calls: tuple[int, ...] = ()

@@ -26,8 +26,9 @@ class ServeConfig:
         mode: ``step``: a request per control step; ``chunk``: a request per plan.
         wait_ms: How long a request waits for those of other robots, to share a forward [ms].
         engine: eager, compile, onnx, openvino, openvino-bf16 or cuda-graph, by default onnx, and
-            eager on a GPU; what was exported has its own.
+            eager on a GPU or in another precision; what was exported has its own.
         device: Where the networks run: cpu, cuda, or cuda:N for one of several GPUs.
+        precision: Of the products: float32, tf32, bf16 or fp16, as far as the engine has it.
         sampling: Sampling choices of the checkpoint's kind, e.g. ``sampling.calls_per_step=1``.
         lerobot: What a LeRobot folder does not hold, e.g. ``lerobot.dt=0.1``.
         seed: Seed of the first episode; each further one takes the next.
@@ -45,6 +46,7 @@ class ServeConfig:
     wait_ms: float = 0.0
     engine: str = ""
     device: str = CPU
+    precision: str = "float32"
     sampling: dict[str, Any] = field(default_factory=dict)
     lerobot: dict[str, Any] = field(default_factory=dict)
     seed: int = 0

@@ -20,7 +20,7 @@ from ...decoding.plumbing.devices import CPU
 from ...decoding.plumbing.processes import module_command
 from ...policies.checkpoint import Checkpoint
 from ...policies.place import find_device
-from ...policies.programs.engines.engine import installed_engines
+from ...policies.programs.engines.engine import engine_name, engines_of
 from ..config.evaluation import BenchConfig
 from ..config.lerobot import ANY_PERIOD, load, refuse_unread
 from ..config.sampling import as_overrides, sampled_policy
@@ -63,7 +63,8 @@ def bench(names: Sequence[str], config: BenchConfig) -> dict[str, Any]:
     refuse_unread(names, config.lerobot)
     loaded = [(name, load(name, config.lerobot, ANY_PERIOD).to(config.device)) for name in names]
     rows = []
-    for engine in config.engines or installed_engines(config.device):
+    chosen = [engine_name(one, config.precision) for one in config.engines]
+    for engine in chosen or engines_of(config.precision, config.device):
         timed = [
             one
             for name, checkpoint in loaded
@@ -135,7 +136,7 @@ def format_rows(rows: Sequence[dict[str, Any]]) -> str:
         if row["name"] in ("sdp-1", "vla-greedy"):
             base.setdefault(_base_of(row), row["median_ms"])
     lines = [
-        f"{'policy':24} {'checkpoint':16} {'engine':10} {'threads':>7} {'calls':>6} "
+        f"{'policy':24} {'checkpoint':16} {'engine':15} {'threads':>7} {'calls':>6} "
         f"{'median ms':>10} {'p99 ms':>9} {'/action ms':>10} {'actions/s':>9} {'tokens/s':>9} "
         f"{'encoder':>8} {'overhead':>9} {'parity':>8} {'/ base':>8}"
     ]
@@ -152,7 +153,7 @@ def format_rows(rows: Sequence[dict[str, Any]]) -> str:
         texts = ["" if value is None else format(value, style) for style, value, _ in cells]
         padded = " ".join(text.rjust(width) for text, (*_, width) in zip(texts, cells, strict=True))
         lines.append(
-            f"{row['name']:24} {row['checkpoint'][:16]:16} {row['engine']:10} "
+            f"{row['name']:24} {row['checkpoint'][:16]:16} {row['engine']:15} "
             f"{row['threads']:7} {row['num_calls']:6.4g} {row['median_ms']:10.4f} "
             f"{row['p99_ms']:9.4f} {row['per_action_ms']:10.4f} {padded}"
         )
@@ -174,6 +175,7 @@ def _in_subprocess(names: Sequence[str], config: BenchConfig, threads: int) -> l
             f"calls=[{','.join(map(str, config.calls))}]",
             f"engines=[{','.join(config.engines)}]",
             f"device={config.device}",
+            f"precision={config.precision}",
             f"output={output}",
         ]
         overrides += as_overrides(config.sampling, "sampling")

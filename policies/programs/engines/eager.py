@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..program import Program
+from .arithmetic import arithmetic
 from .memory import Memory, allocate
 
 
@@ -14,6 +15,8 @@ class EagerEngine:
     Args:
         program: What to run.
     """
+
+    tf32 = False
 
     def __init__(self, program: Program) -> None:
         self.parity = 0.0
@@ -42,7 +45,8 @@ class EagerEngine:
 
         @torch.inference_mode()
         def run() -> None:
-            result = program.run({name: value.to(device) for name, value in sources.items()})
+            with arithmetic(device, self.tf32):
+                result = program.run({name: value.to(device) for name, value in sources.items()})
             for name, target in targets.items():
                 target.copy_(result[name])
 
