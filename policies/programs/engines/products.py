@@ -95,9 +95,8 @@ class TransposedProduct(nn.Module):
         # Outputs are (T - 1) s + `more` in all.
         self.more = size - 2 * self.first + int(layer.output_padding[0])
         weight = F.pad(layer.weight.detach(), (0, self.reach * self.stride - size))
-        weight = weight.unflatten(2, (self.reach, self.stride)).flip(
-            2
-        )  # (c, o, m, s), oldest first
+        # The oldest input of a window stands first.
+        weight = weight.unflatten(2, (self.reach, self.stride)).flip(2)  # (c, o, m, s)
         weight = weight.permute(0, 2, 1, 3).flatten(2).flatten(0, 1)  # (c m, o s)
         self.product = Product(weight.to(dtype).contiguous(), None)
         bias = None if layer.bias is None else layer.bias.detach()[:, None]
@@ -122,10 +121,8 @@ def is_product(layer: nn.Module) -> bool:
         return plain and layer.groups == 1 and layer.dilation == (1,)
     if type(layer) is nn.ConvTranspose1d:
         (size,), (stride,) = layer.kernel_size, layer.stride
-        inside = (
-            size + layer.output_padding[0] - int(layer.padding[0]) <= -(-size // stride) * stride
-        )
-        return inside and layer.groups == 1 and layer.dilation == (1,)
+        last = size + layer.output_padding[0] - int(layer.padding[0])
+        return last <= -(-size // stride) * stride and layer.groups == 1 and layer.dilation == (1,)
     return False
 
 
