@@ -193,7 +193,9 @@ def test_there_are_no_more_calls_than_levels() -> None:
 
 
 def test_unknown_choices_are_answered_by_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"update must be one of \('ddpm', 'ddim'\), got 'heun'"):
+    with pytest.raises(
+        ValueError, match=r"update must be one of \('ddpm', 'ddim', 'fitted'\), got 'heun'"
+    ):
         DiffusionPolicy(tiny_model(), SPEC, DiffusionSampling(4, update="heun"))
     with pytest.raises(ValueError, match=r"calls_per_step must be at least 1, or null"):
         DiffusionSampling(calls_per_step=-1)

@@ -89,7 +89,6 @@ CONTENDERS = {
     "flow-map, visited": Contender("flow-map", FEW, {"visited": 0.2}),
     "consistency": Contender("consistency", FEW),
     "consistency, any jump": Contender("consistency", FEW, {"target": "any"}),
-    "distribution-matching": Contender("distribution-matching", FEW, share=0.5),
     "mean-flow": Contender("mean-flow", FEW, along=False),
     "mean-flow, no teacher": Contender("mean-flow", FEW, {"warm": False}, 2.5, along=False),
 }
@@ -97,7 +96,6 @@ IN_SHORT: tuple[str, ...] = (
     "sampler",
     "flow-map",
     "consistency",
-    "distribution-matching",
     "mean-flow",
 )
 

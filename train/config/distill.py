@@ -50,7 +50,7 @@ class GuidanceDistillConfig(DistillConfig):
     executed: float = 10.0
     state_noise: float = 0.3
     num_plans: int = 4096
-    refresh_every: int = 250
+    refresh_every: int = 500
     method: str = field(default="guidance", kw_only=True)
 
     def __post_init__(self) -> None:
@@ -228,27 +228,6 @@ class SamplerDistillConfig(DistillConfig):
         at_least(1, distill__calls_per_step=min(self.calls_per_step))
         at_least(1, distill__teacher_steps=self.teacher_steps or 1)
         at_least(1, distill__num_pairs=self.num_pairs)
-
-
-@dataclass(frozen=True)
-class DistributionMatchingConfig(FlowMapConfig):
-    """Distribution matching with jumps along the teacher's trajectories as the anchor.
-
-    Attributes:
-        matching: Weight of distribution matching; the anchor's is 1.
-        critic_draws: Noisy copies of each sample that the critic learns from.
-    """
-
-    calls_per_step: tuple[int, ...] = (1, 2)
-    matching: float = 0.1
-    critic_draws: int = 2
-    method: str = field(default="distribution-matching", kw_only=True)
-
-    def __post_init__(self) -> None:
-        """Reject numbers that are none."""
-        super().__post_init__()
-        at_least(0, distill__matching=self.matching)
-        at_least(1, distill__critic_draws=self.critic_draws)
 
 
 @dataclass(frozen=True)

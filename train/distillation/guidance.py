@@ -123,11 +123,12 @@ METHOD = Method(
     name="guidance",
     summary="both passes of a planner's guidance in one, and all of its calls in few",
     source="Guided distillation (arXiv 2210.03142), AGD, LoRA-enhanced distillation",
-    cost="1 to 2 x its teacher's training",
+    cost="as its teacher's training, to twice as much",
     teachers=("diffuser", "decision_diffuser", "trajectory_diffuser"),
     calls=(),
     config=GuidanceDistillConfig,
     prepare=prepare,
     unread=unread,
+    settings={"steps": 12_000},
     default_calls=default_calls,
 )

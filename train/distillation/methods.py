@@ -31,7 +31,6 @@ METHODS: Registry[Method] = Registry(
         "guidance": "guidance:METHOD",
         "consistency": "consistency:METHOD",
         "sampler": "sampler:METHOD",
-        "distribution-matching": "distribution_matching:METHOD",
         "mean-flow": "mean_flow:METHOD",
     },
     str(__package__),
