@@ -5,22 +5,26 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 from safetensors import SafetensorError
+from torch import nn
 
 from ..decoding import ActionSpec
 from ..decoding.exported_runtime import POLICY_FILE
+from ..decoding.plumbing.devices import CPU
 from ..decoding.plumbing.files import read_json_object, recover, refuse_lfs_pointer, replacing
 from ..decoding.plumbing.schema import build
 from .kinds import kind_of
 from .lerobot.folder import INSTALLED, find_folder
 from .lerobot.given import Given
 from .migrations import FORMAT_VERSION, migrated
+from .place import find_device, moved
+from .programs.engines.engine import engine_name
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 PICKLE_SUFFIXES = (".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".bin")
@@ -72,14 +76,40 @@ class Checkpoint:
     provenance: Mapping[str, Any]
     hotloop_version: str = ""
 
-    def policy(self, sampling: Mapping[str, Any] | None = None, engine: str = "eager") -> Any:
+    def policy(
+        self,
+        sampling: Mapping[str, Any] | None = None,
+        engine: str = "eager",
+        device: str | None = None,
+        precision: str = "float32",
+    ) -> Any:
         """Build the policy, with `sampling` overriding single fields of the stored choices.
 
+        Args:
+            sampling: Choices that differ from the stored ones.
+            engine: How the networks run; see `engines`.
+            device: Where they run, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; by default where the
+                weights are, which after loading is the CPU.
+            precision: Of the products: ``"float32"``, ``"tf32"``, ``"bf16"`` or ``"fp16"``, as far
+                as the engine has it; the others stay within stated bounds of float32.
+
         Raises:
-            ValueError: As `choices`, or if a choice does not fit the model.
+            ValueError: As `choices`, or if a choice does not fit the model, there is no such
+                device, or the engine does not have the precision.
         """
-        choices = self.choices(sampling)
-        return kind_of(self.kind).policy(self.model, self.action_spec, choices, engine)
+        model = self.model if device is None else self.to(device).model
+        engine = engine_name(engine, precision)
+        return kind_of(self.kind).policy(model, self.action_spec, self.choices(sampling), engine)
+
+    def to(self, device: str) -> Checkpoint:
+        """The same checkpoint with its weights on another device, see `policy`.
+
+        Raises:
+            ValueError: If there is no such device.
+        """
+        if device == CPU and not isinstance(self.model, nn.Module):
+            return self  # LeRobot's own, which is wherever it says itself
+        return replace(self, model=moved(self.model, find_device(device)))
 
     def choices(self, sampling: Mapping[str, Any] | None = None) -> Any:
         """The stored sampling choices with some of them replaced.

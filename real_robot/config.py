@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..decoding.plumbing.devices import CPU, check_device
 from .core.controller_config import LONGEST_LATENCY, ControllerConfig
 from .kinematics.actions import ActionsConfig
 from .kinematics.config import KinematicsConfig
@@ -230,11 +231,14 @@ class PolicyOptions:
     units: UnitsConfig = field(default_factory=UnitsConfig)
     given: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
     lerobot: dict[str, Any] = field(default_factory=dict[str, Any])
+    device: str = CPU
+    precision: str = "float32"
     actions: ActionsConfig | None = None
     wrapping: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
-        """Reject a latency that is none."""
+        """Reject a latency and a device that is none."""
+        check_device(self.device)
         if self.latency is not None and self.latency < 0:
             raise ValueError(f"latency must be 0 or more control steps, got {self.latency}")
 
@@ -260,12 +264,13 @@ class ControlConfig:
         units: The checkpoint's unit of joint positions, if it is not the robot's.
         given: Observations that do not change, by name without ``observation.``, e.g. a goal.
         lerobot: What a LeRobot folder does not say of itself, e.g. ``lerobot.dt=0.1``.
+        device: Where the checkpoint's networks run: cpu, cuda or cuda:N.
+        precision: Of their products: float32, tf32, bf16 or fp16.
         actions: What a checkpoint's actions mean if they move the tool instead of joints; a shipped
             convention, e.g. ``actions=robomimic``, or a file of your own.
         duration: How long to run after the first motion [s].
         seed: Seed of the policy and of the simulated scene.
-        release: Whether to let all joints go limp, with a warning, and run nothing: for an arm that
-            may not start where it stands.
+        release: Let all joints go limp, warned, and run nothing: for an arm that may not start.
         inject: Fault to inject into the policy's chunks, see `hotloop control --help`.
         output_dir: Folder of ``summary.json`` and ``log.mcap``; printed only when empty.
     """
@@ -279,6 +284,8 @@ class ControlConfig:
     units: UnitsConfig = field(default_factory=UnitsConfig)
     given: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
     lerobot: dict[str, Any] = field(default_factory=dict[str, Any])
+    device: str = CPU
+    precision: str = "float32"
     actions: ActionsConfig | None = None
     duration: float = 10.0
     seed: int = 0

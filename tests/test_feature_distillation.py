@@ -282,5 +282,5 @@ def test_an_encoder_is_not_trained_on_pictures_of_another_size(
     other = {**episodes.observations, CAMERAS[0]: episodes.observations[CAMERAS[0]][:, :19]}
     distill = JumpDistillConfig(str(teacher), num_visits=8, refresh_every=2, train_encoder=True)
     config = seeing_config(tmp_path, 4, distill=distill)
-.* has \(19, 20, 3\)"):
+    with pytest.raises(ValueError, match=r"images\.front' of .* has \(19, 20, 3\)"):
         train_on(config, replace(episodes, observations=other), SPEC)

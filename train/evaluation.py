@@ -13,6 +13,8 @@ from ..envs.task import Task
 from ..envs.video import Video
 from ..envs.workers import environments
 from ..policies.checkpoint import Checkpoint
+from ..policies.place import find_device
+from ..policies.programs.engines.engine import engine_name
 from .config.evaluation import EvalConfig
 from .config.lerobot import load, load_for_task, refuse_unread
 from .config.sampling import sampled_policy
@@ -38,6 +40,8 @@ def evaluate(name_or_path: str | Path, config: EvalConfig = DEFAULTS) -> Evaluat
         ImportError: If the simulator is not installed.
         ChildProcessError: If a process that simulates ends before its time.
     """
+    find_device(config.device)  # before anything is loaded
+    engine = engine_name(config.engine, config.precision)
     torch.set_num_threads(config.num_threads)
     names = [name_or_path, *([config.compare] if config.compare else [])]
     refuse_unread(names, config.lerobot)
@@ -47,7 +51,7 @@ def evaluate(name_or_path: str | Path, config: EvalConfig = DEFAULTS) -> Evaluat
     else:
         checkpoint = load(name_or_path, config.lerobot)
     task = task_of(checkpoint, str(name_or_path), config)
-    policy = sampled_policy(checkpoint, config.sampling, config.engine)
+    policy = sampled_policy(checkpoint.to(config.device), config.sampling, engine)
     options, video = config.eval, None
     if options.videos:
         video = Video(Path(config.output_dir or ".") / "video.mp4", options.videos)

@@ -12,6 +12,8 @@ import zlib
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
+from ..decoding.plumbing.devices import CPU
+
 # What `accelerate launch` can ask for beyond the number of processes; a run's settings are its own.
 _ELSEWHERE = {
     "ACCELERATE_USE_FSDP": ("false", "FSDP is not supported, every process holds the whole model"),
@@ -46,6 +48,35 @@ def take_place(num_threads: int, precision: str = "float32") -> None:
             # Else accelerate looks for GPUs, finds none, and every process trains for itself.
             environment["ACCELERATE_USE_CPU"] = "true"
             PartialState(cpu=True)
+
+
+def check_place(device: str) -> None:
+    """Raise ValueError unless this process can train on the chosen device; "" leaves it open."""
+    from ..policies.place import find_device
+
+    if not device:
+        return
+    if ":" in device and num_processes() > 1:
+        raise ValueError(
+            f"device={device} is one GPU, and each of {num_processes()} processes takes its own; "
+            "choose device=cuda, or leave it out"
+        )
+    find_device(device)
+
+
+def take_device(device: str) -> None:
+    """Let this process train on a device, before accelerate chooses one; "" lets it choose.
+
+    Raises:
+        ValueError: As `check_place`.
+    """
+    import torch
+
+    check_place(device)
+    if device == CPU and torch.accelerator.is_available():
+        os.environ["ACCELERATE_USE_CPU"] = "true"
+    elif ":" in device:
+        torch.cuda.set_device(device)
 
 
 def is_main_process() -> bool:

@@ -25,7 +25,7 @@ from .data.recorded_spec import recorded_action_spec
 from .distillation.methods import default_method, settings_type
 from .families import family_of
 from .loop import Trainer
-from .processes import is_main_process, take_place
+from .processes import check_place, is_main_process, take_device, take_place
 from .resume import check_output, check_same_run, last_checkpoint, settings_of
 from .state import steps_done
 
@@ -49,6 +49,7 @@ def train(config: TrainConfig) -> Path:
         FloatingPointError: If the loss is not finite; the last checkpoint is kept.
     """
     check_output(config)
+    check_place(config.device)
     episodes, spec = demonstrations(config)
     return train_on(config, episodes, spec)
 
@@ -111,6 +112,7 @@ def train_on(config: TrainConfig, episodes: Episodes, action_spec: ActionSpec) -
     """
     check_output(config)
     take_place(config.num_threads, config.precision)
+    take_device(config.device)
     family = family_of(config.policy.kind)
     config = replace(config, distill=_distillation(config.distill, config.policy.kind))
     settings, folder = settings_of(config, episodes), Path(config.output_dir)

@@ -109,6 +109,11 @@ class DiffusionModel(nn.Module):
         return self.config.horizon, self.action_normalizer.scale.shape[0]
 
     @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.action_normalizer.scale.device
+
+    @property
     def num_past(self) -> int:
         """Window slots before the current action, To - 1."""
         return self.config.num_past

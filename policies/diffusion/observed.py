@@ -88,9 +88,9 @@ class Observed:
 
     def context(self, observation: Observation) -> Tensor:
         """What the network is told of the observation, shape (R, To * O), by PyTorch."""
-        keys = self._vectors or self._pictures
+        keys, device = self._vectors or self._pictures, self._model.device
         # Copies, as an observation may be read-only.
-        frames = {key: torch.tensor(observation.frames[key]) for key in keys}
+        frames = {key: torch.tensor(observation.frames[key]).to(device) for key in keys}
         vectors = self._model.vectors(frames)  # (r, to, v)
         if not self._pictures:
             return join(vectors)
@@ -105,7 +105,7 @@ class Observed:
             self._remember(observation.rows, newest, features)
         older = np.where(known > 0.5, earlier, features[:, None])
         every = np.concatenate([older, features[:, None]], axis=1, dtype=np.float32)
-        return join(vectors, torch.from_numpy(every))
+        return join(vectors, torch.from_numpy(every).to(device))
 
     def _join_vectors(self, observation: Observation, joined: np.ndarray) -> None:
         """Write the vectors of all keys side by side to `joined`, shape (R, To, V)."""

@@ -72,14 +72,15 @@ class RealTimeChunkingPolicy:
 
         Those before `step` repeat the old plan, as far as guidance goes.
         """
-        rows = observation.rows
+        rows, device = observation.rows, self._model.device
         old, weights = self._old_plan(rows, observation.step, step)
-        x = torch.from_numpy(self._noise.draw(rows, self._model.window_shape))
+        drawn = self._noise.draw(rows, self._model.window_shape)
         with torch.no_grad():
             context = self._head.observed.context(observation)  # (r, to * o)
-            window = self._denoise(x, context, torch.from_numpy(old), torch.from_numpy(weights))
-            actions = self._head.physical(window).numpy()  # (r, h - to + 1, d)
-        self._old[rows], self._old_step[rows] = window.numpy(), observation.step
+            x, old, weights = (torch.from_numpy(one).to(device) for one in (drawn, old, weights))
+            window = self._denoise(x, context, old, weights)
+            actions = self._head.physical(window).cpu().numpy()  # (r, h - to + 1, d)
+        self._old[rows], self._old_step[rows] = window.cpu().numpy(), observation.step
         return ActionTrajectory.clean(
             actions, observation.step, observation.step, self.action_spec.dt
         )
@@ -124,7 +125,7 @@ class RealTimeChunkingPolicy:
         p_x, p_f = float(steps.p_x[0]), float(steps.p_f[0])
 
         def predict(x: Tensor) -> Tensor:
-            levels = torch.from_numpy(level).expand(len(x), -1)  # (r, h)
+            levels = torch.from_numpy(level).to(x.device).expand(len(x), -1)  # (r, h)
             return p_x * x + p_f * self._model.predict(x, levels, context)
 
         return predict

@@ -101,7 +101,7 @@ def reverse_program(model: DiffusionModel, levels: Sequence[np.ndarray], update:
         x = "window" if index == len(steps) - 1 else f"x.{index + 1}"
         constants = {
             "level_modulation": _embed(model, level, _jump(level, next_level)),
-            "coefficients": step.tensor().to(_device(model)),
+            "coefficients": step.tensor().to(model.device),
         }
         calls.append(Call(_part(ReverseStep, model), arguments, (x,), constants))
     return Program(inputs, {"window": window, **feature_ports(model)}, calls, len(steps))
@@ -131,12 +131,8 @@ def _jump(level: np.ndarray, next_level: np.ndarray) -> float:
 @torch.no_grad()
 def _embed(model: DiffusionModel, level: np.ndarray, jump: float) -> Tensor:
     """Level modulation of one call, shape (1, ...)."""
-    device, num_levels = _device(model), model.schedule.num_levels
+    device, num_levels = model.device, model.schedule.num_levels
     scaled = torch.from_numpy(level)[None].to(device).float() / num_levels  # (1, h)
     if not model.config.jump:
         return model.network.embed_level(scaled)
     return model.network.embed_level(scaled, torch.tensor([jump / num_levels], device=device))
-
-
-def _device(model: DiffusionModel) -> torch.device:
-    return next(model.parameters()).device

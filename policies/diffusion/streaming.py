@@ -158,8 +158,8 @@ class StreamingDiffusionPolicy:
         if self.emit.needs_past:
             parts.append(clean[:, : ladder.num_past].copy())
         with torch.inference_mode():
-            emitted = self.emit(*(torch.from_numpy(part) for part in parts))
-        buffers.windows[rows], actions = emitted[0].numpy(), emitted[1].numpy()
+            emitted = self.emit(*(torch.from_numpy(part).to(self.model.device) for part in parts))
+        buffers.windows[rows], actions = (part.cpu().numpy() for part in emitted)
         return self._remembered(rows, actions, latency=0)
 
     def _template(self, late: list[int]) -> ActionTrajectory:

@@ -42,6 +42,8 @@ class PlanValue(nn.Module):
         level_dim: Sinusoidal features per noise level.
     """
 
+    reads_weights = True  # of its layers, so that an engine must leave them as they are
+
     def __init__(self, horizon: int, dim: int, width: int, level_dim: int = 16) -> None:
         super().__init__()
         self.shape = (horizon, dim)

@@ -75,9 +75,9 @@ class Decision:
 def make_ports(model: PlannerModel, sampling: PlannerSampling) -> dict[str, Port]:
     """Shapes and typical values of everything that goes in and out of a decision."""
     config, normalizer = model.config, model.coordinates.normalizer
-    spread = (1 / normalizer.scale).numpy()
-    mean = (-normalizer.offset / normalizer.scale).numpy()
-    action_spread = (1 / model.action_normalizer.scale).numpy()
+    spread = (1 / normalizer.scale).cpu().numpy()
+    mean = (-normalizer.offset / normalizer.scale).cpu().numpy()
+    action_spread = (1 / model.action_normalizer.scale).cpu().numpy()
     centre, unit = np.append(mean, 1.0), np.append(spread, 1.0)
     if config.joint:
         centre = np.append(centre, 0 * action_spread)
@@ -120,7 +120,10 @@ def entry_constants(model: PlannerModel, level: np.ndarray, from_noise: bool) ->
         "signal": known if from_noise else schedule.signals[level],
         "sigma": 1 - known if from_noise else schedule.sigmas[level],
     }
-    return {name: torch.from_numpy(part).float()[:, None] for name, part in parts.items()}
+    return {
+        name: torch.from_numpy(part).float()[:, None].to(model.device)
+        for name, part in parts.items()
+    }
 
 
 @torch.no_grad()
@@ -131,11 +134,11 @@ def denoise_constants(
     step = step_coefficients(
         model.schedule, level, following, model.config.prediction, sampling.update
     )
-    levels = torch.from_numpy(level)[None]  # (1, h)
-    jump = torch.from_numpy(level - following)[None].amax(dim=1)  # (1,)
+    levels = torch.from_numpy(level)[None].to(model.device)  # (1, h)
+    jump = torch.from_numpy(level - following)[None].to(model.device).amax(dim=1)  # (1,)
     tensors = {
         "level_modulation": model.embed_level(levels, jump),
-        "coefficients": step.tensor(),
+        "coefficients": step.tensor().to(model.device),
     }
     if sampling.value_steps:
         assert model.value is not None
@@ -143,7 +146,7 @@ def denoise_constants(
         size = sampling.value_scale * variance * (level.max() >= sampling.value_stop)
         scaled = levels.amax(dim=1).float() / model.config.num_levels
         tensors["value_term"] = model.value.embed_level(scaled)
-        tensors["guidance_scale"] = torch.from_numpy(size).float()[None, :, None]
+        tensors["guidance_scale"] = torch.from_numpy(size).float()[None, :, None].to(model.device)
     return tensors
 
 

@@ -190,6 +190,11 @@ class PlannerModel(nn.Module):
         self.value = PlanValue(config.horizon, self.plan_dim, width) if config.value else None
 
     @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.return_scale.device
+
+    @property
     def observation_normalizer(self) -> Normalizer:
         """Scales of one state."""
         return self.coordinates.normalizer

@@ -124,14 +124,13 @@ class Planner:
 
     def actions(self, rows: np.ndarray) -> np.ndarray:
         """Actions along the last plan of `rows`, physical, not clipped, shape (R, H - 1, A)."""
-        model, plans = self.model, torch.from_numpy(self._plans[rows])
+        model, plans = self.model, torch.from_numpy(self._plans[rows]).to(self.model.device)
         with torch.inference_mode():
             states = plans[..., : model.state_dim]
             if model.inverse is None:
-                return plans[:, :-1, model.state_dim + 1 :].numpy()
-            return model.actions(
-                model.coordinates(states), states, model.config.horizon - 1
-            ).numpy()
+                return plans[:, :-1, model.state_dim + 1 :].cpu().numpy()
+            encoded = model.coordinates(states)
+            return model.actions(encoded, states, model.config.horizon - 1).cpu().numpy()
 
     def _template(self, actions: np.ndarray) -> ActionTrajectory:
         """A plan of the same shape, whose other fields all plans of it share."""

@@ -96,6 +96,12 @@ class Program:
         return memory
 
     @property
+    def device(self) -> torch.device:
+        """Where its weights are; the CPU without any."""
+        modules = [call.module for call in self.calls]
+        return next((p.device for m in modules for p in m.parameters()), torch.device("cpu"))
+
+    @property
     def repeats_a_module(self) -> bool:
         """Whether some module is called more than once."""
         return max(Counter(id(call.module) for call in self.calls).values()) > 1
@@ -106,12 +112,10 @@ class Program:
 
     def to(self, device: torch.device) -> Program:
         """Return a copy, its modules included, on another device."""
-        moved: dict[int, nn.Module] = {}
+        memo: dict[int, Any] = {}  # modules share networks, which are copied once
         calls = []
         for call in self.calls:
-            key = id(call.module)
-            if key not in moved:
-                moved[key] = copy.deepcopy(call.module).to(device)
+            module = copy.deepcopy(call.module, memo).to(device)
             constants = {name: value.to(device) for name, value in call.constants.items()}
-            calls.append(replace(call, module=moved[key], constants=constants))
+            calls.append(replace(call, module=module, constants=constants))
         return replace(self, calls=calls)

@@ -43,6 +43,11 @@ class VlaPolicy:
         decoding: TokenDecodingConfig,
         engine: str = "eager",
     ) -> None:
+        if engine.startswith(("eager-", "cuda-graph-")):
+            raise ValueError(
+                f"engine {engine!r}: token policies compute in the precision of their stored "
+                "weights; leave precision out"
+            )
         if engine != "eager" and not decoding.cached:
             raise ValueError(
                 f"cached=False recomputes the prompt, which engine {engine!r} never does; use "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...decoding import Policy
 from ...decoding.exported import ExportedPolicy, is_exported
+from ...decoding.plumbing.devices import CPU
 from .recorded_positions import Recorded, recorded
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ def open_policy(
     threads: int | None = None,
     deadline: float = 5.0,
     lerobot: Mapping[str, Any] | None = None,
+    device: str = CPU,
+    precision: str = "float32",
 ) -> Opened:
     """Open the policy that a name stands for.
 
@@ -50,20 +53,31 @@ def open_policy(
         threads: Threads of the network; by default as many as the process uses anyway.
         deadline: How long a policy server may take for a plan [s].
         lerobot: What a LeRobot folder does not hold, ``lerobot.*`` as plain data.
+        device: Where the networks of a checkpoint run.
+        precision: Of a checkpoint's products.
 
     Raises:
-        ValueError: If it is damaged, or the sampling choices do not fit it.
+        ValueError: If it is damaged, the sampling choices do not fit it, or there is no such
+            device.
         FileNotFoundError: If there is none.
         ImportError: If a package that it needs is missing.
     """
     remote = name.startswith(("ws://", "wss://"))
+    if device != CPU and (remote or is_exported(name)):
+        where = "where it is served" if remote else "on the CPU"
+        raise ValueError(f"{name} runs {where}; leave device={device} out")
+    if precision != "float32" and (remote or is_exported(name)):
+        raise ValueError(f"{name} has its own precision; leave precision={precision} out")
     if lerobot and (remote or is_exported(name)):
         raise ValueError(f"{name} says everything itself; leave lerobot.* out")
     if remote:
         return _open_remote(name, sampling, engine, deadline)
     if is_exported(name):
         return _open_exported(name, sampling, engine, threads)
-    return _open_checkpoint(name, sampling, engine or "eager", threads, lerobot or {})
+    from ...policies.programs.engines.engine import engine_name
+
+    engine = engine_name(engine or "eager", precision)
+    return _open_checkpoint(name, sampling, engine, threads, lerobot or {}, device)
 
 
 def open_for_robot(robot: RobotConfig, options: PolicyOptions) -> Opened:
@@ -82,6 +96,8 @@ def open_for_robot(robot: RobotConfig, options: PolicyOptions) -> Opened:
         threads=1,
         deadline=max_age,
         lerobot=options.lerobot,
+        device=options.device,
+        precision=options.precision,
     )
 
 
@@ -114,16 +130,19 @@ def _open_checkpoint(
     engine: str,
     threads: int | None,
     lerobot: Mapping[str, Any],
+    device: str,
 ) -> Opened:
     import torch
 
+    from ...policies.place import find_device
     from ..config.lerobot import load, read_lerobot_config, refuse_unread
 
+    find_device(device)  # before anything is loaded
     if threads is not None:
         torch.set_num_threads(threads)
     config = read_lerobot_config(lerobot)
     refuse_unread([name], config)
-    checkpoint = load(name, config)
+    checkpoint = load(name, config).to(device)
     policy = checkpoint.policy(sampling, engine)
     return Opened(policy, checkpoint.provenance, recorded(checkpoint), checkpoint.kind)
 

@@ -89,7 +89,17 @@ def make_joint_policy(robot: RobotConfig, options: PolicyOptions) -> RobotPolicy
 
 JOINTS = PolicyKind(
     make_joint_policy,
-    settings=("checkpoint", "sampling", "latency", "instruction", "units", "given", "lerobot"),
+    settings=(
+        "checkpoint",
+        "sampling",
+        "latency",
+        "instruction",
+        "units",
+        "given",
+        "lerobot",
+        "device",
+        "precision",
+    ),
 )
 
 
@@ -105,5 +115,15 @@ def make_cartesian_policy(robot: RobotConfig, options: PolicyOptions) -> RobotPo
 
 CARTESIAN = PolicyKind(
     make_cartesian_policy,
-    settings=("checkpoint", "sampling", "latency", "instruction", "given", "lerobot", "actions"),
+    settings=(
+        "checkpoint",
+        "sampling",
+        "latency",
+        "instruction",
+        "given",
+        "lerobot",
+        "actions",
+        "device",
+        "precision",
+    ),
 )

@@ -42,6 +42,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 def run(args: argparse.Namespace) -> int:
     """Load, warm up, and serve until it is interrupted."""
     from ...decoding.exported import is_exported
+    from ...decoding.plumbing.devices import CPU
     from ...decoding.serving.server import PolicyServer
     from ..config.serving import ServeConfig
     from .opening import about, open_policy
@@ -53,8 +54,18 @@ def run(args: argparse.Namespace) -> int:
     if options.port:
         check_address(options.host, options.port)
     name = args.checkpoint
-    engine = config.engine or ("" if is_exported(name) or ":" in name else "onnx")
-    opened = open_policy(name, config.sampling, engine, config.num_threads, lerobot=config.lerobot)
+    plain = config.device == CPU and config.precision == "float32"
+    fastest = "onnx" if plain else "eager"
+    engine = config.engine or ("" if is_exported(name) or ":" in name else fastest)
+    opened = open_policy(
+        name,
+        config.sampling,
+        engine,
+        config.num_threads,
+        lerobot=config.lerobot,
+        device=config.device,
+        precision=config.precision,
+    )
     server = PolicyServer(opened.policy, options, about(opened), _say)
     server.warm_up()
     server.run(lambda address: _say(f"serving {name} at {address}"))

@@ -179,7 +179,7 @@ def table_score(log: ControlLog) -> float:
 
 TABLE = PolicyKind(
     make_table_policy,
-    settings=("checkpoint", "sampling", "latency"),
+    settings=("checkpoint", "sampling", "latency", "device", "precision"),
     prepare=set_table,
     score=table_score,
 )

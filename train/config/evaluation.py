@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
+from ...decoding.plumbing.devices import CPU, check_device
 from .checks import at_least
 from .lerobot import LeRobotConfig
 
@@ -48,6 +49,8 @@ class EvalConfig:
         sampling: Sampling choices of the checkpoint's kind, e.g. ``sampling.calls_per_step=1``;
             what is not given stays as the checkpoint has it.
         engine: eager, compile, onnx, openvino, openvino-bf16 or cuda-graph.
+        device: Where the networks run: cpu, cuda, or cuda:N for one of several GPUs.
+        precision: Of the products: float32, tf32, bf16 or fp16, as far as the engine has it.
         eval: Episodes.
         compare: Another checkpoint, evaluated on the same episodes and compared pair by pair.
         num_threads: CPU threads.
@@ -58,6 +61,8 @@ class EvalConfig:
     task: str | None = None
     sampling: dict[str, Any] = field(default_factory=dict)
     engine: str = "eager"
+    device: str = CPU
+    precision: str = "float32"
     eval: EvalOptions = field(default_factory=EvalOptions)
     compare: str | None = None
     num_threads: int = 1
@@ -65,8 +70,9 @@ class EvalConfig:
     output_dir: str = ""
 
     def __post_init__(self) -> None:
-        """Reject numbers that are none."""
+        """Reject numbers and devices that are none."""
         at_least(1, num_threads=self.num_threads)
+        check_device(self.device)
 
     @staticmethod
     def explain(key: str) -> str:
@@ -80,6 +86,8 @@ class BenchConfig:
 
     Attributes:
         engines: Engines to time; all that this machine can run by default.
+        device: Where the networks run: cpu, cuda, or cuda:N for one of several GPUs.
+        precision: Of the products: float32, tf32, bf16 or fp16, as far as the engine has it.
         threads: CPU threads; each number is measured in a process of its own.
         steps: Planning control steps per row, fewer for slow policies.
         calls: ``calls_per_step`` of the rows; 0 means every level (N for DP, N / h for SDP). By
@@ -92,6 +100,8 @@ class BenchConfig:
     """
 
     engines: tuple[str, ...] = ()
+    device: str = CPU
+    precision: str = "float32"
     threads: tuple[int, ...] = (1,)
     steps: int = 400
     calls: tuple[int, ...] = ()
@@ -100,7 +110,8 @@ class BenchConfig:
     output: str = ""
 
     def __post_init__(self) -> None:
-        """Reject numbers that are none."""
+        """Reject numbers and devices that are none."""
+        check_device(self.device)
         if not self.threads or min(self.threads) < 1:
             raise ValueError(f"threads must be positive numbers, got {list(self.threads)}")
         at_least(1, steps=self.steps)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ...decoding.plumbing.devices import CPU, check_device
 from ...decoding.serving.options import ServerOptions
 from .checks import at_least
 
@@ -24,8 +25,10 @@ class ServeConfig:
         max_clients: Robots at a time.
         mode: ``step``: a request per control step; ``chunk``: a request per plan.
         wait_ms: How long a request waits for those of other robots, to share a forward [ms].
-        engine: eager, compile, onnx, openvino, openvino-bf16 or cuda-graph, by default onnx; what
-            was exported has its own.
+        engine: eager, compile, onnx, openvino, openvino-bf16 or cuda-graph, by default onnx, and
+            eager on a GPU or in another precision; what was exported has its own.
+        device: Where the networks run: cpu, cuda, or cuda:N for one of several GPUs.
+        precision: Of the products: float32, tf32, bf16 or fp16, as far as the engine has it.
         sampling: Sampling choices of the checkpoint's kind, e.g. ``sampling.calls_per_step=1``.
         lerobot: What a LeRobot folder does not hold, e.g. ``lerobot.dt=0.1``.
         seed: Seed of the first episode; each further one takes the next.
@@ -42,6 +45,8 @@ class ServeConfig:
     mode: Literal["step", "chunk"] = "step"
     wait_ms: float = 0.0
     engine: str = ""
+    device: str = CPU
+    precision: str = "float32"
     sampling: dict[str, Any] = field(default_factory=dict)
     lerobot: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
@@ -51,8 +56,9 @@ class ServeConfig:
     tls_key: str = ""
 
     def __post_init__(self) -> None:
-        """Reject numbers that are none."""
+        """Reject numbers and devices that are none."""
         at_least(1, num_threads=self.num_threads)
+        check_device(self.device)
 
     @staticmethod
     def explain(key: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, make_dataclass
 from typing import Any, Literal, Protocol
 
+from ...decoding.plumbing.devices import check_device
 from ..data.source import ReadOptions
 from .checks import above_zero, at_least, shares
 from .distill import DistillConfig
@@ -95,6 +96,8 @@ class TrainConfig:
         log_every: Steps between two log lines; 0 logs only where a checkpoint is saved.
         save_every: Steps between two checkpoints; 0 saves only the last one.
         num_threads: CPU threads per process.
+        device: cpu, cuda or cuda:N; by default a GPU if there is one. Of several processes each
+            takes its own.
         precision: ``"float32"``, or ``"bf16"`` for the products of forward and backward passes,
             which is faster where the processor has it; weights stay float32.
     """
@@ -111,10 +114,13 @@ class TrainConfig:
     log_every: int = 100
     save_every: int = 5_000
     num_threads: int = 1
+    device: str = ""
     precision: Literal["float32", "bf16"] = "float32"
 
     def __post_init__(self) -> None:
-        """Reject numbers that are none."""
+        """Reject numbers and devices that are none."""
+        if self.device:
+            check_device(self.device)
         at_least(1, steps=self.steps, batch_size=self.batch_size, num_threads=self.num_threads)
         at_least(0, log_every=self.log_every, save_every=self.save_every, seed=self.seed)
 

@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...decoding.plumbing.devices import CPU
 from ...decoding.plumbing.processes import module_command
 from ...policies.checkpoint import Checkpoint
-from ...policies.programs.engines.engine import installed_engines
+from ...policies.place import find_device
+from ...policies.programs.engines.engine import engine_name, engines_of
 from ..config.evaluation import BenchConfig
 from ..config.lerobot import ANY_PERIOD, load, refuse_unread
 from ..config.sampling import as_overrides, sampled_policy
@@ -56,11 +58,13 @@ def bench(names: Sequence[str], config: BenchConfig) -> dict[str, Any]:
     if others:
         rows = [row for num in config.threads for row in _in_subprocess(names, config, num)]
         return {**header, "rows": rows}
+    find_device(config.device)  # before anything is loaded
     torch.set_num_threads(num_threads)
     refuse_unread(names, config.lerobot)
-    loaded = [(name, load(name, config.lerobot, ANY_PERIOD)) for name in names]
+    loaded = [(name, load(name, config.lerobot, ANY_PERIOD).to(config.device)) for name in names]
     rows = []
-    for engine in config.engines or installed_engines():
+    chosen = [engine_name(one, config.precision) for one in config.engines]
+    for engine in chosen or engines_of(config.precision, config.device):
         timed = [
             one
             for name, checkpoint in loaded
@@ -68,7 +72,7 @@ def bench(names: Sequence[str], config: BenchConfig) -> dict[str, Any]:
         ]
         if timed:
             time_interleaved([one.timer for one in timed], config.steps, label=engine)
-        rows += [row_of(one, num_threads) for one in timed]
+        rows += [row_of(one, num_threads, config.device) for one in timed]
     return {**header, "rows": rows}
 
 
@@ -93,7 +97,7 @@ def timed_rows(name: str, checkpoint: Checkpoint, engine: str, config: BenchConf
     return rows
 
 
-def row_of(timed: Timed, threads: int) -> dict[str, Any]:
+def row_of(timed: Timed, threads: int, device: str = CPU) -> dict[str, Any]:
     """The numbers of one row, JSON-able."""
     timer, policy, costs = timed.timer, timed.policy, timed.costs
     median = float(np.median(timer.plan_ms))
@@ -102,6 +106,7 @@ def row_of(timed: Timed, threads: int) -> dict[str, Any]:
         "name": timed.name,
         "checkpoint": timed.source,
         "engine": timed.engine,
+        "device": device,
         "threads": threads,
         "num_calls": costs.num_calls,
         "num_execute": policy.num_execute,
@@ -131,7 +136,7 @@ def format_rows(rows: Sequence[dict[str, Any]]) -> str:
         if row["name"] in ("sdp-1", "vla-greedy"):
             base.setdefault(_base_of(row), row["median_ms"])
     lines = [
-        f"{'policy':24} {'checkpoint':16} {'engine':10} {'threads':>7} {'calls':>6} "
+        f"{'policy':24} {'checkpoint':16} {'engine':15} {'threads':>7} {'calls':>6} "
         f"{'median ms':>10} {'p99 ms':>9} {'/action ms':>10} {'actions/s':>9} {'tokens/s':>9} "
         f"{'encoder':>8} {'overhead':>9} {'parity':>8} {'/ base':>8}"
     ]
@@ -148,7 +153,7 @@ def format_rows(rows: Sequence[dict[str, Any]]) -> str:
         texts = ["" if value is None else format(value, style) for style, value, _ in cells]
         padded = " ".join(text.rjust(width) for text, (*_, width) in zip(texts, cells, strict=True))
         lines.append(
-            f"{row['name']:24} {row['checkpoint'][:16]:16} {row['engine']:10} "
+            f"{row['name']:24} {row['checkpoint'][:16]:16} {row['engine']:15} "
             f"{row['threads']:7} {row['num_calls']:6.4g} {row['median_ms']:10.4f} "
             f"{row['p99_ms']:9.4f} {row['per_action_ms']:10.4f} {padded}"
         )
@@ -169,6 +174,8 @@ def _in_subprocess(names: Sequence[str], config: BenchConfig, threads: int) -> l
             f"steps={config.steps}",
             f"calls=[{','.join(map(str, config.calls))}]",
             f"engines=[{','.join(config.engines)}]",
+            f"device={config.device}",
+            f"precision={config.precision}",
             f"output={output}",
         ]
         overrides += as_overrides(config.sampling, "sampling")

@@ -47,7 +47,14 @@ class BoundEngine:
         compile_graph: Loads a serialised ONNX model.
     """
 
+    cpu_only = True
+
     def __init__(self, program: Program, compile_graph: Callable[[bytes], Function]) -> None:
+        if program.device.type != "cpu":
+            raise ValueError(
+                f"this engine runs on the CPU, these weights are on {str(program.device)!r}; "
+                "choose device=cpu, or engine eager, compile or cuda-graph"
+            )
         self.parity = float("nan")
         self._program = program
         self._memories: dict[int, Memory] = {}

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from ..program import Port, Program
+from .arithmetic import arithmetic
 from .memory import Memory
+from .products import with_products
 
 # cuDNN and cuBLAS choose their kernels in the first runs, which must not happen while recording.
 _WARM_UP_RUNS = 3
@@ -23,13 +25,18 @@ class CudaGraphEngine:
     calls and the arithmetic between them: nothing returns to Python before the last action.
 
     Args:
-        program: What to run; its modules are copied to the current GPU.
+        program: What to run; its modules are copied, to the current GPU if they are on
+            none.
     """
+
+    dtype, tf32 = torch.float32, False
 
     def __init__(self, program: Program) -> None:
         self.parity = float("nan")
-        self._device = torch.device("cuda", torch.cuda.current_device())
-        self._program = program.to(self._device)
+        self._device = program.device
+        if self._device.type != "cuda":
+            self._device = torch.device("cuda", torch.cuda.current_device())
+        self._program = with_products(program.to(self._device), self.dtype)
         self._memories: dict[int, Memory] = {}
 
     @staticmethod
@@ -63,8 +70,7 @@ class CudaGraphEngine:
                 target.copy_(result[name])
 
         graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)
-        # TensorFloat-32 would round away what the comparison with eager PyTorch checks.
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        with arithmetic(device, self.tf32):
             stream.wait_stream(torch.cuda.current_stream(device))
             with torch.cuda.stream(stream):
                 for _ in range(_WARM_UP_RUNS):
@@ -92,7 +98,7 @@ def _views(flat: Tensor, ports: Mapping[str, Port], rows: int) -> dict[str, Tens
     """Cut flat memory, in bytes, into the arrays of the ports."""
     views, begin = {}, 0
     for name, port in ports.items():
-        dtype = torch.uint8 if port.dtype is np.uint8 else torch.float32
+        dtype = torch.from_numpy(np.empty(0, port.dtype)).dtype
         used = rows * int(np.prod(port.shape)) * dtype.itemsize
         views[name] = flat[begin : begin + used].view(dtype).view(rows, *port.shape)
         begin += _num_bytes(port, rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..program import Program
+from .arithmetic import arithmetic
 from .memory import Memory, allocate
 
 
@@ -15,11 +16,12 @@ class EagerEngine:
         program: What to run.
     """
 
+    tf32 = False
+
     def __init__(self, program: Program) -> None:
         self.parity = 0.0
         self._program = program
-        parameters = (p for call in program.calls for p in call.module.parameters())
-        self._device = next(parameters, torch.zeros(0)).device
+        self._device = program.device
         self._memories: dict[int, Memory] = {}
 
     @staticmethod
@@ -43,7 +45,8 @@ class EagerEngine:
 
         @torch.inference_mode()
         def run() -> None:
-            result = program.run({name: value.to(device) for name, value in sources.items()})
+            with arithmetic(device, self.tf32):
+                result = program.run({name: value.to(device) for name, value in sources.items()})
             for name, target in targets.items():
                 target.copy_(result[name])
 

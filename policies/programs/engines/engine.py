@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ....decoding.plumbing.devices import CPU
 from ....decoding.plumbing.plugins import Registry
 from ..program import Program
 from .eager import EagerEngine
@@ -15,6 +16,7 @@ from .memory import Memory
 # Largest accepted difference from eager PyTorch, in units of the outputs' scales; float32 rounding
 # stays two orders of magnitude below, a half-precision matrix product does not.
 TOLERANCE = 1e-3
+PRECISIONS = ("float32", "tf32", "bf16", "fp16")
 
 
 class Engine(Protocol):
@@ -27,7 +29,8 @@ class Engine(Protocol):
     Attributes:
         parity: Largest absolute difference from eager PyTorch, found when the engine was built, in
             units of the outputs' scales. A class that computes with fewer digits than float32 has
-            an attribute `tolerance`: the largest that it may be, instead of `TOLERANCE`.
+            an attribute `tolerance`: the largest that it may be, instead of `TOLERANCE`. One that
+            cannot run weights on a GPU has an attribute `cpu_only`.
     """
 
     parity: float
@@ -54,6 +57,12 @@ ENGINES: Registry[type[Engine]] = Registry(
         "openvino": "openvino_runtime:OpenVinoEngine",
         "openvino-bf16": "openvino_runtime:OpenVinoBfloat16Engine",
         "cuda-graph": "cuda_graph:CudaGraphEngine",
+        "eager-tf32": "precision:EagerTf32Engine",
+        "eager-bf16": "precision:EagerBfloat16Engine",
+        "eager-fp16": "precision:EagerFloat16Engine",
+        "cuda-graph-tf32": "precision:CudaGraphTf32Engine",
+        "cuda-graph-bf16": "precision:CudaGraphBfloat16Engine",
+        "cuda-graph-fp16": "precision:CudaGraphFloat16Engine",
     },
     str(__package__),
 )
@@ -73,6 +82,26 @@ def engine_class(name: str) -> type[Engine]:
             "hotloop.policies.programs.engines.engine.Engine"
         )
     return found
+
+
+def engine_name(engine: str, precision: str) -> str:
+    """Name of the engine that computes with that precision, see `precision`.
+
+    Raises:
+        ValueError: If there is no such precision, or the engine does not have it.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    ending = f"-{precision}"
+    if precision == PRECISIONS[0] or engine.endswith(ending):
+        return engine
+    if engine + ending in ENGINES.names:
+        return engine + ending
+    having = [one.removesuffix(ending) for one in ENGINES.names if one.endswith(ending)]
+    raise ValueError(
+        f"engine {engine!r} has no precision {precision}; choose precision=float32, or engine "
+        f"{' or '.join(having)}"
+    )
 
 
 def make_engine(name: str, program: Program) -> Engine:
@@ -99,14 +128,39 @@ def make_engine(name: str, program: Program) -> Engine:
     return engine
 
 
-def installed_engines() -> tuple[str, ...]:
+def installed_engines(device: str = CPU) -> tuple[str, ...]:
     """Names of the engines that this machine can run, eager first.
 
-    Those that compute with fewer digits are left out; they are for who asks for them.
+    Those that compute with fewer digits are left out; they are for who asks for them. So are those
+    that only know the CPU, for weights elsewhere.
     """
     names = sorted(ENGINES.names, key=lambda name: name != "eager")
     exact = (name for name in names if not hasattr(engine_class(name), "tolerance"))
-    return tuple(name for name in exact if find_obstacle(name) is None)
+    return tuple(name for name in exact if _runs_here(name, device))
+
+
+def engines_of(precision: str, device: str = CPU) -> tuple[str, ...]:
+    """Names of the engines that this machine can run with that precision, as `installed_engines`.
+
+    Raises:
+        ValueError: If there is no such precision, or nothing that has it here.
+    """
+    if precision == PRECISIONS[0]:
+        return installed_engines(device)
+    engine_name("eager", precision)
+    names = (name for name in ENGINES.names if name.endswith(f"-{precision}"))
+    found = tuple(name for name in names if _runs_here(name, device))
+    if not found:
+        raise ValueError(
+            f"no engine computes with precision {precision} on {device}; choose another one of "
+            f"{', '.join(PRECISIONS)}"
+        )
+    return found
+
+
+def _runs_here(name: str, device: str) -> bool:
+    only_cpu = hasattr(engine_class(name), "cpu_only")
+    return (device == CPU or not only_cpu) and find_obstacle(name) is None
 
 
 def find_obstacle(name: str) -> Exception | None:
