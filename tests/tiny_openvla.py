@@ -9,8 +9,9 @@ from typing import Any
 import safetensors.torch
 import torch
 
+TINY = "tiny_orig"
 STATISTICS = {
-    "tiny_orig": {
+    TINY: {
         "action": {
             "mean": [0.0, 0.1, 0.4],
             "std": [0.5, 0.5, 0.5],

@@ -73,7 +73,7 @@ class Tower(nn.Module):
             self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
             self.reg_token = nn.Parameter(torch.zeros(1, sizes.registers, width))
         else:
-            self.attn_pool = _Pool(sizes)
+            self.add_module("attn_pool", _Pool(sizes))
         self.blocks = nn.ModuleList(_Block(sizes) for _ in range(sizes.layers))
         self.norm = nn.LayerNorm(width, EPSILON)
         for name, values in (("_mean", sizes.mean), ("_std", sizes.std)):
@@ -147,9 +147,9 @@ class _Pool(nn.Module):
 
     def __init__(self, sizes: TowerSizes) -> None:
         super().__init__()
-        self.latent = nn.Parameter(torch.zeros(1, 1, sizes.width))
-        self.q = nn.Linear(sizes.width, sizes.width)
-        self.kv = nn.Linear(sizes.width, 2 * sizes.width)
+        self.register_parameter("latent", nn.Parameter(torch.zeros(1, 1, sizes.width)))
+        self.add_module("q", nn.Linear(sizes.width, sizes.width))
+        self.add_module("kv", nn.Linear(sizes.width, 2 * sizes.width))
         self.proj = nn.Linear(sizes.width, sizes.width)
         self.norm = nn.LayerNorm(sizes.width, EPSILON)
         self.mlp = _Mlp(sizes)
