@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .samplers import PREDICTIONS
+from .samplers import estimate_coefficients
 from .schedules import NoiseSchedule
 
 FITTED = "fitted"
@@ -57,17 +57,9 @@ def fitted_coefficients(schedule: NoiseSchedule, scalars: Tensor, prediction: st
             f"levels of fitted steps must fall from at most {schedule.num_levels} to above 0, got "
             f"{[float(one) for one in level]}"
         )
-    if prediction not in PREDICTIONS:
-        raise ValueError(f"prediction must be one of {PREDICTIONS}, got {prediction!r}")
     a, s = schedule.between(level)
     a_next, s_next = schedule.between(following)
-    zero, one = torch.zeros_like(a), torch.ones_like(a)
-    # x0 = p_x x + p_f f and eps = e_x x + e_f f, as `step_coefficients` has them.
-    p_x, p_f, e_x, e_f = {
-        "epsilon": (1 / a, -s / a, zero, one),
-        "sample": (zero, one, 1 / s, -a / s),
-        "velocity": (a, -s, s, a),
-    }[prediction]
+    p_x, p_f, e_x, e_f = estimate_coefficients(prediction, a, s, s)
     weight = a_next - s_next / s * a  # w, of the clean estimate in DDIM
     c_0 = a_next + weight * (gain - 1 + memory)
     return torch.stack([p_x, p_f, c_0, s_next * e_x, s_next * e_f, -weight * memory], dim=1)

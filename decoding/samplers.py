@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from .schedules import NoiseSchedule
 PREDICTIONS = ("epsilon", "sample", "velocity")
 UPDATES = ("ddpm", "ddim")
 SPACINGS = ("even", "leading")
+
+A = TypeVar("A", np.ndarray, Tensor)
 
 
 class StepCoefficients(NamedTuple):
@@ -57,20 +59,12 @@ def step_coefficients(
         raise ValueError(
             f"levels must fall within 0..{schedule.num_levels}, got {level} -> {next_level}"
         )
-    if prediction not in PREDICTIONS:
-        raise ValueError(f"prediction must be one of {PREDICTIONS}, got {prediction!r}")
     if update not in UPDATES:
         raise ValueError(f"update must be one of {UPDATES}, got {update!r}")
     a, s = schedule.signals[level], schedule.sigmas[level]  # (..., h), as the levels
     a_next, s_next = schedule.signals[next_level], schedule.sigmas[next_level]
-    safe_s = np.where(s > 0, s, 1)
-    zero, one = np.zeros_like(a), np.ones_like(a)
-    # x0 = p_x x + p_f f, and the noise eps = e_x x + e_f f that the network saw.
-    p_x, p_f, e_x, e_f = {
-        "epsilon": (1 / a, -s / a, zero, one),
-        "sample": (zero, one, 1 / safe_s, -a / safe_s),
-        "velocity": (a, -s, s, a),
-    }[prediction]
+    zero = np.zeros_like(a)
+    p_x, p_f, e_x, e_f = estimate_coefficients(prediction, a, s, np.where(s > 0, s, 1))
     if update == "ddim":
         c_0, c_x, c_f, c_z = a_next, s_next * e_x, s_next * e_f, zero
     else:
@@ -83,6 +77,30 @@ def step_coefficients(
     still = level == next_level
     c_0, c_f, c_z = (np.where(still, 0, c) for c in (c_0, c_f, c_z))
     return StepCoefficients(p_x, p_f, c_0, np.where(still, 1, c_x), c_f, c_z)
+
+
+def estimate_coefficients(prediction: str, a: A, s: A, divisor: A) -> tuple[A, A, A, A]:
+    """What a network's output f says of its input x, as p_x, p_f, e_x and e_f.
+
+    The clean estimate is ``x0 = p_x x + p_f f``, the noise ``eps = e_x x + e_f f``.
+
+    Args:
+        prediction: What f is.
+        a: Signal at the levels of x, of any shape.
+        s: Sigma there.
+        divisor: Sigma where it is not 0, and what is divided by in its place elsewhere.
+
+    Raises:
+        ValueError: If the prediction is unknown.
+    """
+    if prediction not in PREDICTIONS:
+        raise ValueError(f"prediction must be one of {PREDICTIONS}, got {prediction!r}")
+    zero, one = 0 * a, 0 * a + 1
+    return {
+        "epsilon": (1 / a, -s / a, zero, one),
+        "sample": (zero, one, 1 / divisor, -a / divisor),
+        "velocity": (a, -s, s, a),
+    }[prediction]
 
 
 def prediction_target(

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...decoding.fitted import fitted_coefficients, fitted_step
 from ..programs.program import Call, Port, Program
-from ..programs.shared import shared
 from .encoding import encode_call, feature_ports, observation_ports
 from .model import DiffusionModel
+from .reverse import NetworkStep, part
 
 
-class FittedStep(nn.Module):
-    """One network call and the fitted step that it is for.
-
-    Args:
-        model: Trained model.
-    """
-
-    def __init__(self, model: DiffusionModel) -> None:
-        super().__init__()
-        self.network = model.network
-        self.predicts_sample = model.config.prediction == "sample"
-        self.clip = model.config.clip
+class FittedStep(NetworkStep):
+    """One network call and the fitted step that it is for."""
 
     def forward(
         self,
@@ -89,9 +79,8 @@ def fitted_program(model: DiffusionModel, num_calls: int | None) -> Program:
         ValueError: If this model's scalars were not fitted for so many calls.
     """
     scalars = model.fitted_scalars(num_calls)
-    prediction, clip = model.config.prediction, model.config.clip
-    coefficients = fitted_coefficients(model.schedule, scalars, prediction).float()
-    module = shared(FittedStep, model.network, lambda: FittedStep(model), prediction, clip)
+    coefficients = fitted_coefficients(model.schedule, scalars, model.config.prediction).float()
+    module = part(FittedStep, model)
     window = Port(model.window_shape)
     calls = [encode_call(model)]
     # The first step's memory is 0, so whatever it is given as the last estimate has no effect.

@@ -32,8 +32,8 @@ class Denoise(nn.Module):
         return self.network.denoise(x, level_modulation, modulation)
 
 
-class ReverseStep(nn.Module):
-    """One network call and the reverse step that it is for.
+class NetworkStep(nn.Module):
+    """What every kind of sampling step keeps of a model.
 
     Args:
         model: Trained model.
@@ -44,6 +44,10 @@ class ReverseStep(nn.Module):
         self.network = model.network
         self.predicts_sample = model.config.prediction == "sample"
         self.clip = model.config.clip
+
+
+class ReverseStep(NetworkStep):
+    """One network call and the reverse step that it is for."""
 
     def forward(
         self,
@@ -66,7 +70,7 @@ class ReverseStep(nn.Module):
         return reverse_step(x, output, coefficients, noise, self.clip, self.predicts_sample)
 
 
-def _part(kind: type[Denoise | ReverseStep], model: DiffusionModel) -> nn.Module:
+def part(kind: type[Denoise | NetworkStep], model: DiffusionModel) -> nn.Module:
     """The one module of a kind around the model's network."""
     config = model.config
     return shared(kind, model.network, lambda: kind(model), config.prediction, config.clip)
@@ -103,7 +107,7 @@ def reverse_program(model: DiffusionModel, levels: Sequence[np.ndarray], update:
             "level_modulation": _embed(model, level, _jump(level, next_level)),
             "coefficients": step.tensor().to(model.device),
         }
-        calls.append(Call(_part(ReverseStep, model), arguments, (x,), constants))
+        calls.append(Call(part(ReverseStep, model), arguments, (x,), constants))
     return Program(inputs, {"window": window, **feature_ports(model)}, calls, len(steps))
 
 
@@ -117,7 +121,7 @@ def bare_forward(model: DiffusionModel, level: np.ndarray) -> Program:
     window = Port(model.window_shape)
     arguments = {"modulation": "modulation", "x": "x"}
     constants = {"level_modulation": _embed(model, level, 0.0)}
-    call = Call(_part(Denoise, model), arguments, ("output",), constants)
+    call = Call(part(Denoise, model), arguments, ("output",), constants)
     inputs = {**observation_ports(model), "x": window}
     return Program(inputs, {"output": window}, [encode_call(model), call])
 
