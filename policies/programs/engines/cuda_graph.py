@@ -29,6 +29,7 @@ class CudaGraphEngine:
             none.
     """
 
+    gpu_only = True
     dtype, tf32 = torch.float32, False
 
     def __init__(self, program: Program) -> None:
