@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 from benchmark_training import bare_step, random_episodes, trainer_of
@@ -15,41 +15,38 @@ from gpu_rows import CallTimer, Contender, Setting, Timer, measure, synchronize
 
 from hotloop.train.config.compose import compose
 from hotloop.train.config.training import TrainConfig
+from hotloop.train.data.episodes import Episodes
+from hotloop.train.processes import take_device
 
-NETWORKS = {
-    "U-Net 256-512-1024": ("kind=unet", "dims=[256,512,1024]"),
-    "MLP 2 M": (),
-}
-TINY = {
-    "U-Net 16-32": ("kind=unet", "dims=[16,32]"),
-    "MLP": ("width=16", "depth=1"),
-}
+NETWORKS = {"U-Net 256-512-1024": ("kind=unet", "dims=[256,512,1024]"), "MLP 2 M": ()}
+TINY = {"U-Net 256-512-1024": ("kind=unet", "dims=[16,32]"), "MLP 2 M": ("width=16", "depth=1")}
 TARGET = 0.95  # of the bare loop's samples per second
 
 
 def run_training(setting: Setting) -> None:
-    """Samples per second of both loops, for each network."""
-    episodes = random_episodes(2 if setting.tiny else 206)
-    for name, choices in (TINY if setting.tiny else NETWORKS).items():
+    """Samples per second of both loops, for each network in its share of the time."""
+    take_device(setting.device.type)
+    episodes = random_episodes(*([2] if setting.tiny else []))
+    networks = TINY if setting.tiny else NETWORKS
+    for num_left, (name, choices) in zip(range(len(networks), 0, -1), networks.items(), strict=True):
+        share = (setting.end - time.monotonic()) / num_left
         with ExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             overrides = [f"policy.model.network.{choice}" for choice in choices]
             config = compose("train", ["policy=sdp", "task=pusht", *overrides], TrainConfig)
             config = replace(config, output_dir=folder, batch_size=8 if setting.tiny else 256)
-            contenders = [
-                _contender(
-                    setting, name, "bare", config, lambda c=config: bare_step(
-                        c, episodes, ema=True, device=setting.device)
-                ),
-                _contender(
-                    setting, name, "hotloop", config, lambda c=config, s=stack: _step(
-                        c, episodes, s), TARGET
-                ),
-            ]  # fmt: skip
-            measure(setting, contenders)
+            bare = partial(bare_step, config, episodes, ema=True, device=setting.device)
+            own = partial(_own_step, config, episodes, stack)
+            measure(
+                replace(setting, end=time.monotonic() + share),
+                [
+                    _contender(setting, name, "bare", config, bare),
+                    _contender(setting, name, "hotloop", config, own, TARGET),
+                ],
+            )
 
 
-def _step(config: TrainConfig, episodes: Any, stack: ExitStack) -> Callable[[], object]:
+def _own_step(config: TrainConfig, episodes: Episodes, stack: ExitStack) -> Callable[[], object]:
     """A step of the trainer, with the thread that makes batches ready, as in a run."""
     trainer = trainer_of(config, episodes)
     stack.enter_context(trainer._batches.running())
@@ -86,6 +83,6 @@ def _contender(
 
 
 def _rate(num_samples: int, timer: Timer) -> dict[str, float]:
-    """Throughput; the times of the row are of the steps that are timed together."""
+    """Throughput; a row's times are those of the steps between two waits for the device."""
     median = float(np.median(np.concatenate(timer.plan_blocks)))
     return {"samples_per_second": 1e3 * num_samples / median}

@@ -59,8 +59,6 @@ class MeanFlowObjective(nn.Module):
         observation_noise: Standard deviation of the noise on normalised observations.
     """
 
-    draws_on_device = True
-
     def __init__(
         self, model: DiffusionModel, jumping: float = 0.5, observation_noise: float = 0.0
     ) -> None:
@@ -77,14 +75,12 @@ class MeanFlowObjective(nn.Module):
         with torch.no_grad():
             clean = self.model.action_normalizer(batch.actions)
         num, horizon, _ = clean.shape
-        top, place = self.model.config.num_levels + 1, generator.device
-        level = torch.randint(1, top, (num,), generator=generator, device=place)
+        level = torch.randint(1, self.model.config.num_levels + 1, (num,), generator=generator)
         # A jump of one level counts as no jump, so the shortest ends two levels down.
-        share = torch.rand(num, generator=generator, device=place)
-        lower = (share * (level - 1)).long()
-        kind = torch.rand(num, generator=generator, device=place)
-        next_level = torch.where((kind < self._jumping) & (level > 1), lower, level)
-        noise = torch.randn(clean.shape, generator=generator, device=place).to(clean.device)
+        lower = (torch.rand(num, generator=generator) * (level - 1)).long()
+        jumps = (torch.rand(num, generator=generator) < self._jumping) & (level > 1)
+        next_level = torch.where(jumps, lower, level)
+        noise = torch.randn(clean.shape, generator=generator).to(clean.device)
         levels = (one.to(clean.device)[:, None].expand(-1, horizon) for one in (level, next_level))
         return MeanFlowDraw(seen, clean, noise, *levels)
 
