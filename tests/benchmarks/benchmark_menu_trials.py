@@ -140,7 +140,9 @@ def run_coupling(results: Results, folder: Path, exam: toy_obstacle.Examination,
             else:
                 options = {"warm": False, "steps": SHORT.teacher_steps}
                 checkpoint = Path(teacher.output_dir) / "checkpoints" / "last"
-                config = toy_runs.student_config(teacher, checkpoint, "mean-flow", output, **options)
+                config = toy_runs.student_config(
+                    teacher, checkpoint, "mean-flow", output, **options
+                )
                 calls, target = (1, 2, 4), mean_flow.MeanFlowObjective
             key = {"part": "coupling", "training": what, "coupling": name, "seed": seed}
             if all(results.has({**key, "calls": num}) for num in calls):
