@@ -90,8 +90,9 @@ class Checkpoint:
 
         Args:
             sampling: Choices that differ from the stored ones.
-            engine: How the networks run; see `engines`. ``"auto"`` tries those that this machine has
-                for seconds, takes the fastest and remembers it; the policy's `engine` says which.
+            engine: How the networks run; see `engines`. ``"auto"`` tries those that this machine
+                has for seconds, takes the fastest and remembers it; the policy's `engine` says
+                which.
             device: Where they run, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; by default where the
                 weights are, which after loading is the CPU.
             precision: Of the products: ``"float32"``, ``"tf32"``, ``"bf16"`` or ``"fp16"``, as far

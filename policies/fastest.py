@@ -81,7 +81,7 @@ def fastest_policy(
         if not isinstance(built, Exception):
             _LOG.info("%s, as found before", known.sentence(asked))
             return built
-    policy, choice = run_trial(build, tried_engines(precision, device))
+    policy, choice = run_trial(build, tried_engines(precision, device), TRIAL_SECONDS)
     _LOG.info("%s", choice.sentence(asked))
     if remembered is not None:
         remembered.write(choice)
@@ -89,7 +89,7 @@ def fastest_policy(
 
 
 def run_trial(
-    build: Callable[[str], Any], engines: tuple[str, ...], seconds: float = TRIAL_SECONDS
+    build: Callable[[str], Any], engines: tuple[str, ...], seconds: float
 ) -> tuple[Any, Choice]:
     """Build the policy on each engine and let it plan; return the fastest, ready to be reset.
 

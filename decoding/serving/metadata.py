@@ -85,8 +85,8 @@ def describe(policy: Policy, mode: str, about: Mapping[str, Any]) -> dict[str, A
     bounds = _Action(action.names, tuple(map(float, action.low)), tuple(map(float, action.high)))
     return asdict(
         Metadata(
-            package_version("hotloop") or "", mode, observation.num_steps, policy.num_execute, action.dt, frames,
-            bounds, INSTRUCTION_KEY in frames, dict(about),
+            package_version("hotloop") or "", mode, observation.num_steps, policy.num_execute,
+            action.dt, frames, bounds, INSTRUCTION_KEY in frames, dict(about),
         )
     )  # fmt: skip
 
