@@ -153,7 +153,7 @@ def test_an_engine_that_cannot_run_it_drops_out_with_the_reason(
 def test_if_none_runs_the_first_ones_error_is_raised() -> None:
     errors = {"eager": ValueError("num_execute is wrong"), "onnx": MemoryError()}
     with pytest.raises(ValueError, match="num_execute is wrong"):
-        run_trial(raising(errors, {}), tuple(errors))
+        run_trial(raising(errors, {}), tuple(errors), seconds=0.0)
 
 
 def test_engines_of_another_device_or_precision_are_not_tried() -> None:
