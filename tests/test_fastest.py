@@ -138,7 +138,7 @@ def test_an_engine_that_cannot_run_it_drops_out_with_the_reason(
     build = raising(errors, {"eager": Slow(clock, 0.1)})
     policy, choice = run_trial(build, ("lacking", *errors, "eager"), seconds=0.0)
     assert isinstance(policy, Slow) and choice.engine == "eager"
-    assert choice.milliseconds == {}, "a single one is not timed"
+    assert choice.milliseconds == {} and not policy.num_plans, "a single one is not timed"
     assert choice.left_out == {
         "lacking": "lacking lacks something",
         "onnx": "engine 'onnx' differs from eager PyTorch by 0.5",
@@ -148,6 +148,18 @@ def test_an_engine_that_cannot_run_it_drops_out_with_the_reason(
         "bare": "MemoryError",
     }
     assert "engine auto: eager, as no other can; lacking cannot run it: " in choice.sentence(AUTO)
+
+
+def test_an_engine_that_fails_in_its_first_plans_drops_out_too(clock: Clock) -> None:
+    """CUDA graphs and large groups are prepared when they are first run."""
+    failing = Slow(clock, 0.1)
+    failing.plan = lambda observation, step: [][1]  # type: ignore[method-assign]
+    policies = {"eager": Slow(clock, 0.1), "onnx": failing}
+    policy, choice = run_trial(raising({}, policies), tuple(policies), seconds=0.0)
+    assert policy is policies["eager"]
+    assert choice == Choice("eager", {}, {"onnx": "IndexError: list index out of range"})
+    with pytest.raises(IndexError):
+        run_trial(raising({}, {"eager": failing, "onnx": failing}), ("eager", "onnx"), seconds=0.0)
 
 
 def test_if_none_runs_the_first_ones_error_is_raised() -> None:
@@ -280,7 +292,7 @@ def test_every_kind_of_policy_has_it(name: str, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(bound, "find_spec", lambda package: None)
     policy = OTHERS[name].policy(engine=AUTO)
     assert policy.engine == "eager"
-    Contender("eager", policy)
+    Contender("eager", policy).warm_up()
 
 
 def test_a_precision_narrows_the_choice(streaming: Checkpoint, trial: Trial) -> None:
