@@ -265,8 +265,8 @@ class ControlConfig:
         units: The checkpoint's unit of joint positions, if it is not the robot's.
         given: Observations that do not change, by name without ``observation.``, e.g. a goal.
         lerobot: What a LeRobot folder does not say of itself, e.g. ``lerobot.dt=0.1``.
-        engine: How the checkpoint's networks run: eager, compile, onnx, openvino or cuda-graph; by
-            default auto, the fastest of them, which is tried for seconds once and remembered.
+        engine: How the checkpoint's networks run: eager, compile, onnx, openvino, cuda-graph, or
+            auto for the fastest of them here; by default eager, which is there at once.
         device: Where they run: cpu, cuda or cuda:N.
         precision: Of their products: float32, tf32, bf16 or fp16.
         actions: What a checkpoint's actions mean if they move the tool instead of joints; a shipped

@@ -153,7 +153,7 @@ def test_an_engine_that_cannot_run_it_drops_out_with_the_reason(
 def test_if_none_runs_the_first_ones_error_is_raised() -> None:
     errors = {"eager": ValueError("num_execute is wrong"), "onnx": MemoryError()}
     with pytest.raises(ValueError, match="num_execute is wrong"):
-        run_trial(raising(errors, {}), tuple(errors))
+        run_trial(raising(errors, {}), tuple(errors), seconds=0.0)
 
 
 def test_engines_of_another_device_or_precision_are_not_tried() -> None:
@@ -164,11 +164,12 @@ def test_engines_of_another_device_or_precision_are_not_tried() -> None:
 
 
 def test_its_choice_computes_what_the_engine_of_that_name_does(
-    streaming: Checkpoint, caplog: pytest.LogCaptureFixture
+    streaming: Checkpoint, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(fastest, "tried_engines", lambda precision, device: ("eager", "onnx"))
     with caplog.at_level(logging.INFO, "hotloop.policies.fastest"):
         policy = streaming.policy(engine=AUTO)
-    assert policy.engine in ("eager", "onnx", "openvino") and policy.parity < 1e-3
+    assert policy.engine in ("eager", "onnx") and policy.parity < 1e-3
     (told,) = caplog.messages
     assert told.startswith(f"engine auto: {policy.engine} ")
     frames = {key: np.ones((1, 2, *shape), np.float32) for key, shape in

@@ -41,7 +41,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 def run(args: argparse.Namespace) -> int:
     """Load, warm up, and serve until it is interrupted."""
+    from ...decoding.exported import is_exported
     from ...decoding.serving.server import PolicyServer
+    from ...policies.programs.engines.engine import AUTO
     from ..config.serving import ServeConfig
     from .opening import about, open_policy
 
@@ -52,10 +54,12 @@ def run(args: argparse.Namespace) -> int:
     if options.port:
         check_address(options.host, options.port)
     name = args.checkpoint
+    # What was exported, and what LeRobot runs, has an engine of its own.
+    engine = config.engine or ("" if is_exported(name) or ":" in name else AUTO)
     opened = open_policy(
         name,
         config.sampling,
-        config.engine,
+        engine,
         config.num_threads,
         lerobot=config.lerobot,
         device=config.device,
