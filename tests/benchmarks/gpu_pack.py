@@ -24,7 +24,7 @@ COMMIT_FILE = "commit.txt"
 LARGEST = 64 * 2**20  # [byte]
 # Weights of included checkpoints, and what belongs to other programs.
 _LEFT = shutil.ignore_patterns(
-    "checkpoints", "integrations", "__pycache__", "*.safetensors", "*.json", "*.png", "results"
+    "checkpoints", "integrations", "__pycache__", "*.safetensors", "*.png", "results"
 )
 
 
