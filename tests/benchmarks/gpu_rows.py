@@ -126,9 +126,13 @@ def measure(setting: Setting, contenders: Sequence[Contender], baseline: int | N
             if block and time.monotonic() > setting.end:
                 break
             for index, (one, timer) in enumerate(zip(contenders, timers, strict=True)):
-                if timer is not None and _guarded(
-                    setting, one, lambda timer=timer: timer.run_block(per_block) or True
-                ) is None:
+                if (
+                    timer is not None
+                    and _guarded(
+                        setting, one, lambda timer=timer: timer.run_block(per_block) or True
+                    )
+                    is None
+                ):
                     timers[index] = None
             if block + 1 == FEW_BLOCKS:
                 _write(setting, contenders, timers, baseline)
@@ -205,7 +209,9 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield f"{label:66} failed: {row['failed']}"
             continue
         cells = (row.get(name) for name in (*names, "target_speed_up"))
-        yield f"{label:66} " + " ".join(f"{'' if one is None else f'{one:.3g}':>9}" for one in cells)
+        yield f"{label:66} " + " ".join(
+            f"{'' if one is None else f'{one:.3g}':>9}" for one in cells
+        )
 
 
 def _guarded(setting: Setting, contender: Contender, call: Callable[[], Any]) -> Any:

@@ -173,9 +173,7 @@ def _decoder(
     checkpoint: Checkpoint, decoding: str, engine: str, frames: list[dict[str, np.ndarray]]
 ) -> Timer:
     policy = checkpoint.policy(DECODINGS[decoding], engine)
-    return timed_policy(
-        policy, episodes=[frames], calls=lambda: int(policy.decoded.num_calls[0])
-    )
+    return timed_policy(policy, episodes=[frames], calls=lambda: int(policy.decoded.num_calls[0]))
 
 
 def _fused(checkpoint: Checkpoint, engine: str, frames: list[dict[str, np.ndarray]]) -> Timer:

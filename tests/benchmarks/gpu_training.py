@@ -28,7 +28,9 @@ def run_training(setting: Setting) -> None:
     take_device(setting.device.type)
     episodes = random_episodes(*([2] if setting.tiny else []))
     networks = TINY if setting.tiny else NETWORKS
-    for num_left, (name, choices) in zip(range(len(networks), 0, -1), networks.items(), strict=True):
+    for num_left, (name, choices) in zip(
+        range(len(networks), 0, -1), networks.items(), strict=True
+    ):
         share = (setting.end - time.monotonic()) / num_left
         with ExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory())

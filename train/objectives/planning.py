@@ -127,9 +127,7 @@ class PlannerObjective(nn.Module):
             arrival = (share * reachable).long().to(device)
             batch, goal = hindsight_goals(self.model, batch, arrival)
             moves = arrival > 0
-        level = torch.randint(
-            1, config.num_levels + 1, (num,), generator=generator, device=place
-        )
+        level = torch.randint(1, config.num_levels + 1, (num,), generator=generator, device=place)
         levels = repeat(level, "b -> b h", h=config.horizon).clone()
         for position in self.model.pinned:
             levels[:, position] = 0
