@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,6 +12,7 @@ from ...decoding.token_guesses import random_tokens, repeated_action, shifted_ch
 from ...decoding.token_model import DecodedTokens, TokenModel, greedy_tokens
 from ..programs.rows import check_reset
 from .decoding_config import TokenDecodingConfig
+from .graph_model import GraphModel
 from .model import VlaModel
 from .session import CachedModel, Prompt
 from .static import StaticModel
@@ -70,6 +69,7 @@ class VlaPolicy:
         self._engine = (
             None if engine == "eager" else make_token_engine(model, engine, decoding.passes)
         )
+        self._values = model.action_values.to(model.device)
         self._generators: list[np.random.Generator] = []
         self._chunks = np.zeros((0, model.action_tokenizer.num_tokens), np.int64)
         self._first_steps = np.zeros(0, np.int64)
@@ -134,20 +134,26 @@ class VlaPolicy:
         if not self.decoding.fused and isinstance(token_model, CachedModel | StaticModel):
             token_model.read_prompt()
         begin = self.model.begin(len(rows))
+        on_graphs = isinstance(token_model, GraphModel)
         if self.decoding.method == "greedy":
+            if on_graphs:
+                return token_model.greedy()
             return greedy_tokens(token_model, begin, self._chunks.shape[1])
-        guess = np.stack([self._guess(*entry) for entry in zip(rows, first_step, strict=True)])
+        drawn = np.stack([self._guess(*entry) for entry in zip(rows, first_step, strict=True)])
+        guess = torch.from_numpy(drawn).to(begin.device)
         minimum = needed if self.decoding.unverified == "hold" else np.zeros_like(needed)
-        decoder: Callable[..., DecodedTokens] = jacobi
-        if self.decoding.method == "committed":
-            decoder = jacobi_committed
+        min_verified = torch.from_numpy(minimum)
+        committed, exit_rule = self.decoding.method == "committed", self.decoding.exit_rule
+        if on_graphs:
+            return token_model.jacobi(guess, exit_rule, min_verified, committed=committed)
+        decoder = jacobi_committed if committed else jacobi
         return decoder(
             token_model,
             begin,
-            torch.from_numpy(guess).to(begin.device),
-            self.decoding.exit_rule,
+            guess,
+            exit_rule,
             decode=self._normalised,
-            min_verified=torch.from_numpy(minimum).to(begin.device),
+            min_verified=min_verified.to(begin.device),
         )
 
     def _guess(self, row: int, first_step: int) -> np.ndarray:
@@ -163,5 +169,4 @@ class VlaPolicy:
 
     def _normalised(self, tokens: Tensor) -> Tensor:
         """Action values in [-1, 1] of blocks (B, n), for the exit rule."""
-        values = self.model.action_tokenizer.normalised(tokens.cpu().numpy())
-        return torch.from_numpy(values).to(tokens.device)
+        return self._values[tokens]

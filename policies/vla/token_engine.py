@@ -14,7 +14,7 @@ from torch import Tensor
 from ..programs.engines.engine import Engine, find_obstacle, make_engine
 from ..programs.engines.memory import Memory
 from ..programs.program import Program
-from .graphs import GraphPasses
+from .graph_model import GraphDecoder, GraphModel
 from .host import Host
 from .llama import StaticLlama
 from .passes import Layout, prompt_program, window_program
@@ -60,7 +60,10 @@ class TokenEngine:
         rows, size = padded.ids.shape
         if (rows, size) not in self._passes:
             self._passes[rows, size] = self._make_passes(self._layout(size), rows)
-        return StaticModel(self._passes[rows, size], padded, self._num_tokens)
+        passes = self._passes[rows, size]
+        if isinstance(passes, GraphDecoder):
+            return GraphModel(passes, padded, self._num_tokens)
+        return StaticModel(passes, padded, self._num_tokens)
 
     def _layout(self, size: int) -> Layout:
         model = self._model
@@ -97,7 +100,7 @@ def make_token_engine(model: VlaModel, engine: str, needed: Collection[str] = ()
         raise obstacle
     check_place(engine, model.device, model.host.weight.dtype)
     if engine == GRAPH_ENGINE:
-        return TokenEngine(model, partial(GraphPasses, model.host))
+        return TokenEngine(model, partial(GraphDecoder, model.host, model.action_values))
     prepared = cache(partial(EnginePrograms, model.host, engine, needed))
     return TokenEngine(model, lambda layout, rows: EnginePasses(prepared(layout), rows))
 
