@@ -165,7 +165,7 @@ class Contender:
 
     def plan(self) -> None:
         """Act up to the next plan and time its control step."""
-        num_plans = self._executor.num_plans
+        num_plans, duration = self._executor.num_plans, 0.0
         while self._executor.num_plans == num_plans:
             frame = next(self._frames)
             begin = time.perf_counter()
