@@ -250,11 +250,11 @@ class ControlConfig:
 
     Attributes:
         robot: The robot.
-        policy: ``"joints"`` runs checkpoints whose actions are joint positions, ``"cartesian"`` those
-            that move the tool, as `actions` says, ``"table"`` Push-T's on an arm over a table;
-            ``"pick"`` puts a cube onto a mark by script, with ``robot=mujoco-arm``; ``"reach"`` moves
-            from pose to pose; ``"module:Name"`` is your own, see `policies.protocol`. By default the
-            first with a checkpoint, the second with `actions` too, ``"reach"`` without.
+        policy: ``"joints"`` runs checkpoints whose actions are joint positions, ``"cartesian"``
+            those that move the tool, ``"table"`` Push-T's on an arm over a table; ``"pick"`` puts a
+            cube onto a mark, with ``robot=mujoco-arm``; ``"reach"`` moves from pose to pose;
+            ``"module:Name"`` is your own, see `policies.protocol`. By default the first with a
+            checkpoint, the second with `actions` too, ``"reach"`` without.
         checkpoint: Name or path of a checkpoint, for policies that need one.
         sampling: How the checkpoint is sampled, e.g. ``sampling.calls_per_step=2``.
         latency: Control steps between an observation and the first action planned from it; as many
@@ -266,8 +266,7 @@ class ControlConfig:
         engine: What runs the checkpoint's networks: by default eager; auto for the fastest here.
         device: Where they run: cpu, cuda or cuda:N.
         precision: Of their products: float32, tf32, bf16 or fp16.
-        actions: What a checkpoint's actions mean if they move the tool instead of joints; a shipped
-            convention, e.g. ``actions=robomimic``, or a file of your own.
+        actions: What actions that move the tool mean, e.g. ``actions=robomimic``, or your own file.
         duration: How long to run after the first motion [s].
         seed: Seed of the policy and of the simulated scene.
         release: Let all joints go limp, warned, and run nothing: for an arm that may not start.
