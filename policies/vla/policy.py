@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...decoding import ActionSpec, ActionTrajectory, Observation, ObservationSpec
+from ...decoding.acceptance import jacobi_accepting
 from ...decoding.jacobi import jacobi, jacobi_committed
 from ...decoding.token_guesses import random_tokens, repeated_action, shifted_chunk
 from ...decoding.token_model import DecodedTokens, TokenModel, greedy_tokens
@@ -138,16 +139,23 @@ class VlaPolicy:
             return greedy_tokens(token_model, begin, self._chunks.shape[1])
         guess = np.stack([self._guess(*entry) for entry in zip(rows, first_step, strict=True)])
         minimum = needed if self.decoding.unverified == "hold" else np.zeros_like(needed)
+        verified = torch.from_numpy(minimum).to(begin.device)
+        started = torch.from_numpy(guess).to(begin.device)
+        if acceptance := self.decoding.acceptance:
+            limit = self.decoding.exit_rule.max_calls
+            return jacobi_accepting(
+                token_model, begin, started, acceptance, max_calls=limit, min_verified=verified
+            )
         decoder: Callable[..., DecodedTokens] = jacobi
         if self.decoding.method == "committed":
             decoder = jacobi_committed
         return decoder(
             token_model,
             begin,
-            torch.from_numpy(guess).to(begin.device),
+            started,
             self.decoding.exit_rule,
             decode=self._normalised,
-            min_verified=torch.from_numpy(minimum).to(begin.device),
+            min_verified=verified,
         )
 
     def _guess(self, row: int, first_step: int) -> np.ndarray:
