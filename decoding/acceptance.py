@@ -45,7 +45,7 @@ class Acceptance:
             raise ValueError(f"reach must be 0 or more, got {self.reach}")
 
     def threshold(self, forward: int) -> float:
-        """kappa of a forward, counted from 0."""
+        """Margin that a token of this forward must exceed; forwards count from 0."""
         return self.thresholds[min(forward, len(self.thresholds) - 1)]
 
 

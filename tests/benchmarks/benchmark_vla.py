@@ -12,8 +12,8 @@ within one process per thread count, so that a machine's drift meets all of them
 take the chunk that the same decoder gave out one chunk earlier in the episode. `length` decodes the
 first 1, 3, 5 and 8 actions of a chunk: under the causal mask they do not depend on those behind
 them, so a model of long chunks decodes short ones as if it had no others. A plot is written beside
-its rows. `paired` plays a few episodes with each decoder in turn, then the next few, so that success
-and times are of the same episodes and the same minutes, and can be stopped at any time.
+its rows. `paired` plays a few episodes with each decoder in turn, then the next few, so that
+success and times are of the same episodes and the same minutes, and can be stopped at any time.
 
 `--engines` says what runs the model: `chunks` compares every decoder with greedy decoding on the
 same engine, `success` takes the first one.

@@ -1,4 +1,4 @@
-"""Decoders of a vision-language policy on the same episodes, in turns, with the time of each plan."""
+"""Decoders of a vision-language policy on the same episodes, in turns, and what plans cost."""
 
 from __future__ import annotations
 

@@ -49,29 +49,16 @@ def run(args: argparse.Namespace) -> int:
 
     from ...policies.checkpoint import save_checkpoint
     from ...policies.vla.decoding_config import LEARNED
-    from ...policies.vla.model import VlaModel
-    from ..config.lerobot import ANY_PERIOD, LeRobotConfig, load
-    from ..data.formats.registry import read_episodes
-    from ..data.windows import Windows
     from ..objectives import token_acceptance as fitting
+    from .token_policies import load_token_policy, recorded_windows
 
     config = compose("acceptance", args.overrides, fitting.AcceptanceConfig)
     if args.out.exists():
         raise ValueError(f"{args.out} exists already; choose another folder")
-    checkpoint = load(args.checkpoint, LeRobotConfig(), ANY_PERIOD)
-    model = checkpoint.model
-    if not isinstance(model, VlaModel):
-        raise ValueError(f"{args.checkpoint} is no vision-language policy; only those decode tokens")
+    checkpoint = load_token_policy(args.checkpoint)
     torch.set_num_threads(1)
-    episodes = read_episodes(args.dataset, everything=True)
-    absent = sorted(set(model.observation_shapes) - set(episodes.observations))
-    if absent:
-        raise ValueError(
-            f"{args.dataset} has no {absent}, which the policy reads; it has "
-            f"{sorted(episodes.observations)}"
-        )
-    windows = Windows(episodes, tuple(model.observation_shapes), 1, model.config.num_actions)
-    observed = fitting.Observed(model, windows, config.batch_size)
+    windows, episodes = recorded_windows(checkpoint.model, args.dataset)
+    observed = fitting.Observed(checkpoint.model, windows, config.batch_size)
     seen, held_out = fitting.split(episodes, config.held_out)
     plans = fitting.followed_plans(observed, episodes, checkpoint.sampling, config.seed)
     fitted, unseen = plans.within(*seen), plans.within(*held_out)

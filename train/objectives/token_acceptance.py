@@ -1,4 +1,4 @@
-"""Fitting the thresholds of learned acceptance, see `decoding.acceptance`, to recorded observations.
+"""Fitting the thresholds of learned acceptance to recorded observations, see `decoding.acceptance`.
 
 A policy's plans are followed through recorded episodes: each starts from the fixed point of the
 plan before it, shifted as in use. Forward by forward, the threshold is the smallest margin above
@@ -236,9 +236,7 @@ def tried(
         distance = observed.distance(tokens, plans.fixed)
         calls = torch.cat([one.num_calls.cpu() for one in found]).double()
         equal = (tokens == plans.fixed).all(dim=1).double()
-        rows.append(
-            Tried(name, float(calls.mean()), float(distance.mean()), float(equal.mean()))
-        )
+        rows.append(Tried(name, float(calls.mean()), float(distance.mean()), float(equal.mean())))
     return rows
 
 
