@@ -231,6 +231,7 @@ class PolicyOptions:
     units: UnitsConfig = field(default_factory=UnitsConfig)
     given: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
     lerobot: dict[str, Any] = field(default_factory=dict[str, Any])
+    engine: str = ""
     device: str = CPU
     precision: str = "float32"
     actions: ActionsConfig | None = None
@@ -264,7 +265,9 @@ class ControlConfig:
         units: The checkpoint's unit of joint positions, if it is not the robot's.
         given: Observations that do not change, by name without ``observation.``, e.g. a goal.
         lerobot: What a LeRobot folder does not say of itself, e.g. ``lerobot.dt=0.1``.
-        device: Where the checkpoint's networks run: cpu, cuda or cuda:N.
+        engine: How the checkpoint's networks run: eager, compile, onnx, openvino or cuda-graph; by
+            default auto, the fastest of them, which is tried for seconds once and remembered.
+        device: Where they run: cpu, cuda or cuda:N.
         precision: Of their products: float32, tf32, bf16 or fp16.
         actions: What a checkpoint's actions mean if they move the tool instead of joints; a shipped
             convention, e.g. ``actions=robomimic``, or a file of your own.
@@ -284,6 +287,7 @@ class ControlConfig:
     units: UnitsConfig = field(default_factory=UnitsConfig)
     given: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
     lerobot: dict[str, Any] = field(default_factory=dict[str, Any])
+    engine: str = ""
     device: str = CPU
     precision: str = "float32"
     actions: ActionsConfig | None = None

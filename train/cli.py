@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .commands import COMMANDS, ExitCode, Subparsers
+from .commands.telling import tell_choices
 
 DESCRIPTION = """\
 Fast robot policies, from demonstrations to hardware.
@@ -60,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # function from a program of their own decides for their own processes.
         os.environ.setdefault("PYTHONSAFEPATH", "1")
     _set_process_defaults()
+    tell_choices()
     parser = build_parser()
     args = parse(parser, sys.argv[1:] if argv is None else argv)
     if "run" not in args:

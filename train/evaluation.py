@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from ..policies.place import find_device
 from ..policies.programs.engines.engine import engine_name
 from .config.evaluation import EvalConfig
 from .config.lerobot import load, load_for_task, refuse_unread
-from .config.sampling import sampled_policy
+from .config.sampling import ran_on, sampled_policy
 from .training import RECORDED
 
 DEFAULTS = EvalConfig()
@@ -57,7 +58,7 @@ def evaluate(name_or_path: str | Path, config: EvalConfig = DEFAULTS) -> Evaluat
         video = Video(Path(config.output_dir or ".") / "video.mp4", options.videos)
     side_by_side = min(options.batch_size or task.side_by_side, options.n_episodes)
     with environments(task, side_by_side, options.num_workers) as envs:
-        return run_episodes(
+        evaluation = run_episodes(
             policy,
             task,
             range(options.seed, options.seed + options.n_episodes),
@@ -66,6 +67,8 @@ def evaluate(name_or_path: str | Path, config: EvalConfig = DEFAULTS) -> Evaluat
             progress=Path(name_or_path).name,
             video=video,
         )
+    run = {"engine_asked": engine, "engine": ran_on(policy, engine), "device": config.device}
+    return replace(evaluation, run=run | {"threads": config.num_threads})
 
 
 def task_of(checkpoint: Checkpoint, name: str, config: EvalConfig) -> Task:

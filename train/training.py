@@ -17,19 +17,20 @@ from ..decoding import ActionSpec
 from ..envs.registry import make_task
 from ..policies.checkpoint import Checkpoint
 from .config.distill import DistillConfig
-from .config.training import TrainConfig
+from .config.training import RECORDED, TrainConfig
 from .data.cameras import read_for_policy
 from .data.episodes import Episodes
 from .data.matching import check_actions, check_matches_task
 from .data.recorded_spec import recorded_action_spec
-from .distillation.methods import default_method, settings_type
+from .distillation.methods import default_method, method_of, settings_type
+from .distillation.rollouts import check_source, rollouts
+from .distillation.student import load_teacher
 from .families import family_of
 from .loop import Trainer
 from .processes import check_place, is_main_process, take_device, take_place
 from .resume import check_output, check_same_run, last_checkpoint, settings_of
 from .state import steps_done
 
-RECORDED = "recorded"
 _LOG = logging.getLogger(__name__)
 
 
@@ -61,9 +62,9 @@ def demonstrations(config: TrainConfig) -> tuple[Episodes, ActionSpec]:
         ValueError: If there is none, or it does not fit the policy or the task.
         OSError: If it is not there.
     """
-    if not config.task.dataset:
-        raise ValueError("task.dataset is not set; name the demonstrations with task.dataset=PATH")
     torch.set_num_threads(config.num_threads)
+    if not config.task.dataset:
+        return _of_the_teacher(config)
     task = None if config.task.name == RECORDED else make_task(config.task.name)
     family = family_of(config.policy.kind)
     episodes = read_for_policy(
@@ -83,6 +84,17 @@ def demonstrations(config: TrainConfig) -> tuple[Episodes, ActionSpec]:
     if config.task.check:
         check_actions(episodes, task.action_spec)
     return episodes, task.action_spec
+
+
+def _of_the_teacher(config: TrainConfig) -> tuple[Episodes, ActionSpec]:
+    """Where no demonstrations are named: what the teacher does, if there is one that can do it."""
+    method = (
+        method_of(config.policy.kind, config.distill.method) if config.distill.teacher else None
+    )
+    if method is None:
+        raise ValueError("task.dataset is not set; name the demonstrations with task.dataset=PATH")
+    check_source(config, load_teacher(config.distill.teacher), method)
+    return rollouts(config), make_task(config.task.name).action_spec
 
 
 def distill(teacher: str | Path, config: TrainConfig) -> Path:

@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
+from ..programs.engines.recording import Record, Step, record_graph
 from .host import Host
 from .passes import ImageTokens, Layout, PromptPass, WindowPass, past_shape
 from .session import Prompt
-
-Step = Callable[[], None]
-_WARM_UP_RUNS = 3  # cuBLAS chooses its kernels in the first runs, not while it is recorded
-
-
-def record_graph(step: Step) -> Step:
-    """A CUDA graph of a step."""
-    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(_WARM_UP_RUNS):
-            step()
-    torch.cuda.current_stream().wait_stream(stream)
-    with torch.cuda.graph(graph):
-        step()
-    return graph.replay
 
 
 class GraphPasses:
@@ -38,7 +21,7 @@ class GraphPasses:
         host: Runs where its weights are, in their type.
         layout: Sizes.
         rows: Number of rows.
-        record: Turns a step into a call that repeats it on the same memory.
+        record: Turns a step into a call that repeats it on the same memory of a device.
     """
 
     parity = 0.0  # PyTorch's own operations, recorded
@@ -48,7 +31,7 @@ class GraphPasses:
         host: Host,
         layout: Layout,
         rows: int,
-        record: Callable[[Step], Step] = record_graph,
+        record: Record = record_graph,
     ) -> None:
         self.reader: object = None
         self._layout, self._record = layout, record
@@ -105,7 +88,7 @@ class GraphPasses:
     @torch.no_grad()
     def _run(self, name: str, step: Step) -> None:
         if name not in self._recorded:
-            self._recorded[name] = self._record(step)
+            self._recorded[name] = self._record(step, self._past.device)
         self._recorded[name]()
 
     def _read(self) -> None:

@@ -66,7 +66,7 @@ class VlaPolicy:
             )
         self.model, self.action_spec, self.decoding = model, action_spec, decoding
         self.observation_spec = ObservationSpec(model.observation_shapes, num_steps=1)
-        self.num_execute = decoding.num_execute
+        self.num_execute, self.engine = decoding.num_execute, engine
         self.decoded: DecodedTokens | None = None
         self._engine = (
             None if engine == "eager" else make_token_engine(model, engine, decoding.passes)

@@ -13,7 +13,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -202,12 +202,14 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--methods", help="separated by ';'; default: those of the form")
+    parser.add_argument("--seeds", type=int, nargs="+", help="default: those of the form")
     parser.add_argument("--latency", action="store_true", help="time plans, of an idle machine")
     parser.add_argument("--folder", type=Path, help="of the runs; default: a temporary one")
     given = parser.parse_args()
     torch.set_num_threads(1)
     size, names = (FULL, tuple(CONTENDERS)) if given.full else (SHORT, IN_SHORT)
     names = given.methods.split(";") if given.methods else names
+    size = replace(size, seeds=tuple(given.seeds or size.seeds))
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary)
         run(Results(given.output), size, names, folder, given.latency)

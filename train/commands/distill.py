@@ -10,6 +10,7 @@ EPILOG = """\
 examples:
   hotloop distill --list                    methods, what they cost and where they come from
   hotloop distill pusht-dp task.dataset=pusht_lowdim.npz
+  hotloop distill pusht-dp                        without demonstrations: from what the teacher does
   hotloop distill pusht-dp calls=1,2,4 task.dataset=pusht_lowdim.npz output_dir=outputs/student
   hotloop distill outputs/train method=segment task.dataset=lift.hdf5 steps=10000
   hotloop distill outputs/train resume=true ...   go on after an interruption
@@ -74,7 +75,9 @@ def print_methods() -> None:
     for name in METHODS.names:
         method = METHODS.get(name)
         calls = ", ".join(map(str, method.calls)) or "any number"
-        needs = "the teacher alone" if method.data_free else "teacher and demonstrations"
+        needs = "teacher and demonstrations"
+        if method.data_free:
+            needs += ", or the teacher alone where its task has a simulator"
         print(f"{name}: {method.summary}")
         print(f"  calls    {calls}")
         print(f"  teachers {', '.join(method.teachers)}")

@@ -10,6 +10,7 @@ from ...decoding import Policy
 from ...decoding.exported import ExportedPolicy, is_exported
 from ...decoding.plumbing.devices import CPU
 from .recorded_positions import Recorded, recorded
+from .telling import tell_choices
 
 if TYPE_CHECKING:
     from ...real_robot.config import PolicyOptions, RobotConfig
@@ -49,7 +50,7 @@ def open_policy(
             address of a policy server.
         sampling: Choices that differ from the stored ones; of an exported or served policy they
             are fixed.
-        engine: How the network of a checkpoint runs; by default as PyTorch does.
+        engine: How the network of a checkpoint runs; by default ``"auto"``, as fast as it can.
         threads: Threads of the network; by default as many as the process uses anyway.
         deadline: How long a policy server may take for a plan [s].
         lerobot: What a LeRobot folder does not hold, ``lerobot.*`` as plain data.
@@ -74,9 +75,9 @@ def open_policy(
         return _open_remote(name, sampling, engine, deadline)
     if is_exported(name):
         return _open_exported(name, sampling, engine, threads)
-    from ...policies.programs.engines.engine import engine_name
+    from ...policies.programs.engines.engine import AUTO, engine_name
 
-    engine = engine_name(engine or "eager", precision)
+    engine = engine_name(engine or AUTO, precision)
     return _open_checkpoint(name, sampling, engine, threads, lerobot or {}, device)
 
 
@@ -93,6 +94,7 @@ def open_for_robot(robot: RobotConfig, options: PolicyOptions) -> Opened:
     return open_policy(
         options.checkpoint,
         options.sampling,
+        options.engine,
         threads=1,
         deadline=max_age,
         lerobot=options.lerobot,
@@ -137,6 +139,7 @@ def _open_checkpoint(
     from ...policies.place import find_device
     from ..config.lerobot import load, read_lerobot_config, refuse_unread
 
+    tell_choices()
     find_device(device)  # before anything is loaded
     if threads is not None:
         torch.set_num_threads(threads)

@@ -41,8 +41,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 def run(args: argparse.Namespace) -> int:
     """Load, warm up, and serve until it is interrupted."""
-    from ...decoding.exported import is_exported
-    from ...decoding.plumbing.devices import CPU
     from ...decoding.serving.server import PolicyServer
     from ..config.serving import ServeConfig
     from .opening import about, open_policy
@@ -54,13 +52,10 @@ def run(args: argparse.Namespace) -> int:
     if options.port:
         check_address(options.host, options.port)
     name = args.checkpoint
-    plain = config.device == CPU and config.precision == "float32"
-    fastest = "onnx" if plain else "eager"
-    engine = config.engine or ("" if is_exported(name) or ":" in name else fastest)
     opened = open_policy(
         name,
         config.sampling,
-        engine,
+        config.engine,
         config.num_threads,
         lerobot=config.lerobot,
         device=config.device,

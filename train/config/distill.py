@@ -69,7 +69,26 @@ class GuidanceDistillConfig(DistillConfig):
 
 
 @dataclass(frozen=True)
-class DiffusionDistillConfig(DistillConfig):
+class RolloutDistillConfig(DistillConfig):
+    """What students have in common that can learn from what their teacher does in its simulator.
+
+    Attributes:
+        num_rollouts: Episodes of the teacher, where no demonstrations are named.
+        rollout_noise: Standard deviation of the noise on the actions that every second of them
+            executes, in half ranges of the action.
+    """
+
+    num_rollouts: int = field(default=200, kw_only=True)
+    rollout_noise: float = field(default=0.05, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Reject numbers that are none."""
+        at_least(1, distill__num_rollouts=self.num_rollouts)
+        at_least(0, distill__rollout_noise=self.rollout_noise)
+
+
+@dataclass(frozen=True)
+class DiffusionDistillConfig(RolloutDistillConfig):
     """What all students of diffusion policies have in common.
 
     Attributes:
@@ -82,6 +101,7 @@ class DiffusionDistillConfig(DistillConfig):
 
     def __post_init__(self) -> None:
         """Reject numbers that are none."""
+        super().__post_init__()
         at_least(1, distill__num_crops=self.num_crops)
 
 
@@ -206,7 +226,7 @@ class ConsistencyConfig(TrajectoryDistillConfig):
 
 
 @dataclass(frozen=True)
-class SamplerDistillConfig(DistillConfig):
+class SamplerDistillConfig(RolloutDistillConfig):
     """Fitting of the steps of a diffusion policy's sampler, whose network stays as it is.
 
     Attributes:
@@ -223,6 +243,7 @@ class SamplerDistillConfig(DistillConfig):
 
     def __post_init__(self) -> None:
         """Reject numbers that are none."""
+        super().__post_init__()
         if not self.calls_per_step:
             raise ValueError("distill.calls_per_step must name at least one number of calls")
         at_least(1, distill__calls_per_step=min(self.calls_per_step))

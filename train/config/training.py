@@ -12,6 +12,8 @@ from .checks import above_zero, at_least, shares
 from .distill import DistillConfig
 from .policies import PolicyConfig
 
+RECORDED = "recorded"  # the task of recordings of one's own robot, which no simulator belongs to
+
 
 class TrainablePolicy(Protocol):
     """What every family's settings of a policy have."""
@@ -34,7 +36,8 @@ class TaskConfig:
     Attributes:
         name: Environment, as `hotloop eval` knows it; ``"recorded"`` for recordings of one's own
             robot, which no simulator belongs to.
-        dataset: Path or id of the demonstrations, see `read_episodes`.
+        dataset: Path or id of the demonstrations, see `read_episodes`; where none are named, a
+            student learns from what its teacher does in the simulator, if its method can.
         keys: hotloop's key for each source column, ``"action"`` included.
         options: What the dataset does not say itself.
         check: Whether demonstrations are refused that were recorded in another task, or whose

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..config.training import TrainConfig
 
 
-def prepare(config: TrainConfig, teacher: Checkpoint, episodes: Episodes | None) -> Training:
+def prepare(config: TrainConfig, teacher: Checkpoint, episodes: Episodes) -> Training:
     """Agreement of jumps from neighbouring points of stored trajectories."""
     distill = config.distill
     assert isinstance(distill, ConsistencyConfig)
@@ -35,5 +35,6 @@ METHOD = Method(
     sampling={"update": "ddim", "spacing": "even"},
     config=ConsistencyConfig,
     prepare=prepare,
+    data_free=True,
     unread=unread_along_trajectories,
 )

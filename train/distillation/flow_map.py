@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..config.training import TrainConfig
 
 
-def prepare(config: TrainConfig, teacher: Checkpoint, episodes: Episodes | None) -> Training:
+def prepare(config: TrainConfig, teacher: Checkpoint, episodes: Episodes) -> Training:
     """Jumps along stored trajectories."""
     distill = config.distill
     assert isinstance(distill, FlowMapConfig)
@@ -49,7 +49,7 @@ def learned_sampling(config: TrainConfig) -> DiffusionSampling:
 
 
 def student_and_trajectories(
-    config: TrainConfig, teacher: Checkpoint, episodes: Episodes | None
+    config: TrainConfig, teacher: Checkpoint, episodes: Episodes
 ) -> tuple[DiffusionModel, TrajectoryWindows]:
     """A student and the trajectories of its teacher that it learns from.
 
@@ -59,7 +59,7 @@ def student_and_trajectories(
     """
     policy, distill, model = config.policy, config.distill, teacher.model
     assert isinstance(policy, DenoisingConfig) and isinstance(distill, TrajectoryDistillConfig)
-    assert episodes is not None and isinstance(model, DiffusionModel)
+    assert isinstance(model, DiffusionModel)
     if model.config.jump:
         raise ValueError(
             f"distill.teacher={distill.teacher} is a student itself; distil its teacher"
@@ -107,5 +107,6 @@ METHOD = Method(
     sampling={"update": "ddim", "spacing": "even"},
     config=FlowMapConfig,
     prepare=prepare,
+    data_free=True,
     unread=unread_along_trajectories,
 )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..config.training import TrainConfig
 
 
-def prepare(config: TrainConfig, teacher: Checkpoint, episodes: Episodes | None) -> Training:
+def prepare(config: TrainConfig, teacher: Checkpoint, episodes: Episodes) -> Training:
     """A student that needs no second pass, and as few calls as it is asked to learn.
 
     Raises:
@@ -30,7 +30,7 @@ def prepare(config: TrainConfig, teacher: Checkpoint, episodes: Episodes | None)
     """
     policy, model, distill = config.policy, teacher.model, config.distill
     assert isinstance(policy, PlannerPolicyConfig) and isinstance(model, PlannerModel)
-    assert isinstance(distill, GuidanceDistillConfig) and episodes is not None
+    assert isinstance(distill, GuidanceDistillConfig)
     name, jump = f"distill.teacher={distill.teacher}", bool(distill.calls_per_step)
     sampling = replace(policy.sampling, draft_level=draft_level(policy.sampling, teacher))
     guidance = learned_guidance(model, sampling, distill)

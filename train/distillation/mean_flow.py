@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from ..config.training import TrainConfig
 
 
-def prepare(config: TrainConfig, teacher: Checkpoint, episodes: Episodes | None) -> Training:
+def prepare(config: TrainConfig, teacher: Checkpoint, episodes: Episodes) -> Training:
     """Average velocities; of the teacher, only what the student begins with."""
     policy, distill, model = config.policy, config.distill, teacher.model
     assert isinstance(policy, DenoisingConfig) and isinstance(distill, MeanFlowConfig)
-    assert episodes is not None and isinstance(model, DiffusionModel)
+    assert isinstance(model, DiffusionModel)
     check_data(distill.teacher, model, episodes)
     student, features = student_of(model, config.seed), None
     if not distill.warm:

@@ -39,7 +39,9 @@ class Method:
         prepare: Builds what the student's run optimises from run, teacher and demonstrations;
             ValueError if they do not fit each other.
         unread: Dotted settings, or groups of them, that a run does not read, and why.
-        data_free: Whether it does without demonstrations.
+        data_free: Whether the teacher alone will do: episodes that it acts in are as good as
+            demonstrations, since its observations are what the student learns from. `config` is
+            then a `RolloutDistillConfig`.
         settings: What `hotloop distill` sets of a run unless it is told otherwise, nested as in
             `TrainConfig`, e.g. ``{"steps": 300, "optim": {"lr": 0.02}}``.
         sampling: Sampling choices of its students that differ from their teacher's, as far as the
@@ -55,7 +57,7 @@ class Method:
     teachers: tuple[str, ...]
     calls: tuple[int, ...]
     config: type[DistillConfig]
-    prepare: Callable[[TrainConfig, Checkpoint, Episodes | None], Training]
+    prepare: Callable[[TrainConfig, Checkpoint, Episodes], Training]
     unread: Callable[[TrainConfig], Iterable[tuple[str, str]]] = reads_everything
     data_free: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -85,15 +85,13 @@ def unread(config: TrainConfig) -> Iterable[tuple[str, str]]:
     return [(f"distill.{name}", "distill.teacher names no teacher") for name in names]
 
 
-def prepare_student(
-    config: TrainConfig, teacher: Checkpoint, episodes: Episodes | None
-) -> Training:
+def prepare_student(config: TrainConfig, teacher: Checkpoint, episodes: Episodes) -> Training:
     """Build what the run of a student optimises.
 
     Args:
         config: The run; its policy is the student, `distill` names the method.
         teacher: Trained policy.
-        episodes: Demonstrations; None only for methods that do without.
+        episodes: Demonstrations, or episodes of the teacher.
 
     Raises:
         ValueError: If run, teacher and data do not fit each other.
@@ -113,9 +111,4 @@ def prepare_student(
     method = method_of(kind, distill.method)
     assert method is not None, "families without a method prepare students themselves"
     method.check(kind, getattr(distill, "calls_per_step", ()))
-    if episodes is None and not method.data_free:
-        raise ValueError(
-            f"distill.method={method.name} needs demonstrations, set task.dataset=PATH to those "
-            "that the teacher learned from"
-        )
     return method.prepare(config, teacher, episodes)

@@ -21,6 +21,7 @@ from .methods import method_of
 from .page import write_report
 from .parity import measure_parity
 from .report import ParityReport
+from .rollouts import check_source
 from .student import load_teacher
 
 FEW = (1, 2, 4)  # calls that students are measured with who learn jumps of any length
@@ -170,16 +171,11 @@ def student_sampling(sampling: Any, method: Method, calls: tuple[int, ...]) -> d
 
 
 def _check_task(teacher: str, checkpoint: Checkpoint, config: TrainConfig, method: Method) -> None:
-    """Raise ValueError unless the run is of the teacher's task, and has its data."""
+    """Raise ValueError unless the run is of the teacher's task, and can learn from something."""
     task = str(checkpoint.provenance.get("task") or config.task.name)
     if config.task.check and config.task.name != task:
         raise ValueError(
             f"{teacher} was trained for {task!r}, and its student is to be for "
             f"{config.task.name!r}; leave task out, or insist with task.check=false"
         )
-    if not config.task.dataset and not method.data_free:
-        dataset = checkpoint.provenance.get("dataset")
-        raise ValueError(
-            f"method {method.name} needs the demonstrations that {teacher} learned from"
-            f"{f' ({dataset})' if dataset else ''}; name them with task.dataset=PATH"
-        )
+    check_source(config, checkpoint, method)

@@ -33,11 +33,10 @@ if TYPE_CHECKING:
 _CHUNK = 256  # windows that the teacher samples side by side
 
 
-def prepare(config: TrainConfig, teacher: Checkpoint, episodes: Episodes | None) -> Training:
+def prepare(config: TrainConfig, teacher: Checkpoint, episodes: Episodes) -> Training:
     """Few steps of a sampler that shall end where the teacher's own end, from the same noise."""
     distill, model, sampling = config.distill, teacher.model, config.policy.sampling
     assert isinstance(distill, SamplerDistillConfig) and isinstance(model, DiffusionModel)
-    assert episodes is not None
     levels, calls = teacher_levels(model, teacher.sampling, distill), distill.calls_per_step
     check_fitted_calls("distill.calls_per_step", calls, model.config.num_levels)
     features = None
@@ -129,6 +128,7 @@ METHOD = Method(
     calls=(),
     config=SamplerDistillConfig,
     prepare=prepare,
+    data_free=True,
     unread=unread_of_student,
     settings={
         "steps": 300,

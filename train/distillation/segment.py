@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from ..config.training import TrainConfig
 
 
-def prepare(config: TrainConfig, teacher: Checkpoint, episodes: Episodes | None) -> Training:
+def prepare(config: TrainConfig, teacher: Checkpoint, episodes: Episodes) -> Training:
     """Jumps of a rolling buffer that a teacher makes in many steps."""
     policy, distill = config.policy, config.distill
     assert isinstance(policy, DenoisingConfig) and isinstance(distill, JumpDistillConfig)
-    assert episodes is not None and isinstance(teacher.model, DiffusionModel)
+    assert isinstance(teacher.model, DiffusionModel)
     if config.save_every % distill.refresh_every:
         raise ValueError(
             f"save_every {config.save_every} must be a multiple of distill.refresh_every "
@@ -52,6 +52,7 @@ METHOD = Method(
     calls=(),
     config=JumpDistillConfig,
     prepare=prepare,
+    data_free=True,
     unread=unread_of_student,
     sampling={"update": "ddim", "start_calls": None},
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -103,9 +103,14 @@ def unread_of_student(config: TrainConfig) -> Iterable[tuple[str, str]]:
     yield from ((f"policy.{name}", reason) for name in _TAKEN_OVER)
     names, reason = _unread_of_pictures(config.distill)
     yield from ((f"distill.{name}", reason) for name in names)
+    if config.task.dataset:
+        names, reason = ("distill.num_rollouts", "distill.rollout_noise"), "task.dataset is read"
+    else:
+        names, reason = ("task.keys", "task.options"), "task.dataset names no demonstrations"
+    yield from ((name, reason) for name in names)
 
 
-def _unread_of_pictures(distill: DistillConfig) -> tuple[list[str], str]:
+def _unread_of_pictures(distill: DistillConfig) -> tuple[Sequence[str], str]:
     """What has no effect on how a student learns from the pictures that its teacher sees."""
     try:
         vision = diffusion_teacher(distill.teacher).vision

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from ...policies.checkpoint import Checkpoint
+from ...policies.programs.engines.engine import is_auto
 from ..data.episodes import Episodes
 from ..measure.latency import ControlStepTimer, Frames
 from ..objectives.objective import Objective, TrainingWindows
@@ -97,6 +98,10 @@ class Family(ABC):
     pictures: bool = False
     instruction: bool = False
     trained_elsewhere: str = ""
+
+    def runs_on(self, engine: str) -> bool:
+        """Whether its policies run on an engine; one of them is always what ``auto`` chooses."""
+        return not self.engines or engine in self.engines or is_auto(engine)
 
     def cameras(self, config: TrainConfig) -> tuple[str, ...] | None:
         """Observation keys of the pictures that a run reads; None for all that there are."""

@@ -53,7 +53,7 @@ class BoundEngine:
         if program.device.type != "cpu":
             raise ValueError(
                 f"this engine runs on the CPU, these weights are on {str(program.device)!r}; "
-                "choose device=cpu, or engine eager, compile or cuda-graph"
+                "choose device=cpu, or engine auto, eager, compile or cuda-graph"
             )
         self.parity = float("nan")
         self._program = program

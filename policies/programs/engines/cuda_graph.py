@@ -12,9 +12,8 @@ from ..program import Port, Program
 from .arithmetic import arithmetic
 from .memory import Memory
 from .products import with_products
+from .recording import record_graph
 
-# cuDNN and cuBLAS choose their kernels in the first runs, which must not happen while recording.
-_WARM_UP_RUNS = 3
 _ALIGNMENT = 64  # [byte]
 
 
@@ -29,6 +28,7 @@ class CudaGraphEngine:
             none.
     """
 
+    gpu_only = True
     dtype, tf32 = torch.float32, False
 
     def __init__(self, program: Program) -> None:
@@ -69,19 +69,12 @@ class CudaGraphEngine:
             for name, target in targets.items():
                 target.copy_(result[name])
 
-        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)
         with arithmetic(device, self.tf32):
-            stream.wait_stream(torch.cuda.current_stream(device))
-            with torch.cuda.stream(stream):
-                for _ in range(_WARM_UP_RUNS):
-                    step()
-            torch.cuda.current_stream(device).wait_stream(stream)
-            with torch.cuda.graph(graph):
-                step()
+            replay = record_graph(step, device)
 
         def run() -> None:
             device_in.copy_(host_in, non_blocking=True)
-            graph.replay()
+            replay()
             host_out.copy_(device_out, non_blocking=True)
             torch.cuda.current_stream(device).synchronize()
 

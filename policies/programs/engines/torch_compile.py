@@ -23,6 +23,8 @@ class CompiledEngine(EagerEngine):
         program: What to run.
     """
 
+    slow_to_build = True
+
     def __init__(self, program: Program) -> None:
         # The compiler's own deprecation warnings are nothing that the user could act upon.
         with warnings.catch_warnings():
