@@ -89,7 +89,9 @@ class GraphDecoder(GraphPasses):
             self.take(prompt)
         if prompt is None or most > 1:
             self.prepare("refine", self._refine)
-        _copy(Progress.of(guess), self._progress)
+        for tensor in _tensors(self._progress).values():
+            tensor.zero_()
+        self._progress.tokens.copy_(guess)
         self._stop.max_calls.fill_(max_calls)
         self._stop.max_move.fill_(max_move)
         self._stop.min_verified.copy_(min_verified)
@@ -158,7 +160,7 @@ class GraphModel(StaticModel):
         """What `decoding.jacobi` decodes.
 
         Args:
-            guess: Start of the iteration, shape (B, n).
+            guess: Start of the iteration, shape (B, n), anywhere.
             exit_rule: When to stop early.
             min_verified: Leading tokens that must be verified before that, shape (B,), on the CPU.
             committed: Whether as `jacobi_committed` does: a row is finished when all of its tokens

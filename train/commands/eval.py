@@ -74,6 +74,11 @@ def report(name: str, evaluation: Evaluation, config: EvalConfig, file: str) -> 
         f"{result['pc_success']:.0f} %, n {result['n']}, seeds {result['seeds'][0]} to "
         f"{result['seeds'][-1]}"
     )
+    if "equal_tokens" in evaluation.run:
+        print(
+            f"{evaluation.run['equal_tokens']:.1%} of {evaluation.run['compared_tokens']} tokens "
+            "are those of the stored weights' own precision"
+        )
     if config.output_dir:
         path = Path(config.output_dir) / file
         write_json(evaluation, path)
