@@ -88,7 +88,9 @@ def demonstrations(config: TrainConfig) -> tuple[Episodes, ActionSpec]:
 
 def _of_the_teacher(config: TrainConfig) -> tuple[Episodes, ActionSpec]:
     """Where no demonstrations are named: what the teacher does, if there is one that can do it."""
-    method = method_of(config.policy.kind, config.distill.method) if config.distill.teacher else None
+    method = (
+        method_of(config.policy.kind, config.distill.method) if config.distill.teacher else None
+    )
     if method is None:
         raise ValueError("task.dataset is not set; name the demonstrations with task.dataset=PATH")
     check_source(config, load_teacher(config.distill.teacher), method)

@@ -85,9 +85,7 @@ def unread(config: TrainConfig) -> Iterable[tuple[str, str]]:
     return [(f"distill.{name}", "distill.teacher names no teacher") for name in names]
 
 
-def prepare_student(
-    config: TrainConfig, teacher: Checkpoint, episodes: Episodes
-) -> Training:
+def prepare_student(config: TrainConfig, teacher: Checkpoint, episodes: Episodes) -> Training:
     """Build what the run of a student optimises.
 
     Args:

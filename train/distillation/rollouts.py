@@ -149,9 +149,7 @@ def roll_out(
 class _Recorder:
     """Environments whose episodes are kept, by seed, and disturbed where the seed is even."""
 
-    def __init__(
-        self, envs: Environments, task: Task, keys: tuple[str, ...], noise: float
-    ) -> None:
+    def __init__(self, envs: Environments, task: Task, keys: tuple[str, ...], noise: float) -> None:
         self._envs, self._keys = envs, keys
         spec = task.action_spec
         self._low, self._high = np.array(spec.low), np.array(spec.high)
