@@ -119,7 +119,10 @@ def test_kind_sizes_sampling_and_task_are_the_teachers(folder: Path) -> None:
         (["tabletop-vla"], "which no method distils.*hotloop jacobi --help"),
         (["pusht-dp", "method=segmnt"], "segmnt"),
         (["pusht-dp", "method=guidance"], "distils diffuser.*not dp"),
-        (["pusht-dp", "method=mean-flow"], r"learned from \(pusht_lowdim.npz\); name them with task.dataset=PATH"),
+        (
+            ["pusht-dp", "method=mean-flow"],
+            r"learned from \(pusht_lowdim.npz\); name them with task.dataset=PATH",
+        ),
         (["pusht-dp", "task.dataset=gone.npz"], "gone.npz"),
         (["pusht-dp", "task=lift", "task.dataset=x"], "trained for 'pusht', and its.*'lift'"),
         (["pusht-dp", "calls=0", "task.dataset=x"], "calls must be at least 1, got 0"),
