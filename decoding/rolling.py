@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import TypeVar
 
@@ -22,6 +23,7 @@ import torch
 from einops import repeat
 from torch import Tensor
 
+from .constants import Constants
 from .samplers import apply_step, spaced_levels, step_coefficients
 from .schedules import NoiseSchedule
 
@@ -127,28 +129,40 @@ class LevelMixture:
             raise ValueError("a chunk-wise share needs at least one ladder")
 
     def draw(self, num_samples: int, generator: torch.Generator) -> Tensor:
-        """Draw integer levels in 1..N, shape (B, H)."""
-        constant = torch.randint(1, self.num_levels + 1, (num_samples, 1), generator=generator)
+        """Draw integer levels in 1..N, shape (B, H), on the generator's device."""
+        device = generator.device
+        top, shape = self.num_levels + 1, (num_samples, 1)
+        constant = torch.randint(1, top, shape, generator=generator, device=device)
         levels = repeat(constant, "b 1 -> b h", h=self.horizon)
-        kind = torch.rand(num_samples, 1, generator=generator)  # (b, 1)
+        kind = torch.rand(shape, generator=generator, device=device)  # (b, 1)
         if self.chunkwise > 0:
             chunkwise = self._draw_chunkwise(num_samples, generator)  # (b, h)
             levels = torch.where(kind < self.chunkwise, chunkwise, levels)
         if self.independent > 0:
-            free = torch.randint(1, self.num_levels + 1, levels.shape, generator=generator)
+            free = torch.randint(1, top, levels.shape, generator=generator, device=device)
             levels = torch.where(kind >= 1 - self.independent, free, levels)
         return levels
 
     def _draw_chunkwise(self, num_samples: int, generator: torch.Generator) -> Tensor:
+        device, shape = generator.device, (num_samples,)
+        levels, sizes, offsets = (
+            self._tables.at(name, device) for name in ("levels", "sizes", "offsets")
+        )
+        which = torch.randint(len(sizes), shape, generator=generator, device=device)  # (b,)
+        share = torch.rand(shape, generator=generator, device=device)
+        progress = (share * sizes[which]).long()
+        return levels[offsets[which] + progress]
+
+    @cached_property
+    def _tables(self) -> Constants:
+        """Level vectors at every progress of every ladder, and where each ladder's begin."""
         tables = [
             np.stack([ladder.levels(j) for j in range(ladder.levels_per_step)])  # (progress, h)
             for ladder in self.ladders
         ]
-        sizes = torch.tensor([len(table) for table in tables])
-        offsets = sizes.cumsum(0) - sizes
-        which = torch.randint(len(tables), (num_samples,), generator=generator)  # (b,)
-        progress = (torch.rand(num_samples, generator=generator) * sizes[which]).long()
-        return torch.as_tensor(np.concatenate(tables))[offsets[which] + progress]
+        sizes = np.array([len(table) for table in tables])
+        offsets = sizes.cumsum() - sizes
+        return Constants({"levels": np.concatenate(tables), "sizes": sizes, "offsets": offsets})
 
 
 def advance(buffer: Tensor, executed: Tensor, fresh: Tensor) -> Tensor:

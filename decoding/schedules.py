@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 from torch import Tensor
+
+from .constants import Constants
 
 SQUARED_COSINE = "squaredcos_cap_v2"
 BETA_SCHEDULES = (SQUARED_COSINE, "linear", "scaled_linear")
@@ -77,20 +78,25 @@ class NoiseSchedule:
         """Standard deviation of the noise, s_k = sqrt(1 - alpha_bar_k), shape (N + 1,), float64."""
         return np.sqrt(1 - self.alpha_bar)
 
+    @cached_property
+    def _tables(self) -> Constants:
+        arrays = {"signal": self.signals, "sigma": self.sigmas, "alpha_bar": self.alpha_bar}
+        return Constants(arrays)
+
     def signal(self, level: Tensor) -> Tensor:
         """Return a_k of integer levels k of any shape, float32."""
-        return torch.as_tensor(self.signals, device=level.device)[level].float()
+        return self._tables.at("signal", level.device)[level].float()
 
     def sigma(self, level: Tensor) -> Tensor:
         """Return s_k of integer levels k of any shape, float32."""
-        return torch.as_tensor(self.sigmas, device=level.device)[level].float()
+        return self._tables.at("sigma", level.device)[level].float()
 
     def between(self, level: Tensor) -> tuple[Tensor, Tensor]:
         """a_k and s_k of levels k that need not be integers, of any shape, float64.
 
         alpha_bar is interpolated linearly, so that a^2 + s^2 = 1, and there is a gradient.
         """
-        alpha_bar = torch.as_tensor(self.alpha_bar, device=level.device)
+        alpha_bar = self._tables.at("alpha_bar", level.device)
         level = level.double()
         below = level.detach().floor().long().clamp(0, self.num_levels - 1)
         share = level - below

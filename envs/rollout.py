@@ -6,8 +6,9 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -51,6 +52,7 @@ class Evaluation:
         episodes: One entry per seed.
         wall_s: Duration of the whole evaluation [s].
         policy_ms: Mean time that policy and executor took per vectorised control step [ms].
+        run: How the policy was run, where whoever ran it tells; JSON-able.
     """
 
     task: str
@@ -58,6 +60,7 @@ class Evaluation:
     episodes: tuple[Episode, ...]
     wall_s: float
     policy_ms: float
+    run: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -132,7 +132,7 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
 
     `pc_success` is in percent; `ci95` is the bootstrap interval of `mean_score`, `standard_error`
     its standard error (None for one episode), `pc_success_ci95` the Wilson interval of
-    `pc_success`; times are in seconds.
+    `pc_success`; times are in seconds; `run` is there if anybody told it.
     """
     episodes, n = evaluation.episodes, len(evaluation.episodes)
     num_success = sum(episode.success for episode in episodes)
@@ -152,6 +152,7 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
         "eval_ep_s": evaluation.wall_s / n,
         "policy_ms": evaluation.policy_ms,
         "seeds": list(evaluation.seeds),
+        **({"run": dict(evaluation.run)} if evaluation.run else {}),
     }
 
 
@@ -183,6 +184,7 @@ def read_json(path: str | Path) -> Evaluation:
             episodes=tuple(Episode(**episode) for episode in content["per_episode"]),
             wall_s=aggregated["eval_s"],
             policy_ms=aggregated["policy_ms"],
+            run=aggregated.get("run", {}),
         )
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not an evaluation written by hotloop: {error!r}") from error

@@ -6,7 +6,7 @@ import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from importlib.metadata import PackageNotFoundError, version
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,16 @@ from ..decoding import ActionSpec
 from ..decoding.exported_runtime import POLICY_FILE
 from ..decoding.plumbing.devices import CPU
 from ..decoding.plumbing.files import read_json_object, recover, refuse_lfs_pointer, replacing
+from ..decoding.plumbing.machine import package_version
 from ..decoding.plumbing.schema import build
+from .fastest import fastest_policy
 from .kinds import kind_of
 from .lerobot.folder import INSTALLED, find_folder
 from .lerobot.given import Given
 from .migrations import FORMAT_VERSION, migrated
 from .place import find_device, moved
-from .programs.engines.engine import engine_name
+from .programs.engines.engine import engine_name, is_auto
+from .remembered import RememberedChoice
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 PICKLE_SUFFIXES = (".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".bin")
@@ -87,7 +90,9 @@ class Checkpoint:
 
         Args:
             sampling: Choices that differ from the stored ones.
-            engine: How the networks run; see `engines`.
+            engine: How the networks run; see `engines`. ``"auto"`` tries those that this machine
+                has for seconds, takes the fastest and remembers it; the policy's `engine` says
+                which.
             device: Where they run, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; by default where the
                 weights are, which after loading is the CPU.
             precision: Of the products: ``"float32"``, ``"tf32"``, ``"bf16"`` or ``"fp16"``, as far
@@ -98,8 +103,11 @@ class Checkpoint:
                 device, or the engine does not have the precision.
         """
         model = self.model if device is None else self.to(device).model
-        engine = engine_name(engine, precision)
-        return kind_of(self.kind).policy(model, self.action_spec, self.choices(sampling), engine)
+        name, choices = engine_name(engine, precision), self.choices(sampling)
+        build = partial(kind_of(self.kind).policy, model, self.action_spec, choices)
+        if not is_auto(name):
+            return build(name)
+        return fastest_policy(build, name, RememberedChoice.of(self.kind, model, choices, name))
 
     def to(self, device: str) -> Checkpoint:
         """The same checkpoint with its weights on another device, see `policy`.
@@ -153,7 +161,7 @@ def described(checkpoint: Checkpoint) -> dict[str, Any]:
         "action_spec": asdict(checkpoint.action_spec),
         "sampling": asdict(checkpoint.sampling),
         "provenance": dict(checkpoint.provenance),
-        "hotloop_version": _own_version(),
+        "hotloop_version": package_version("hotloop") or "",
     }
 
 
@@ -262,11 +270,3 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
         f"no checkpoint at {path} (a folder with {CONFIG_FILE}); included checkpoints: "
         f"{', '.join(near or names) or 'none'}"
     )
-
-
-def _own_version() -> str:
-    """Version of the installed hotloop; empty where it runs from a folder that is not installed."""
-    try:
-        return version("hotloop")
-    except PackageNotFoundError:
-        return ""

@@ -20,9 +20,10 @@ from safetensors.torch import load_file
 from tiny import write_pusht_file
 
 from hotloop.policies.checkpoint import load_checkpoint
+from hotloop.train.average import WeightAverage
 from hotloop.train.config.compose import compose
 from hotloop.train.config.training import OptimConfig, TrainConfig
-from hotloop.train.loop import Trainer, ema_update, learning_rate
+from hotloop.train.loop import Trainer, learning_rate
 from hotloop.train.training import train
 
 SETTINGS = (
@@ -216,12 +217,12 @@ def test_the_average_follows_its_formula() -> None:
     """Decay 1 - (1 + t)^-p after t updates, at most the largest; the first one is a copy."""
     config = OptimConfig(ema_power=0.75, ema_max=0.6)
     model = torch.nn.Linear(2, 1, bias=False)
-    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=ema_update(config))
+    average = WeightAverage(model, config)
     expected = np.zeros((1, 2))
     for update in range(6):
         values = np.random.default_rng(update).standard_normal((1, 2))
         model.weight.data.copy_(torch.from_numpy(values))
-        average.update_parameters(model)
+        average.update()
         decay = min(1 - (1 + update) ** -0.75, 0.6)
         expected = decay * expected + (1 - decay) * values
         np.testing.assert_allclose(average.module.weight.detach(), expected, rtol=1e-5)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .commands import COMMANDS, ExitCode, Subparsers
+from .commands.telling import tell_choices
 
 DESCRIPTION = """\
 Fast robot policies, from demonstrations to hardware.
@@ -29,6 +30,7 @@ examples:
   hotloop distill pusht-dp calls=1,2 …      make it faster, and see what that costs
   hotloop import FOLDER OUT dt=0.1          make a LeRobot checkpoint hotloop's own
   hotloop jacobi TEACHER DATA OUT           what a token policy is distilled from
+  hotloop acceptance CKPT DATA OUT          when it may accept tokens without proof
   hotloop serve pusht-sdp                   serve a policy to robots over the network
   hotloop control robot=mujoco duration=10  run a policy on a robot, here a simulated one
   hotloop record teleop.by=keyboard …       show a robot what to do, as a data set that grows
@@ -59,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # function from a program of their own decides for their own processes.
         os.environ.setdefault("PYTHONSAFEPATH", "1")
     _set_process_defaults()
+    tell_choices()
     parser = build_parser()
     args = parse(parser, sys.argv[1:] if argv is None else argv)
     if "run" not in args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,7 +18,8 @@ from ..policies.place import find_device
 from ..policies.programs.engines.engine import engine_name
 from .config.evaluation import EvalConfig
 from .config.lerobot import load, load_for_task, refuse_unread
-from .config.sampling import sampled_policy
+from .config.sampling import ran_on, sampled_policy
+from .families import FAMILIES, family_of
 from .training import RECORDED
 
 DEFAULTS = EvalConfig()
@@ -52,12 +54,15 @@ def evaluate(name_or_path: str | Path, config: EvalConfig = DEFAULTS) -> Evaluat
         checkpoint = load(name_or_path, config.lerobot)
     task = task_of(checkpoint, str(name_or_path), config)
     policy = sampled_policy(checkpoint.to(config.device), config.sampling, engine)
+    comparison = None
+    if checkpoint.kind in FAMILIES:  # one that nothing here trains can still be scored
+        comparison = family_of(checkpoint.kind).comparison(policy)
     options, video = config.eval, None
     if options.videos:
         video = Video(Path(config.output_dir or ".") / "video.mp4", options.videos)
     side_by_side = min(options.batch_size or task.side_by_side, options.n_episodes)
     with environments(task, side_by_side, options.num_workers) as envs:
-        return run_episodes(
+        evaluation = run_episodes(
             policy,
             task,
             range(options.seed, options.seed + options.n_episodes),
@@ -66,6 +71,11 @@ def evaluate(name_or_path: str | Path, config: EvalConfig = DEFAULTS) -> Evaluat
             progress=Path(name_or_path).name,
             video=video,
         )
+    run = {"engine_asked": engine, "engine": ran_on(policy, engine), "device": config.device}
+    run |= {"threads": config.num_threads}
+    if comparison is not None:
+        run |= {"equal_tokens": comparison.share, "compared_tokens": comparison.num_tokens}
+    return replace(evaluation, run=run)
 
 
 def task_of(checkpoint: Checkpoint, name: str, config: EvalConfig) -> Task:

@@ -11,16 +11,18 @@ from typing import Any, cast
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from ..decoding.plumbing.files import replacing
 from ..policies.checkpoint import Checkpoint, write_checkpoint
+from ..policies.place import place_of
+from .average import WeightAverage
 from .config.training import OptimConfig, TrainConfig
-from .data.prefetch import Prefetched
+from .data.prefetch import Prefetched, placed
 from .data.windows import EpochSampler, step_generator
-from .objectives.objective import Objective, TrainingWindows
+from .objectives.objective import Objective, TrainingWindows, draw_device
 from .resume import CHECKPOINTS, write_settings
+from .running_loss import RunningLoss
 from .state import load_average, load_state, save_state
 from .training_log import TrainingLog
 
@@ -33,19 +35,11 @@ def learning_rate(config: OptimConfig, step: int, num_steps: int) -> float:
     return config.lr * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
-def ema_update(config: OptimConfig) -> Callable[[Any, Any, Any], None]:
-    """Averaging rule whose decay grows with the number of updates t: 1 - (1 + t) ** -power."""
-
-    def update(averaged: Any, current: Any, num_averaged: Any) -> None:
-        decay = min(1 - (1 + int(num_averaged)) ** -config.ema_power, config.ema_max)
-        for mean, value in zip(averaged, current, strict=True):
-            mean.lerp_(value, 1 - decay)
-
-    return update
-
-
 class Trainer:
     """Runs one objective over windows of demonstrations.
+
+    No step makes the host wait for a GPU: batches come ahead of time, what objectives draw is drawn
+    where the model is, and losses are read where they are logged.
 
     Args:
         config: The run.
@@ -75,18 +69,24 @@ class Trainer:
                 f"{self.accelerator.num_processes} processes"
             )
         self.objective = objective
+        if isinstance(objective, nn.Module):
+            # Before the optimiser and the average are made of its weights.
+            objective.to(self.accelerator.device)
         self.model = objective.model
+        # "cuda" is another GPU in another thread, where the weights are is not.
+        self._device = place_of(self.model)
+        self._draw_device = draw_device(objective, self._device)
         optim = config.optim
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(
             parameters, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay, fused=True
         )
-        self.ema = AveragedModel(self.model, multi_avg_fn=ema_update(optim))
+        self.ema = WeightAverage(self.model, optim)
         self.sampler = EpochSampler(len(windows), config.batch_size, config.seed)
         self.step = 0 if last is None else self._restore(last, optimizer)
         prepared = cast("Any", self.accelerator.prepare(objective, optimizer))
         self._wrapped, self.optimizer = prepared
-        self.ema.to(self.accelerator.device)
+        self._loss = RunningLoss()
         self._batches = Prefetched(self._load, config.steps)
 
     def run(self, settings: Mapping[str, Any]) -> Path:
@@ -103,21 +103,20 @@ class Trainer:
         progress = tqdm(
             total=config.steps, initial=self.step, desc="train", unit="step", disable=not main
         )
-        total = torch.zeros((), device=self.accelerator.device)
-        since, clock = 0, time.perf_counter()
+        clock = time.perf_counter()
         log = TrainingLog(self.run_dir, self.step, enabled=main)
         with log, progress, self._batches.running():
             while self.step < config.steps:
-                total, since = total + self._optimise(), since + 1
+                self._optimise()
                 progress.update()
                 # A mean never spans a checkpoint, so that a resumed run logs the same lines.
                 if config.saves_at(self.step) or config.logs_at(self.step):
-                    mean = float(cast(Tensor, self.accelerator.reduce(total / since, "mean")))
+                    since, mean = self._mean_loss()
                     now = time.perf_counter()
                     speed = since * config.batch_size / (now - clock)
                     log.write(self.step, mean, self._lr(self.step - 1), speed)
                     progress.set_postfix(loss=f"{mean:.4f}", samples_s=f"{speed:.0f}")
-                    total, since, clock = torch.zeros_like(total), 0, now
+                    clock = now
                 if config.saves_at(self.step):
                     self._save()
         return self.run_dir / CHECKPOINTS / "last"
@@ -130,7 +129,7 @@ class Trainer:
         """
         self.objective.prepare(step)
         batch = self._batches[step]
-        generator = step_generator(self.config.seed, step, stream="draw")
+        generator = step_generator(self.config.seed, step, "draw", self._draw_device)
         inputs = self.objective.draw(batch, generator)
         share = self.config.batch_size // self.accelerator.num_processes
         begin = self.accelerator.process_index * share
@@ -138,26 +137,28 @@ class Trainer:
 
     def _load(self, step: int) -> Any:
         """The global batch of `step`, where the model is."""
-        return self.windows.gather(self.sampler.indices(step)).to(self.accelerator.device)
+        batch = self.windows.gather(self.sampler.indices(step))
+        return placed(batch, self._device)
 
     def _lr(self, step: int) -> float:
         return learning_rate(self.config.optim, step, self.config.steps)
 
-    def _optimise(self) -> Tensor:
+    def _mean_loss(self) -> tuple[int, float]:
+        """Steps since the last log line, and their mean loss over all processes."""
+        self._loss.read(self.step - 1)
+        since, mean = self._loss.num_steps, self._loss.take_mean().to(self.accelerator.device)
+        return since, float(cast(Tensor, self.accelerator.reduce(mean, "mean")))
+
+    def _optimise(self) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = self._lr(self.step)
         loss = self._wrapped(self.gradient_inputs(self.step))
-        if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"loss is {float(loss.detach())} at step {self.step}; the last checkpoint is kept. "
-                "Lower optim.lr or check the data with `hotloop data inspect`"
-            )
+        self._loss.add(loss, self.step)
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
         self.optimizer.step()
-        self.ema.update_parameters(self.model)
+        self.ema.update()
         self.step += 1
-        return loss.detach()
 
     def _save(self) -> None:
         if not self.accelerator.is_main_process:
@@ -177,5 +178,5 @@ class Trainer:
     def _restore(self, last: Path, optimizer: torch.optim.Optimizer) -> int:
         step = load_state(last, self.model, optimizer)
         load_average(last, self.ema.module)
-        self.ema.n_averaged.fill_(step)
+        self.ema.num_updates = step
         return step

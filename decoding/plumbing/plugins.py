@@ -71,12 +71,13 @@ class Registry(Generic[T]):
             return cast("T", _load_path(name, self.noun))
         raise ValueError(self.unknown(name))
 
-    def unknown(self, name: str) -> str:
-        """Say that there is no member `name`, and which there are."""
-        near = get_close_matches(name, self.names, n=1)
+    def unknown(self, name: str, *further: str) -> str:
+        """Say that there is no member `name`, and which there are, and which `further` choices."""
+        names = [*further, *self.names]
+        near = get_close_matches(name, names, n=1)
         question = f" (did you mean {near[0]}?)" if near else ""
         return (
-            f"there is no {self.noun} {name!r}{question}; choose from {', '.join(self.names)}, or "
+            f"there is no {self.noun} {name!r}{question}; choose from {', '.join(names)}, or "
             "name one of your own as module:Name"
         )
 

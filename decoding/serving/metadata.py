@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
 from ..instruction import INSTRUCTION_KEY
 from ..interface import ActionSpec, ObservationSpec, Policy
+from ..plumbing.machine import package_version
 from ..plumbing.schema import build
 
 
@@ -85,8 +85,8 @@ def describe(policy: Policy, mode: str, about: Mapping[str, Any]) -> dict[str, A
     bounds = _Action(action.names, tuple(map(float, action.low)), tuple(map(float, action.high)))
     return asdict(
         Metadata(
-            _own_version(), mode, observation.num_steps, policy.num_execute, action.dt, frames,
-            bounds, INSTRUCTION_KEY in frames, dict(about),
+            package_version("hotloop") or "", mode, observation.num_steps, policy.num_execute,
+            action.dt, frames, bounds, INSTRUCTION_KEY in frames, dict(about),
         )
     )  # fmt: skip
 
@@ -107,11 +107,3 @@ def read_metadata(message: Any) -> Metadata:
         return build(Metadata, found)
     except ValueError as error:
         raise ValueError(f"it speaks another version of hotloop, {error}") from error
-
-
-def _own_version() -> str:
-    """Version of the installed hotloop; empty where it runs from a folder that is not installed."""
-    try:
-        return version("hotloop")
-    except PackageNotFoundError:
-        return ""

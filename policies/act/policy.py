@@ -32,7 +32,7 @@ class ActPolicy:
         engine: str = "eager",
     ) -> None:
         sampling.check(model.config)
-        self.action_spec, self.model = action_spec, model
+        self.action_spec, self.model, self.engine = action_spec, model, engine
         self.num_execute = sampling.num_execute
         self.observation_spec = ObservationSpec(model.observation_shapes, num_steps=1)
         self.program = act_program(model, action_spec, sampling.temporal_ensemble)

@@ -37,11 +37,15 @@ class Batch:
     actions: Tensor
     features: Tensor | None = None
 
-    def to(self, device: torch.device) -> Batch:
-        """Return the batch on `device`."""
-        observation = {key: value.to(device) for key, value in self.observation.items()}
-        features = None if self.features is None else self.features.to(device)
-        return Batch(observation, self.actions.to(device), features)
+    def to(self, device: torch.device, non_blocking: bool = False) -> Batch:
+        """Return the batch on `device`; `non_blocking` as in `torch.Tensor.to`."""
+
+        def move(one: Tensor) -> Tensor:
+            return one.to(device, non_blocking=non_blocking)
+
+        observation = {key: move(value) for key, value in self.observation.items()}
+        features = None if self.features is None else move(self.features)
+        return Batch(observation, move(self.actions), features)
 
 
 class DiffusionModel(nn.Module):

@@ -100,7 +100,7 @@ class DiffusionPolicy:
         engine: str = "eager",
         noise: RowNoise | None = None,
     ) -> None:
-        self.action_spec, self.model = action_spec, model
+        self.action_spec, self.model, self.engine = action_spec, model, engine
         self.num_execute = sampling.num_execute
         self._head = ActionHead(model, action_spec, engine)
         self.observation_spec = self._head.observed.spec

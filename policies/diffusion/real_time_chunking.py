@@ -43,7 +43,7 @@ class RealTimeChunkingPolicy:
         if sampling.update != "ddim":
             raise ValueError(f"real-time chunking needs update=ddim, got {sampling.update!r}")
         check_num_execute(sampling.num_execute, model)
-        self.action_spec = action_spec
+        self.action_spec, self.engine = action_spec, engine
         self.num_execute = sampling.num_execute
         self._model, self._guidance = model, sampling.prefix_guidance
         self._head = ActionHead(model, action_spec, engine)

@@ -44,7 +44,7 @@ class StreamingDiffusionPolicy:
     ) -> None:
         self.action_spec, self.model = action_spec, model
         self.num_execute = sampling.num_execute
-        self._sampling, self._engine_name = sampling, engine
+        self._sampling, self.engine = sampling, engine
         self._head = ActionHead(model, action_spec, engine)
         self.observation_spec = self._head.observed.spec
         self.ladder = model.ladder(self.num_execute)
@@ -73,7 +73,7 @@ class StreamingDiffusionPolicy:
     def _engine(self, latency: int) -> Engine:
         """The engine of one latency, built when it first occurs."""
         if latency not in self._engines:
-            self._engines[latency] = make_engine(self._engine_name, self.program_at(latency))
+            self._engines[latency] = make_engine(self.engine, self.program_at(latency))
         return self._engines[latency]
 
     @property

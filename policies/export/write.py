@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from ...decoding.exported import FUNCTIONS, ExportedPolicy
 from ...decoding.exported_runtime import FORMAT, FORMAT_VERSION, POLICY_FILE, seal_of
 from ...decoding.interface import is_picture
 from ...decoding.plumbing.files import replacing
+from ...decoding.plumbing.machine import package_version
 from ..checkpoint import Checkpoint
 from ..kinds import kind_of
 from ..programs.engines.engine import TOLERANCE
@@ -168,14 +168,7 @@ def _digest(path: Path) -> str:
 
 
 def _versions() -> dict[str, str | None]:
-    return {name: _version(name) for name in PACKAGES}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+    return {name: package_version(name) for name in PACKAGES}
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

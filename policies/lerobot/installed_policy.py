@@ -68,7 +68,7 @@ class LeRobotPolicy:
                 f"LeRobot decides how its own networks run, so engine must be 'eager', got "
                 f"{engine!r}; what hotloop reads itself is opened without {INSTALLED}"
             )
-        self.action_spec, self.model = action_spec, model
+        self.action_spec, self.model, self.engine = action_spec, model, engine
         self.num_execute = sampling.num_execute
         self.observation_spec = ObservationSpec(model.observation_shapes, model.num_obs_steps)
         self._seeds = np.zeros(0, np.int64)

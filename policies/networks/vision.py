@@ -197,7 +197,9 @@ def _anywhere(frame: Tensor, size: tuple[int, int], generator: torch.Generator) 
     """Parts of pictures (B, To, height, width, 3), at one place for all To frames of a sample."""
     batch, sides = len(frame), frame.shape[2:4]
     places = [
-        torch.randint(whole - part + 1, (batch,), generator=generator).to(frame.device)
+        torch.randint(whole - part + 1, (batch,), generator=generator, device=generator.device).to(
+            frame.device
+        )
         for whole, part in zip(sides, size, strict=True)
     ]
     # Every part as a view, of which one per sample is copied.

@@ -36,9 +36,10 @@ class PlanBatch:
     returns: Tensor
     valid: Tensor
 
-    def to(self, device: torch.device) -> PlanBatch:
-        """Return the batch on `device`."""
-        return PlanBatch(*(value.to(device) for value in vars(self).values()))
+    def to(self, device: torch.device, non_blocking: bool = False) -> PlanBatch:
+        """Return the batch on `device`; `non_blocking` as in `torch.Tensor.to`."""
+        moved = (one.to(device, non_blocking=non_blocking) for one in vars(self).values())
+        return PlanBatch(*moved)
 
 
 class Coordinates(nn.Module):

@@ -52,7 +52,7 @@ class Planner:
         engine: str = "eager",
     ) -> None:
         self.action_spec, self.num_execute = action_spec, sampling.num_execute
-        self.model, self.sampling = model, sampling
+        self.model, self.sampling, self.engine = model, sampling, engine
         self._noise = RowNoise()
         self._scale, self._context = float(model.return_scale), model.config.context
         self._low, self._high = action_spec.float32_bounds

@@ -47,7 +47,12 @@ class StaticLlama(nn.Module):
         self.head_size = int(decoder.layers[0].self_attn.head_dim)
 
     def forward(
-        self, embeddings: Tensor, positions: Tensor, mask: Tensor, past: Sequence[Tensor]
+        self,
+        embeddings: Tensor,
+        positions: Tensor,
+        mask: Tensor,
+        past: Sequence[Tensor],
+        num_wanted: int | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """Last hidden states, and the keys and values of the new positions.
 
@@ -57,22 +62,26 @@ class StaticLlama(nn.Module):
             mask: Additive mask over past and new positions, shape (B, q, S + q).
             past: Keys and values of S earlier positions, two per layer, shape (B, h, S, d) each;
                 none if there is no past.
+            num_wanted: Positions, the last ones, whose hidden states are wanted, w; all by default.
+                Of the others the last layer computes keys and values only.
 
         Returns:
-            Shape (B, q, E), and two tensors (B, h, q, d) per layer.
+            Shape (B, w, E), and two tensors (B, h, q, d) per layer.
         """
         angles = positions[..., None].float() * self.rotary.inv_freq.float()  # (b, q, d / 2)
         angles = torch.cat([angles, angles], dim=-1)[:, None]  # (b, 1, q, d)
         scaling = self.rotary.attention_scaling
         turn = [(one * scaling).to(embeddings.dtype) for one in (angles.cos(), angles.sin())]
-        hidden, new = embeddings, []
+        hidden, new, num_new = embeddings, [], embeddings.shape[1]
         for index, layer in enumerate(self.layers):
             states = _normed(layer.input_layernorm, hidden)
+            is_last = index + 1 == self.num_layers
+            first = num_new - num_wanted if is_last and num_wanted is not None else 0
             key, value, attended = self._attend(
-                layer.self_attn, states, turn, mask, past[2 * index : 2 * index + 2]
+                layer.self_attn, states, turn, mask, past[2 * index : 2 * index + 2], first
             )
             new += [key, value]
-            hidden = hidden + attended
+            hidden = hidden[:, first:] + attended
             states = _normed(layer.post_attention_layernorm, hidden)
             mlp = layer.mlp
             gated = mlp.act_fn(mlp.gate_proj(states)) * mlp.up_proj(states)
@@ -86,11 +95,13 @@ class StaticLlama(nn.Module):
         turn: Sequence[Tensor],
         mask: Tensor,
         past: Sequence[Tensor],
+        first: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """New keys and values (B, h, q, d), and what the layer adds (B, q, E)."""
-        num_new = states.shape[1]
-        query = self._heads(attention.q_proj(states), self.num_heads * self.num_groups)
-        query = _turned(query, turn) * attention.scaling
+        """New keys and values (B, h, q, d), and what the layer adds from the first query on."""
+        behind, num_new = mask.shape[-1] - states.shape[1], states.shape[1] - first
+        mask, turn_query = mask[:, first:], [one[:, :, first:] for one in turn]
+        query = self._heads(attention.q_proj(states[:, first:]), self.num_heads * self.num_groups)
+        query = _turned(query, turn_query) * attention.scaling
         key = _turned(self._heads(attention.k_proj(states), self.num_heads), turn)
         value = self._heads(attention.v_proj(states), self.num_heads)
         # All queries that share a key stand in one matrix, so that no key is ever repeated.
@@ -103,8 +114,7 @@ class StaticLlama(nn.Module):
         weights = weights.to(value.dtype).view(
             -1, self.num_heads, self.num_groups * num_new, mask.shape[-1]
         )
-        first = mask.shape[-1] - num_new
-        parts = [weights[..., :first], weights[..., first:]][-len(values) :]
+        parts = [weights[..., :behind], weights[..., behind:]][-len(values) :]
         mixed = parts[0] @ values[0]  # (b, h, g * q, d)
         for part, one in zip(parts[1:], values[1:], strict=True):
             mixed = mixed + part @ one

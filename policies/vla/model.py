@@ -104,6 +104,7 @@ class VlaModel(nn.Module):
                 f"{first_action_id}: they belong to different checkpoints"
             )
         self._text_ids = lru_cache(maxsize=4096)(self._encode_text)
+        self._told = lru_cache(maxsize=64)(self._told_ids)
         image_ids = [host.image_token_id] * host.num_image_tokens() * len(config.cameras)
         self._image_ids = torch.tensor(image_ids)
         self._head = torch.tensor(host.prompt_format.head, dtype=torch.long)
@@ -163,26 +164,45 @@ class VlaModel(nn.Module):
             ValueError: If an image has another size or other values, or an instruction is empty
                 or too long.
         """
-        texts = [decode_instruction(row) for row in frames[INSTRUCTION_KEY]]
-        text_ids = [torch.tensor(self._text_ids(text)) for text in texts]
+        told = np.ascontiguousarray(frames[INSTRUCTION_KEY])
+        ids, attended = self._told(told.tobytes(), told.dtype.str, told.shape)
+        if self.state_tokenizer is not None:
+            tokens, _ = self.state_tokenizer.encode(frames[self.config.state_key][:, None])
+            tokens = torch.from_numpy(tokens) + self.host.first_action_id
+            ids = torch.cat([ids, tokens], dim=1)
+        images = [self._image(key, frames[key], check) for key in self.config.cameras]
+        pixel_values = torch.stack(images, dim=1)
+        return Prompt(ids.to(self.device), attended.to(self.device), pixel_values)
+
+    @torch.inference_mode(mode=False)  # what is remembered may be trained on later
+    def _told_ids(self, told: bytes, dtype: str, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Ids of instructions and pictures, (B, L - D), and what of the prompt is real, (B, L).
+
+        Only the state differs from plan to plan of an episode, so this is remembered.
+
+        Args:
+            told: Instructions (B, bytes) as memory.
+            dtype: Its type.
+            shape: Its shape.
+        """
+        rows = np.frombuffer(told, dtype).reshape(shape)
+        text_ids = [torch.tensor(self._text_ids(decode_instruction(row))) for row in rows]
         length = max(len(ids) for ids in text_ids)
-        padded = torch.full((len(texts), length), self.config.pad_id)
-        attended = torch.zeros(len(texts), length, dtype=torch.bool)
+        padded = torch.full((len(rows), length), self.config.pad_id)
+        attended = torch.zeros(len(rows), length, dtype=torch.bool)
         for row, ids in enumerate(text_ids):
             padded[row, length - len(ids) :] = ids
             attended[row, length - len(ids) :] = True
-        pictures = torch.cat([self._head, self._image_ids]).expand(len(texts), -1)
+        pictures = torch.cat([self._head, self._image_ids]).expand(len(rows), -1)
         start = self.text_start
-        parts = [pictures, padded] if start else [padded, pictures]
-        if self.state_tokenizer is not None:
-            tokens, _ = self.state_tokenizer.encode(frames[self.config.state_key][:, None])
-            parts.append(torch.from_numpy(tokens) + self.host.first_action_id)
-        ids = torch.cat(parts, dim=1)
-        real = torch.ones(len(texts), ids.shape[1] - length, dtype=torch.bool)
-        images = [self._image(key, frames[key], check) for key in self.config.cameras]
-        pixel_values = torch.stack(images, dim=1)
-        attended = torch.cat([real[:, :start], attended, real[:, start:]], dim=1)
-        return Prompt(ids.to(self.device), attended.to(self.device), pixel_values)
+        ids = torch.cat([pictures, padded] if start else [padded, pictures], dim=1)
+        real = torch.ones(len(rows), pictures.shape[1] + self.state_size, dtype=torch.bool)
+        return ids, torch.cat([real[:, :start], attended, real[:, start:]], dim=1)
+
+    @property
+    def action_values(self) -> Tensor:
+        """Value in [-1, 1] of every action token, shape (V,), float64, on the CPU."""
+        return torch.from_numpy(self.action_tokenizer.normalised(np.arange(NUM_BINS)))
 
     def token_model(self, prompt: Prompt, cached: bool = True) -> TokenModel:
         """The host behind `prompt`, for decoders; the cache is refused if it cannot be cropped."""

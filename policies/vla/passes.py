@@ -94,11 +94,12 @@ class PromptPass(nn.Module):
             real = torch.cat([real, torch.ones_like(tokens, dtype=torch.bool)], dim=1)
         embeddings = torch.cat(parts, dim=1)  # (b, p or p + n, e)
         positions = (real.long().cumsum(dim=1) - 1).clamp(min=0)
-        hidden, new = self.llama(embeddings, positions, prompt_mask(real, embeddings.dtype), [])
+        mask, num_wanted = prompt_mask(real, embeddings.dtype), embeddings.shape[1] - ids.shape[1]
+        hidden, new = self.llama(embeddings, positions, mask, [], num_wanted or None)
         past = torch.stack([one[:, :, : self.layout.size] for one in new], dim=1)
         if tokens is None:
             return past
-        return self.host.action_logits(hidden[:, self.layout.size :]), past
+        return self.host.action_logits(hidden), past
 
 
 class WindowPass(nn.Module):

@@ -18,87 +18,29 @@ import argparse
 import gc
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
-from lerobot.configs import FeatureType, PolicyFeature, PreTrainedConfig
+from lerobot.configs import PreTrainedConfig
 from lerobot.policies import make_pre_post_processors
 from lerobot.policies.factory import get_policy_class
+from lerobot_cases import CASES, PICTURE, Case
 from result_rows import Results
 
 from hotloop.decoding import Executor
 from hotloop.policies import load_checkpoint
 from hotloop.policies.lerobot.given import Given
+from hotloop.train.distillation.student import student_of
 
-STATE, ENVIRONMENT, PICTURE = (
-    "observation.state",
-    "observation.environment_state",
-    "observation.images.top",
-)
 HALF_RANGE = 256.0  # of every action
 # Where LeRobot and diffusers draw noise.
 DRAWS = ("torch.randn", "diffusers.schedulers.scheduling_ddpm.randn_tensor")
-ENGINES = ("eager", "onnx", "openvino")
-
-
-@dataclass(frozen=True)
-class Case:
-    """One policy of LeRobot.
-
-    Attributes:
-        type: LeRobot's name of its kind.
-        settings: Its configuration, where it is not LeRobot's default.
-        inputs: Shape of each feature that it reads.
-        action_size: D.
-        engines: hotloop's engines that are timed.
-        bounds: What actions keep without being clipped: a sampler's are clipped by itself.
-        share: Of the rounds that are asked for: slow cases take fewer.
-    """
-
-    type: str
-    settings: Mapping[str, Any]
-    inputs: Mapping[str, tuple[int, ...]]
-    action_size: int = 2
-    engines: tuple[str, ...] = ENGINES
-    bounds: tuple[float, float] = (0.0, 512.0)
-    share: float = 1.0
-
-    def features(self) -> dict[str, dict[str, PolicyFeature]]:
-        """What goes in and out, as LeRobot declares it."""
-        kinds = {
-            STATE: FeatureType.STATE,
-            ENVIRONMENT: FeatureType.ENV,
-            PICTURE: FeatureType.VISUAL,
-        }
-        inputs = {key: PolicyFeature(kinds[key], shape) for key, shape in self.inputs.items()}
-        action = PolicyFeature(FeatureType.ACTION, (self.action_size,))
-        return {"input_features": inputs, "output_features": {"action": action}}
-
-
-SMALL = {"horizon": 16, "n_action_steps": 8, "down_dims": (64, 128, 256)}
-LARGE = {**SMALL, "down_dims": (512, 1024, 2048)}
-DDIM = {"noise_scheduler_type": "DDIM", "num_inference_steps": 10}
-PUSHT = {STATE: (2,), ENVIRONMENT: (16,)}
-CASES = {
-    "unet-64-128-256-ddpm-100": Case("diffusion", SMALL, PUSHT, share=0.5),
-    "unet-64-128-256-ddim-10": Case("diffusion", {**SMALL, **DDIM}, PUSHT),
-    "unet-512-1024-2048-ddim-10": Case(
-        "diffusion", {**LARGE, **DDIM}, PUSHT, engines=("openvino", "openvino-bf16"), share=0.5
-    ),
-    "act-480x640": Case(
-        "act",
-        {"pretrained_backbone_weights": None},
-        {STATE: (14,), PICTURE: (3, 480, 640)},
-        action_size=14,
-        bounds=(-4864.0, 5376.0),
-    ),
-}
 
 
 class Noise:
@@ -209,7 +151,10 @@ def hotloop(case: Case, folder: Path, engine: str, noise: Noise) -> Contender:
     """The same folder in hotloop, with bounds that LeRobot's actions keep."""
     low, high = ((end,) * case.action_size for end in case.bounds)
     given = Given(dt=0.1, action_low=low, action_high=high)
-    policy = load_checkpoint(folder, given).policy(engine=engine)
+    checkpoint = load_checkpoint(folder, given)
+    if case.distilled:
+        checkpoint = replace(checkpoint, model=student_of(checkpoint.model, seed=0))
+    policy = checkpoint.policy({"calls_per_step": 1} if case.distilled else {}, engine=engine)
     executor, frame = Executor(policy), frames(case)
     if case.type == "diffusion":
         policy._noise = noise
@@ -233,8 +178,7 @@ def measure(case: Case, rounds: int) -> Iterator[dict[str, Any]]:
                 for target in DRAWS:
                     stack.enter_context(mock.patch(target, noise.theirs))
                 own, other = chunk(ours, noise), chunk(theirs, noise)  # also the warm-up
-                difference = np.abs(own - other).max() / HALF_RANGE
-                inside = np.mean((other > 1e-3) & (other < 2 * HALF_RANGE - 1e-3))
+                same = {} if case.distilled else agreement(own, other)
                 for one in [ours, theirs] * max(round(rounds * case.share), 1):
                     step(one, noise)
             own, other = (1e3 * np.array(one.times[1:]) for one in (ours, theirs))
@@ -246,12 +190,18 @@ def measure(case: Case, rounds: int) -> Iterator[dict[str, Any]]:
                 "lerobot_p99_ms": float(np.quantile(other, 0.99)),
                 "speedup": float(np.median(other) / np.median(own)),
                 "rounds": len(own),
-                "difference": float(difference),
-                "inside": float(inside),
+                **same,
                 "parity": ours.parity,
             }
             del ours
             gc.collect()
+
+
+def agreement(own: np.ndarray, other: np.ndarray) -> dict[str, float]:
+    """How far two plans are apart, and how much of them is not at a bound."""
+    inside = (other > 1e-3) & (other < 2 * HALF_RANGE - 1e-3)
+    difference = np.abs(own - other).max() / HALF_RANGE
+    return {"difference": float(difference), "inside": float(np.mean(inside))}
 
 
 def chunk(contender: Contender, noise: Noise) -> np.ndarray:

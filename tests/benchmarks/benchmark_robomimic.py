@@ -44,7 +44,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], ...]] = {
 }
 NUM_EXECUTE = 8
 # Of DP and SDP, as many as the task needs; students take half, and the teacher's network.
-STEPS = {"lift": 2000, "can": 8000, "square": 20000, "lift-image": 6000, "can-image": 10000}
+STEPS = {"lift": 2000, "can": 8000, "square": 20000, "lift-image": 6000, "can-image": 6000}
 # What differs from the defaults: a network as large as the task needs, and what pictures and
 # absolute poses need. Students learn from features and take over all of it.
 WIDTHS = {"lift": 256, "can": 512, "square": 512}

@@ -36,35 +36,37 @@ from hotloop.train.measure.provenance import measurement_header
 from hotloop.train.objectives.denoising import DenoisingObjective
 
 NUM_EPISODES, LENGTH = 206, 125
+CPU = torch.device("cpu")
 
 
-def random_episodes() -> Episodes:
-    """As many steps as Push-T's demonstrations have."""
+def random_episodes(num_episodes: int = NUM_EPISODES) -> Episodes:
+    """As many steps as Push-T's demonstrations have, or fewer episodes."""
     rng = np.random.default_rng(0)
     sizes = {"observation.state": 2, "observation.environment_state": 18}
-    num = NUM_EPISODES * LENGTH
+    num = num_episodes * LENGTH
     observations = {k: rng.uniform(0, 512, (num, n)).astype(np.float32) for k, n in sizes.items()}
     actions = rng.uniform(0, 512, (num, 2)).astype(np.float32)
-    return Episodes(observations, actions, np.arange(1, NUM_EPISODES + 1) * LENGTH)
+    return Episodes(observations, actions, np.arange(1, num_episodes + 1) * LENGTH)
 
 
-def hotloop_step(config: TrainConfig, episodes: Episodes) -> Callable[[], object]:
-    """One optimisation step of the trainer."""
+def trainer_of(config: TrainConfig, episodes: Episodes) -> Trainer:
+    """The trainer of a run on these demonstrations, before its first step."""
     assert isinstance(config.policy, DenoisingConfig)
     model = initial_model(config.policy, episodes, config.seed)
     windows = make_windows(model.config, episodes)
     mixture = level_mixture(config.policy, model)
     objective = DenoisingObjective(model, mixture, config.policy.observation_noise)
-    trainer = Trainer(config, objective, windows, lambda *_: None)  # type: ignore[arg-type]
-    return trainer._optimise
+    return Trainer(config, objective, windows, lambda *_: None)  # type: ignore[arg-type]
 
 
-def bare_step(config: TrainConfig, episodes: Episodes, *, ema: bool) -> Callable[[], object]:
-    """One optimisation step of a loop without anything around it."""
+def bare_step(
+    config: TrainConfig, episodes: Episodes, *, ema: bool, device: torch.device = CPU
+) -> Callable[[], object]:
+    """One optimisation step of a loop without anything around it, its data on the device."""
     assert isinstance(config.policy, DenoisingConfig)
-    model = initial_model(config.policy, episodes, config.seed)
+    model = initial_model(config.policy, episodes, config.seed).to(device)
     windows = make_windows(model.config, episodes)
-    batch = windows.gather(torch.arange(len(windows)))
+    batch = windows.gather(torch.arange(len(windows))).to(device)
     observation, clean = model.flatten(batch.observation), model.action_normalizer(batch.actions)
     optim = config.optim
     optimizer = torch.optim.AdamW(
@@ -73,7 +75,7 @@ def bare_step(config: TrainConfig, episodes: Episodes, *, ema: bool) -> Callable
     averaged = [parameter.detach().clone() for parameter in model.parameters()]
 
     def step() -> None:
-        index = torch.randint(len(clean), (config.batch_size,))
+        index = torch.randint(len(clean), (config.batch_size,), device=device)
         loss = bare_loss(model, observation[index], clean[index])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -89,8 +91,9 @@ def bare_loss(
     model: DiffusionModel, observation: torch.Tensor, clean: torch.Tensor
 ) -> torch.Tensor:
     """Denoising at one level per sample."""
-    level = torch.randint(1, model.config.num_levels + 1, (len(clean), 1)).expand(clean.shape[:2])
-    x = model.schedule.add_noise(clean, torch.randn(clean.shape), level)
+    size, top = (len(clean), 1), model.config.num_levels + 1
+    level = torch.randint(1, top, size, device=clean.device).expand(clean.shape[:2])
+    x = model.schedule.add_noise(clean, torch.randn_like(clean), level)
     return mse_loss(model.predict(x, level, observation), clean)
 
 
@@ -107,7 +110,7 @@ def main() -> None:
         config = compose("train", ["policy=sdp", "task=pusht"], TrainConfig)
         config = replace(config, output_dir=folder)
         loops = {
-            "hotloop": hotloop_step(config, episodes),
+            "hotloop": trainer_of(config, episodes)._optimise,
             "bare": bare_step(config, episodes, ema=False),
             "bare with EMA": bare_step(config, episodes, ema=True),
         }

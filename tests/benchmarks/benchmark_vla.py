@@ -3,6 +3,7 @@
     python tests/benchmarks/benchmark_vla.py success OUT.json TEACHER [STUDENT ...]
     python tests/benchmarks/benchmark_vla.py chunks OUT.json TEACHER [STUDENT ...] --dataset DATASET
     python tests/benchmarks/benchmark_vla.py length OUT.json STUDENT --dataset DATASET
+    python tests/benchmarks/benchmark_vla.py paired OUT.json STUDENT --decodings greedy learned
 
 `success` runs the same episodes, 20 per instruction, with every decoder of every checkpoint, and
 the first one's greedy decoder also with shuffled instructions. `chunks` decodes the same
@@ -11,7 +12,8 @@ within one process per thread count, so that a machine's drift meets all of them
 take the chunk that the same decoder gave out one chunk earlier in the episode. `length` decodes the
 first 1, 3, 5 and 8 actions of a chunk: under the causal mask they do not depend on those behind
 them, so a model of long chunks decodes short ones as if it had no others. A plot is written beside
-its rows.
+its rows. `paired` plays a few episodes with each decoder in turn, then the next few, so that
+success and times are of the same episodes and the same minutes, and can be stopped at any time.
 
 `--engines` says what runs the model: `chunks` compares every decoder with greedy decoding on the
 same engine, `success` takes the first one.
@@ -34,7 +36,8 @@ import torch
 from fixed_tokens import num_fixed_tokens
 from result_rows import Results
 from vla_chunk_length import run_length
-from vla_decoders import DECODINGS, LIMIT, fused_forward, observations
+from vla_decoders import DECODINGS, LIMIT, decodings_of, fused_forward, observations
+from vla_paired import run_paired
 from vla_success import run_success
 
 from hotloop.decoding.jacobi import jacobi
@@ -51,7 +54,7 @@ def run_chunks(results: Results, args: argparse.Namespace) -> None:
         }
         for name in args.checkpoints
         for engine in args.engines
-        for label in (*DECODINGS, LIMIT)
+        for label in (*decodings_of(load_checkpoint(name)), LIMIT)
         for threads in args.threads
     }  # fmt: skip
     missing = [threads for (*_, threads), key in keys.items() if not results.has(key)]
@@ -80,7 +83,7 @@ def measure_chunks(
     policies = {
         (name, label): checkpoint.policy(choices, engine)
         for name, checkpoint in checkpoints.items()
-        for label, choices in DECODINGS.items()
+        for label, choices in decodings_of(checkpoint).items()
     }
     for policy in policies.values():  # what is prepared at the first plan is not timed
         policy.reset(np.array([0]))
@@ -168,15 +171,16 @@ def main() -> None:
     args = parser.parse_args()
     if args.part != "chunks":
         args.threads = args.threads[:1]
-    if args.part != "success" and not args.dataset:
+    played = args.part in ("success", "paired")
+    if not played and not args.dataset:
         parser.error(f"{args.part} needs --dataset")
     if args.episodes is None:
-        args.episodes = 120 if args.part == "success" else 12
+        args.episodes = 120 if played else 12
     torch.set_num_threads(args.threads[0])
-    PARTS[args.part](Results(args.output, silent=("successes",)), args)
+    PARTS[args.part](Results(args.output, silent=("successes", "plans")), args)
 
 
-PARTS = {"success": run_success, "chunks": run_chunks, "length": run_length}
+PARTS = {"success": run_success, "chunks": run_chunks, "length": run_length, "paired": run_paired}
 
 
 if __name__ == "__main__":

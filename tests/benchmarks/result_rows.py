@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,17 @@ class Results:
     Args:
         path: The file; rows that it has already are kept.
         silent: Columns that are written but not printed.
+        facts: What the header tells beyond the machine and the versions.
     """
 
-    def __init__(self, path: Path, silent: Collection[str] = ()) -> None:
+    def __init__(
+        self, path: Path, silent: Collection[str] = (), facts: Mapping[str, Any] | None = None
+    ) -> None:
         self.path, self._silent = path, silent
         self.rows: list[dict[str, Any]] = []
         if path.exists():
             self.rows = json.loads(path.read_text())["rows"]
-        self._header = measurement_header(shlex.join(["python", *sys.argv]))
+        self._header = {**measurement_header(shlex.join(["python", *sys.argv])), **(facts or {})}
 
     def find(self, key: dict[str, Any]) -> dict[str, Any] | None:
         """The first row with these facts."""

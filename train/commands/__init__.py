@@ -27,6 +27,7 @@ _INCLUDED = (
     "data",
     "import",
     "jacobi",
+    "acceptance",
     "serve",
     "control",
     "record",

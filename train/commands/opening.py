@@ -10,6 +10,7 @@ from ...decoding import Policy
 from ...decoding.exported import ExportedPolicy, is_exported
 from ...decoding.plumbing.devices import CPU
 from .recorded_positions import Recorded, recorded
+from .telling import tell_choices
 
 if TYPE_CHECKING:
     from ...real_robot.config import PolicyOptions, RobotConfig
@@ -49,7 +50,8 @@ def open_policy(
             address of a policy server.
         sampling: Choices that differ from the stored ones; of an exported or served policy they
             are fixed.
-        engine: How the network of a checkpoint runs; by default as PyTorch does.
+        engine: How the network of a checkpoint runs, by default as PyTorch does; ``"auto"`` is the
+            fastest here.
         threads: Threads of the network; by default as many as the process uses anyway.
         deadline: How long a policy server may take for a plan [s].
         lerobot: What a LeRobot folder does not hold, ``lerobot.*`` as plain data.
@@ -93,6 +95,7 @@ def open_for_robot(robot: RobotConfig, options: PolicyOptions) -> Opened:
     return open_policy(
         options.checkpoint,
         options.sampling,
+        options.engine,
         threads=1,
         deadline=max_age,
         lerobot=options.lerobot,
@@ -137,6 +140,7 @@ def _open_checkpoint(
     from ...policies.place import find_device
     from ..config.lerobot import load, read_lerobot_config, refuse_unread
 
+    tell_choices()
     find_device(device)  # before anything is loaded
     if threads is not None:
         torch.set_num_threads(threads)

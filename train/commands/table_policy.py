@@ -150,12 +150,25 @@ def make_table_policy(robot: RobotConfig, options: PolicyOptions) -> TablePolicy
             f"for {task!r}"
         )
     base, elbow = workspace.chain.offsets
+    latency = options.latency or 0
+    warm_up(opened.policy, latency)
     return TablePolicy(
         opened.policy,
         (base[0], base[1]),
         (float(np.linalg.norm(elbow)), float(np.linalg.norm(workspace.chain.tool[:2]))),
-        options.latency or 0,
+        latency,
     )
+
+
+def warm_up(policy: Policy, latency: int) -> None:
+    """Let a policy plan before the robot moves: it prepares what it needs when it needs it."""
+    steps, time = ControlSteps(policy, latency), 0.0
+    shapes = policy.observation_spec.shapes
+    frame = {key: np.zeros(shape, np.float32) for key, shape in shapes.items()}
+    steps.reset(0)
+    while steps.num_plans < 3:
+        steps.act(time, frame)
+        time += steps.dt
 
 
 def set_table(robot: RobotConfig, seed: int) -> RobotConfig:
@@ -179,7 +192,7 @@ def table_score(log: ControlLog) -> float:
 
 TABLE = PolicyKind(
     make_table_policy,
-    settings=("checkpoint", "sampling", "latency", "device", "precision"),
+    settings=("checkpoint", "sampling", "latency", "engine", "device", "precision"),
     prepare=set_table,
     score=table_score,
 )

@@ -48,7 +48,8 @@ class EvalConfig:
         task: Environment; the one that the checkpoint was trained for by default.
         sampling: Sampling choices of the checkpoint's kind, e.g. ``sampling.calls_per_step=1``;
             what is not given stays as the checkpoint has it.
-        engine: eager, compile, onnx, openvino, openvino-bf16 or cuda-graph.
+        engine: eager, compile, onnx, openvino, openvino-bf16, cuda-graph, or auto for the fastest
+            of them for one robot, which is tried for seconds and remembered.
         device: Where the networks run: cpu, cuda, or cuda:N for one of several GPUs.
         precision: Of the products: float32, tf32, bf16 or fp16, as far as the engine has it.
         eval: Episodes.
@@ -85,7 +86,7 @@ class BenchConfig:
     """One latency measurement.
 
     Attributes:
-        engines: Engines to time; all that this machine can run by default.
+        engines: Engines to time, auto among them; all that this machine can run by default.
         device: Where the networks run: cpu, cuda, or cuda:N for one of several GPUs.
         precision: Of the products: float32, tf32, bf16 or fp16, as far as the engine has it.
         threads: CPU threads; each number is measured in a process of its own.

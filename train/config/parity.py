@@ -14,7 +14,7 @@ class ReportConfig:
     Attributes:
         episodes: Episodes per row, the same ones in all of them; 0 simulates nothing.
         seed: Seed of the first episode; episode i uses seed + i.
-        engines: Engines to time; all that this machine can run by default.
+        engines: Engines to time, auto among them; all that this machine can run by default.
         steps: Planning control steps that are timed per row and engine, fewer for slow policies.
         states: States of the demonstrations at which actions are sampled.
         samples: Samples per state.

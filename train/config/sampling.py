@@ -18,7 +18,7 @@ def sampled_policy(checkpoint: Checkpoint, choices: Mapping[str, Any], engine: s
     Args:
         checkpoint: The checkpoint.
         choices: What ``sampling.*`` says, plain data; what is absent stays as stored.
-        engine: Name of an engine.
+        engine: Name of an engine, or ``"auto"``.
 
     Raises:
         ValueError: For a choice that this kind of policy does not have, or of the wrong type; the
@@ -33,6 +33,11 @@ def sampled_policy(checkpoint: Checkpoint, choices: Mapping[str, Any], engine: s
         )
     sampling = build(type(stored), merged(asdict(stored), choices), "sampling.")
     return checkpoint.policy({name: getattr(sampling, name) for name in names}, engine)
+
+
+def ran_on(policy: Any, asked: str) -> str:
+    """Name of the engine that runs a policy: the one that was asked for, or what ``auto`` chose."""
+    return getattr(policy, "engine", asked)
 
 
 def as_overrides(choices: Mapping[str, Any], prefix: str) -> list[str]:

@@ -25,8 +25,8 @@ class ServeConfig:
         max_clients: Robots at a time.
         mode: ``step``: a request per control step; ``chunk``: a request per plan.
         wait_ms: How long a request waits for those of other robots, to share a forward [ms].
-        engine: eager, compile, onnx, openvino, openvino-bf16 or cuda-graph, by default onnx, and
-            eager on a GPU or in another precision; what was exported has its own.
+        engine: auto, eager, compile, onnx, openvino, openvino-bf16 or cuda-graph; by default auto,
+            the fastest of them for one robot. What was exported has its own.
         device: Where the networks run: cpu, cuda, or cuda:N for one of several GPUs.
         precision: Of the products: float32, tf32, bf16 or fp16, as far as the engine has it.
         sampling: Sampling choices of the checkpoint's kind, e.g. ``sampling.calls_per_step=1``.

@@ -18,17 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from ...decoding.plumbing.cache import cache_root
 from ...decoding.plumbing.files import replacing
 from .decode import Allocate
 from .episodes import Episodes
 
 VERSION = 3
 _FACTS = ("texts", "metadata", "faults", "notes")
-
-
-def cache_root() -> Path:
-    """``$HOTLOOP_CACHE``, by default ``~/.cache/hotloop``; safe to delete at any time."""
-    return Path(os.environ.get("HOTLOOP_CACHE") or Path.home() / ".cache" / "hotloop")
 
 
 class EpisodeCache:

@@ -21,9 +21,9 @@ import torch
 from accelerate import PartialState
 from tqdm import tqdm
 
+from ...decoding.plumbing.cache import cache_root
 from ...decoding.plumbing.files import replacing
 from ...policies.networks.vision import Vision
-from .cache import cache_root
 from .digest import arrays_digest
 from .episodes import Episodes
 from .windows import step_generator

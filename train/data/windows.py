@@ -130,14 +130,17 @@ class EpochSampler:
         return self._order
 
 
-def step_generator(seed: int, step: int, stream: str) -> torch.Generator:
+def step_generator(
+    seed: int, step: int, stream: str, device: torch.device | None = None
+) -> torch.Generator:
     """Random generator of one step and purpose: the same numbers whenever it is asked for.
 
     Args:
         seed: Seed of the run.
         step: Optimisation step or epoch.
         stream: Purpose, so that two draws of one step are independent.
+        device: Where it draws, by default on the CPU; each kind of device has numbers of its own.
     """
     entropy = [seed, step, *stream.encode()]
     state = np.random.SeedSequence(entropy).generate_state(2, np.uint32)
-    return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
+    return torch.Generator(device or "cpu").manual_seed(int(state[0]) << 32 | int(state[1]))

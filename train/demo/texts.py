@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
+from ...decoding.plumbing.machine import processor_name
 from ..measure.pareto_plot import ParetoPoint
-from ..measure.provenance import processor_name
 from .report import Pareto, PolicyRow
 
 NOTE = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import tempfile
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ...decoding.plumbing.machine import package_version
 from ...envs.expert import SCRIPTED_EXPERTS, Expert, trained_expert
 from ...envs.recording import RecordedEpisode, record_episode
 from ...envs.registry import make_task
@@ -246,7 +246,7 @@ def _facts(task: Task, collection: Collection) -> dict[str, Any]:
         "level": collection.level,
         "seed": collection.seed,
         "dt": task.action_spec.dt,
-        "versions": {name: _version(name) for name in _PROVENANCE_PACKAGES},
+        "versions": {name: package_version(name) for name in _PROVENANCE_PACKAGES},
     }
 
 
@@ -258,10 +258,3 @@ def _part_facts(part: _Part, first_seed: int, num_episodes: int) -> dict[str, An
         "first_seed": first_seed,
         "num_episodes": num_episodes,
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

@@ -28,11 +28,11 @@ from accelerate import PartialState
 from torch import Tensor
 from tqdm import tqdm
 
+from ...decoding.plumbing.cache import cache_root
 from ...decoding.plumbing.files import replacing
 from ...decoding.samplers import reverse, spaced_levels
 from ...policies.diffusion.model import DiffusionModel
 from ..config.distill import TrajectoryDistillConfig
-from ..data.cache import cache_root
 from ..data.windows import Windows, step_generator
 from ..objectives.observed import Seen
 

@@ -19,7 +19,7 @@ from ...policies.checkpoint import Checkpoint, load_checkpoint
 from ...policies.programs.engines.engine import installed_engines
 from ..config.lerobot import LeRobotConfig, load_for_task
 from ..config.parity import ReportConfig
-from ..config.sampling import sampled_policy
+from ..config.sampling import ran_on, sampled_policy
 from ..config.training import TrainConfig
 from ..data.episodes import Episodes
 from ..families import family_of
@@ -45,7 +45,8 @@ class Contender:
         num_calls: Network calls per plan.
         evaluation: Its episodes, where there is a simulator.
         jerk: Of the executed actions, see `rms_jerk`.
-        latency: Durations of planning control steps by engine [ms].
+        latency: Durations of planning control steps by engine that was asked for [ms].
+        engines: What ran on, by engine that was asked for.
         samples: Actions at fixed states, see `action_samples`.
     """
 
@@ -56,6 +57,7 @@ class Contender:
     evaluation: Evaluation | None = None
     jerk: float | None = None
     latency: dict[str, np.ndarray] = field(default_factory=dict)
+    engines: dict[str, str] = field(default_factory=dict)
     samples: np.ndarray | None = None
 
     def policy(self, engine: str = "eager") -> Any:
@@ -142,12 +144,13 @@ def _roll_out(contenders: Sequence[Contender], name: str, report: ReportConfig) 
 def _time(contenders: Sequence[Contender], engine: str, num_steps: int) -> None:
     """Control steps on one engine, in turns; nothing where the family does not run on it."""
     family = family_of(contenders[0].checkpoint.kind)
-    if family.engines and engine not in family.engines:
+    if not family.runs_on(engine):
         return
-    timers = [
-        family.timer(one.policy(engine), engine, family.frames(one.checkpoint))
-        for one in contenders
-    ]
+    timers = []
+    for one in contenders:
+        policy = one.policy(engine)
+        one.engines[engine] = ran_on(policy, engine)
+        timers.append(family.timer(policy, one.engines[engine], family.frames(one.checkpoint)))
     time_interleaved(timers, num_steps, label=engine)
     for one, timer in zip(contenders, timers, strict=True):
         one.latency[engine] = timer.plan_ms
@@ -193,6 +196,7 @@ def _row(one: Contender, teacher: Contender) -> Row:
         evaluation=one.evaluation,
         jerk=one.jerk,
         latency=one.latency,
+        engines=one.engines,
         diversity=diversity,
     )
 

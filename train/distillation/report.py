@@ -32,6 +32,7 @@ class Row:
         jerk: Root mean square of the executed actions' third derivative; None without episodes.
         latency: Durations of planning control steps by engine [ms], shape (n,) each.
         diversity: Its actions beside the teacher's at fixed states; None of the teacher.
+        engines: What ran it, by engine that was asked for; missing ones are those asked for.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Row:
     jerk: float | None
     latency: Mapping[str, np.ndarray]
     diversity: Diversity | None
+    engines: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def medians(self) -> dict[str, float]:
@@ -144,6 +146,7 @@ class ParityReport:
             "collapsed": row.collapsed,
             "latency": {
                 engine: {
+                    "engine": row.engines.get(engine, engine),
                     "median_ms": row.medians[engine],
                     "p99_ms": float(np.quantile(times, 0.99)),
                     "n": len(times),

@@ -26,15 +26,15 @@ class TrajectoryBatch:
     actions: Tensor
     states: Tensor
 
-    def to(self, device: torch.device) -> TrajectoryBatch:
-        """Return the batch on `device`."""
-        seen, features = self.seen, self.seen.features
-        moved = None if features is None else features.to(device)
-        return TrajectoryBatch(
-            Seen(seen.vectors.to(device), features=moved),
-            self.actions.to(device),
-            self.states.to(device),
-        )
+    def to(self, device: torch.device, non_blocking: bool = False) -> TrajectoryBatch:
+        """Return the batch on `device`; `non_blocking` as in `torch.Tensor.to`."""
+
+        def move(one: Tensor) -> Tensor:
+            return one.to(device, non_blocking=non_blocking)
+
+        features = None if self.seen.features is None else move(self.seen.features)
+        seen = Seen(move(self.seen.vectors), features=features)
+        return TrajectoryBatch(seen, move(self.actions), move(self.states))
 
 
 class TrajectoryWindows:

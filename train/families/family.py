@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from ...policies.checkpoint import Checkpoint
+from ...policies.programs.engines.engine import is_auto
 from ..data.episodes import Episodes
 from ..measure.latency import ControlStepTimer, Frames
 from ..objectives.objective import Objective, TrainingWindows
 
 if TYPE_CHECKING:
+    from ...policies.vla.precision import TokenComparison
     from ..config.training import TrainConfig
 
 
@@ -70,12 +72,14 @@ class Costs:
         num_compared: Bare calls whose time is no overhead.
         num_tokens: Tokens per plan, where actions are tokens.
         parity: Largest difference to eager PyTorch, where an engine was compared with it.
+        equal_tokens: Share of tokens that are those of eager PyTorch, where actions are tokens.
     """
 
     num_calls: float
     num_compared: int
     num_tokens: int | None = None
     parity: float | None = None
+    equal_tokens: float | None = None
 
 
 class Family(ABC):
@@ -97,6 +101,10 @@ class Family(ABC):
     pictures: bool = False
     instruction: bool = False
     trained_elsewhere: str = ""
+
+    def runs_on(self, engine: str) -> bool:
+        """Whether its policies run on an engine; one of them is always what ``auto`` chooses."""
+        return not self.engines or engine in self.engines or is_auto(engine)
 
     def cameras(self, config: TrainConfig) -> tuple[str, ...] | None:
         """Observation keys of the pictures that a run reads; None for all that there are."""
@@ -140,6 +148,14 @@ class Family(ABC):
     @abstractmethod
     def rows(self, checkpoint: Checkpoint, calls: Sequence[int]) -> list[BenchRow]:
         """What `hotloop bench` times of a checkpoint, for these numbers of calls or by default."""
+
+    def comparison(self, policy: Any) -> TokenComparison | None:
+        """Compares what a policy plans from now on with its reference, where actions are tokens.
+
+        None for one whose tokens are the reference's own by the tests of its engine.
+        """
+        del policy
+        return None
 
     def frames(self, checkpoint: Checkpoint) -> Sequence[Frames]:
         """Episodes to observe while timing; by default random numbers."""

@@ -23,7 +23,7 @@ from ...policies.place import find_device
 from ...policies.programs.engines.engine import engine_name, engines_of
 from ..config.evaluation import BenchConfig
 from ..config.lerobot import ANY_PERIOD, load, refuse_unread
-from ..config.sampling import as_overrides, sampled_policy
+from ..config.sampling import as_overrides, ran_on, sampled_policy
 from ..families import family_of
 from ..families.family import Costs
 from .latency import ControlStepTimer, time_interleaved
@@ -32,12 +32,12 @@ from .provenance import measurement_header
 
 @dataclass(frozen=True)
 class Timed:
-    """One row of the result: a checkpoint, how it is sampled, and what runs it."""
+    """One row of the result: a checkpoint, how it is sampled, and what is asked to run it."""
 
     name: str
     checkpoint: Checkpoint
     source: str
-    engine: str
+    asked: str
     policy: Any
     timer: ControlStepTimer
 
@@ -83,13 +83,13 @@ def timed_rows(name: str, checkpoint: Checkpoint, engine: str, config: BenchConf
         ValueError: If no family times checkpoints of this kind, or a sampling choice is unknown.
     """
     family = family_of(checkpoint.kind)
-    elsewhere = not config.engines or set(config.engines) & set(family.engines)
-    if family.engines and engine not in family.engines and elsewhere:
+    elsewhere = not config.engines or any(family.runs_on(one) for one in config.engines)
+    if not family.runs_on(engine) and elsewhere:
         return []
     episodes, rows = family.frames(checkpoint), []
     for row in family.rows(checkpoint, config.calls):
         policy = sampled_policy(checkpoint, {**row.sampling, **config.sampling}, engine)
-        timer = family.timer(policy, engine, episodes)
+        timer = family.timer(policy, ran_on(policy, engine), episodes)
         label = row.name
         if "*" in label:
             label = label.replace("*", f"{family.costs(policy, timer).num_calls:g}")
@@ -105,7 +105,8 @@ def row_of(timed: Timed, threads: int, device: str = CPU) -> dict[str, Any]:
     return {
         "name": timed.name,
         "checkpoint": timed.source,
-        "engine": timed.engine,
+        "engine": ran_on(policy, timed.asked),
+        "engine_asked": timed.asked,
         "device": device,
         "threads": threads,
         "num_calls": costs.num_calls,
@@ -121,6 +122,7 @@ def row_of(timed: Timed, threads: int, device: str = CPU) -> dict[str, Any]:
         "actions_per_second": 1000 * policy.num_execute / median,
         "tokens_per_second": per_second,
         "parity_max_abs": costs.parity,
+        "equal_tokens": costs.equal_tokens,
         "n": len(timer.plan_ms),
     }
 
@@ -138,7 +140,7 @@ def format_rows(rows: Sequence[dict[str, Any]]) -> str:
     lines = [
         f"{'policy':24} {'checkpoint':16} {'engine':15} {'threads':>7} {'calls':>6} "
         f"{'median ms':>10} {'p99 ms':>9} {'/action ms':>10} {'actions/s':>9} {'tokens/s':>9} "
-        f"{'encoder':>8} {'overhead':>9} {'parity':>8} {'/ base':>8}"
+        f"{'encoder':>8} {'overhead':>9} {'parity':>8} {'equal':>7} {'/ base':>8}"
     ]
     for row in rows:
         reference = base.get(_base_of(row))
@@ -148,12 +150,13 @@ def format_rows(rows: Sequence[dict[str, Any]]) -> str:
             (".0%", row["encoder_share"], 8),
             (".0%", row["overhead"], 9),
             (".1e", row["parity_max_abs"], 8),
+            (".1%", row["equal_tokens"], 7),
             (".2f", reference and row["median_ms"] / reference, 8),
         )
         texts = ["" if value is None else format(value, style) for style, value, _ in cells]
         padded = " ".join(text.rjust(width) for text, (*_, width) in zip(texts, cells, strict=True))
         lines.append(
-            f"{row['name']:24} {row['checkpoint'][:16]:16} {row['engine']:15} "
+            f"{row['name']:24} {row['checkpoint'][:16]:16} {_engine(row):15} "
             f"{row['threads']:7} {row['num_calls']:6.4g} {row['median_ms']:10.4f} "
             f"{row['p99_ms']:9.4f} {row['per_action_ms']:10.4f} {padded}"
         )
@@ -162,7 +165,13 @@ def format_rows(rows: Sequence[dict[str, Any]]) -> str:
 
 def _base_of(row: dict[str, Any]) -> tuple[Any, ...]:
     """Rows with the same key are compared with the same row."""
-    return row["name"].startswith("vla-"), row["engine"], row["threads"]
+    return row["name"].startswith("vla-"), row["engine_asked"], row["threads"]
+
+
+def _engine(row: dict[str, Any]) -> str:
+    """What ran a row, and that it was not named, if it was not."""
+    asked, engine = row["engine_asked"], row["engine"]
+    return engine if asked == engine else f"{asked}: {engine}"
 
 
 def _in_subprocess(names: Sequence[str], config: BenchConfig, threads: int) -> list[dict[str, Any]]:

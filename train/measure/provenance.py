@@ -6,9 +6,10 @@ import os
 import platform
 import subprocess
 from datetime import date
-from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from ...decoding.plumbing.machine import package_version, processor_name
 
 PACKAGES = ("hotloop", "torch", "numpy", "onnxruntime", "openvino", "gymnasium", "mujoco")
 
@@ -22,18 +23,8 @@ def measurement_header(command: str) -> dict[str, Any]:
         "processor": processor_name(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {name: package_version(name) for name in PACKAGES},
     }
-
-
-def processor_name() -> str:
-    """Model of the processor, as far as the system tells."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def commit() -> str | None:
@@ -49,10 +40,3 @@ def commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return described.stdout.strip()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

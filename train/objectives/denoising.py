@@ -41,6 +41,8 @@ class DenoisingObjective(nn.Module):
             draws cost little.
     """
 
+    draws_on_device = True
+
     def __init__(
         self,
         model: DiffusionModel,
@@ -64,7 +66,8 @@ class DenoisingObjective(nn.Module):
             clean = self.model.action_normalizer(batch.actions)  # (b, h, d)
         num, shape = self.num_draws, clean.shape
         level = self.mixture.draw(shape[0] * num, generator).unflatten(0, (-1, num))  # (b, n, h)
-        noise = torch.randn(shape[0], num, *shape[1:], generator=generator)  # (b, n, h, d)
+        size = (shape[0], num, *shape[1:])
+        noise = torch.randn(size, generator=generator, device=generator.device)  # (b, n, h, d)
         return DenoisingDraw(seen, clean, level.to(clean.device), noise.to(clean.device))
 
     def forward(self, inputs: DenoisingDraw) -> Tensor:

@@ -49,9 +49,10 @@ class Pairs(Drawn):
         """Some rows, by indices of shape (B,)."""
         return self.select(current)
 
-    def to(self, device: torch.device) -> Pairs:
-        """The same on `device`."""
-        return Pairs(self.context.to(device), self.noise.to(device), self.landed.to(device))
+    def to(self, device: torch.device, non_blocking: bool = False) -> Pairs:
+        """The same on `device`; `non_blocking` as in `torch.Tensor.to`."""
+        parts = (self.context, self.noise, self.landed)
+        return Pairs(*(one.to(device, non_blocking=non_blocking) for one in parts))
 
 
 class StepTable(nn.Module):

@@ -36,7 +36,7 @@ class TrainingWindows(Protocol):
         ...
 
     def gather(self, current: Tensor, /) -> Any:
-        """Batch of the samples at indices of shape (B,); it can be moved with ``to(device)``."""
+        """Batch of the samples at indices of shape (B,), with a ``to(device, non_blocking)``."""
         ...
 
 
@@ -55,10 +55,22 @@ class Objective(Protocol):
     def draw(self, batch: Any, generator: torch.Generator) -> Any:
         """Turn a global batch into a dataclass of tensors, all randomness included, see `Drawn`.
 
-        Random numbers come from a CPU generator, so they are the same on every device.
+        Args:
+            batch: What the windows gather, on the model's device.
+            generator: Source of all random numbers, see `draw_device`.
         """
         ...
 
     def __call__(self, inputs: Any) -> Tensor:
         """Mean loss over the rows of `inputs`, shape ()."""
         ...
+
+
+def draw_device(objective: Objective, device: torch.device) -> torch.device:
+    """Where the generator is that an objective draws from.
+
+    On the model's device if the class says ``draws_on_device = True``: nothing it computes may then
+    depend on a number that the host would have to wait for. Else it is on the CPU, as it is for
+    every run there, and the numbers are the same on every device.
+    """
+    return device if getattr(objective, "draws_on_device", False) else torch.device("cpu")

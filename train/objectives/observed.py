@@ -68,7 +68,7 @@ def see(
     else:
         vectors = features[..., :0]
     if noise > 0 and generator is not None:
-        jitter = torch.randn(vectors.shape, generator=generator)
+        jitter = torch.randn(vectors.shape, generator=generator, device=generator.device)
         vectors = vectors + noise * jitter.to(vectors.device)
     if model.vision is None or features is not None:
         return Seen(vectors, features=features)
@@ -80,5 +80,6 @@ def _one_crop(features: Tensor, generator: torch.Generator | None) -> Tensor:
     batch, num_crops, device = len(features), features.shape[2], features.device
     if generator is None:
         return features[:, :, 0]
-    which = torch.randint(num_crops, (batch,), generator=generator).to(device)
+    place = generator.device
+    which = torch.randint(num_crops, (batch,), generator=generator, device=place).to(device)
     return features[torch.arange(batch, device=device), :, which]

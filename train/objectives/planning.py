@@ -105,6 +105,8 @@ class PlannerObjective(nn.Module):
         losses: How its parts are trained.
     """
 
+    draws_on_device = True
+
     def __init__(self, model: PlannerModel, losses: PlannerLosses = EXACT) -> None:
         super().__init__()
         self.model, self.losses = model, losses
@@ -116,22 +118,25 @@ class PlannerObjective(nn.Module):
 
     def draw(self, batch: PlanBatch, generator: torch.Generator) -> PlannerDraw:
         """Draw noise level, noise, and whose condition is dropped, for each sample."""
-        config, device = self.model.config, batch.states.device
+        config, device, place = self.model.config, batch.states.device, generator.device
         num, past = len(batch.states), config.context - 1
         moves, goal, jitter = batch.valid[:, past + 1], None, None
         if self.model.goal_dim:
-            reachable = batch.valid[:, past:].sum(dim=1).cpu()
-            arrival = (torch.rand(num, generator=generator) * reachable).long().to(device)
+            reachable = batch.valid[:, past:].sum(dim=1).to(place)
+            share = torch.rand(num, generator=generator, device=place)
+            arrival = (share * reachable).long().to(device)
             batch, goal = hindsight_goals(self.model, batch, arrival)
             moves = arrival > 0
-        level = torch.randint(1, config.num_levels + 1, (num,), generator=generator)
+        level = torch.randint(1, config.num_levels + 1, (num,), generator=generator, device=place)
         levels = repeat(level, "b -> b h", h=config.horizon).clone()
-        levels[:, list(self.model.pinned)] = 0
+        for position in self.model.pinned:
+            levels[:, position] = 0
         shape = (num, config.horizon, self.model.plan_dim)
-        keep = torch.rand(num, generator=generator) >= self.losses.condition_dropout
-        noise = torch.randn(shape, generator=generator).to(device)
+        kept = torch.rand(num, generator=generator, device=place)
+        keep = kept >= self.losses.condition_dropout
+        noise = torch.randn(shape, generator=generator, device=place).to(device)
         if self.model.drafter is not None:
-            drawn = torch.randn(batch.states.shape, generator=generator)
+            drawn = torch.randn(batch.states.shape, generator=generator, device=place)
             jitter = self.losses.drafter_noise * drawn.to(device)
         return PlannerDraw(
             states=batch.states,

@@ -98,10 +98,13 @@ class TrajectoryBatch:
     fixed: Tensor
     labels: Tensor
 
-    def to(self, device: torch.device) -> TrajectoryBatch:
+    def to(self, device: torch.device, non_blocking: bool = False) -> TrajectoryBatch:
         """Move what is on no device yet; the objective moves the rest when it has drawn."""
-        fixed, labels = self.fixed.to(device), self.labels.to(device)
-        return TrajectoryBatch(self.windows.to(device), self.iterates, self.guesses, fixed, labels)
+        windows = self.windows.to(device, non_blocking)
+        fixed, labels = (
+            one.to(device, non_blocking=non_blocking) for one in (self.fixed, self.labels)
+        )
+        return TrajectoryBatch(windows, self.iterates, self.guesses, fixed, labels)
 
 
 class ConsistencyObjective(nn.Module):

@@ -17,6 +17,8 @@ from .memory import Memory
 # stays two orders of magnitude below, a half-precision matrix product does not.
 TOLERANCE = 1e-3
 PRECISIONS = ("float32", "tf32", "bf16", "fp16")
+# No engine, but whichever is fastest for a policy where it is to run; see `policies.fastest`.
+AUTO = "auto"
 
 
 class Engine(Protocol):
@@ -30,7 +32,8 @@ class Engine(Protocol):
         parity: Largest absolute difference from eager PyTorch, found when the engine was built, in
             units of the outputs' scales. A class that computes with fewer digits than float32 has
             an attribute `tolerance`: the largest that it may be, instead of `TOLERANCE`. One that
-            cannot run weights on a GPU has an attribute `cpu_only`.
+            cannot run weights on a GPU has an attribute `cpu_only`, one that runs nowhere else
+            `gpu_only`. One that takes long to build has `slow_to_build`: ``auto`` leaves it out.
     """
 
     parity: float
@@ -75,6 +78,13 @@ def engine_class(name: str) -> type[Engine]:
         ValueError: If there is none.
         ImportError: If it is a plugin's, or one's own, and cannot be imported.
     """
+    if is_auto(name):
+        raise ValueError(
+            f"engine {name!r} is chosen for a whole policy, by Checkpoint.policy(engine={name!r}); "
+            "name one engine here"
+        )
+    if name not in ENGINES:
+        raise ValueError(ENGINES.unknown(name, AUTO))
     found = ENGINES.get(name)
     if not (isinstance(found, type) and hasattr(found, "memory") and hasattr(found, "obstacle")):
         raise ValueError(
@@ -84,8 +94,15 @@ def engine_class(name: str) -> type[Engine]:
     return found
 
 
+def is_auto(name: str) -> bool:
+    """Whether a name is ``"auto"``, or that with a precision, see `engine_name`."""
+    return name.partition("-")[0] == AUTO
+
+
 def engine_name(engine: str, precision: str) -> str:
     """Name of the engine that computes with that precision, see `precision`.
+
+    ``"auto"`` has all of them.
 
     Raises:
         ValueError: If there is no such precision, or the engine does not have it.
@@ -95,9 +112,9 @@ def engine_name(engine: str, precision: str) -> str:
     ending = f"-{precision}"
     if precision == PRECISIONS[0] or engine.endswith(ending):
         return engine
-    if engine + ending in ENGINES.names:
+    if engine == AUTO or engine + ending in ENGINES.names:
         return engine + ending
-    having = [one.removesuffix(ending) for one in ENGINES.names if one.endswith(ending)]
+    having = [AUTO] + [one.removesuffix(ending) for one in ENGINES.names if one.endswith(ending)]
     raise ValueError(
         f"engine {engine!r} has no precision {precision}; choose precision=float32, or engine "
         f"{' or '.join(having)}"
@@ -161,6 +178,25 @@ def engines_of(precision: str, device: str = CPU) -> tuple[str, ...]:
 def _runs_here(name: str, device: str) -> bool:
     only_cpu = hasattr(engine_class(name), "cpu_only")
     return (device == CPU or not only_cpu) and find_obstacle(name) is None
+
+
+def tried_engines(precision: str, device: str) -> tuple[str, ...]:
+    """Names of the engines that ``auto`` tries for weights on such a device, eager first.
+
+    Whether this machine has what they need is another question, see `find_obstacle`.
+    """
+    if precision == PRECISIONS[0]:
+        names = [name for name in ENGINES.names if not hasattr(engine_class(name), "tolerance")]
+    else:
+        names = [name for name in ENGINES.names if name.endswith(f"-{precision}")]
+    fit = [name for name in names if _suits(engine_class(name), device)]
+    return tuple(sorted(fit, key=lambda name: not name.startswith("eager")))
+
+
+def _suits(engine: type[Engine], device: str) -> bool:
+    """Whether ``auto`` tries an engine for weights on such a device."""
+    elsewhere = hasattr(engine, "gpu_only") if device == CPU else hasattr(engine, "cpu_only")
+    return not elsewhere and not hasattr(engine, "slow_to_build")
 
 
 def find_obstacle(name: str) -> Exception | None:

@@ -31,7 +31,8 @@ class HotloopConfig(PreTrainedConfig):
         kind: Kind of a new policy: ``"sdp"`` or ``"dp"``.
         recipe: How it is built and trained, as behind ``hotloop train``, e.g.
             ``["policy.model.horizon=32"]``.
-        engine: What runs the network: eager, compile, onnx, openvino, openvino-bf16 or cuda-graph.
+        engine: What runs the network: eager, compile, onnx, openvino, openvino-bf16, cuda-graph, or
+            auto for the fastest of them here.
         calls_per_step: Network calls per plan; null for what the checkpoint says.
         sampling: Other sampling choices, e.g. ``{"num_execute": 4}``.
         threads: CPU threads of PyTorch and engine; 0 leaves PyTorch's.

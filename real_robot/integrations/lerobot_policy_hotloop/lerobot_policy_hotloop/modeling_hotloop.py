@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from hotloop.policies.checkpoint import described
-from hotloop.train.loop import ema_update
+from hotloop.train.average import ema_update
 
 from .configuration_hotloop import HotloopConfig
 from .frames import frame_of

@@ -1,0 +1,63 @@
+"""The running average of a model's weights, which is what checkpoints hold."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from .config.training import OptimConfig
+
+
+def ema_decay(config: OptimConfig, num_updates: int) -> float:
+    """Decay after t updates, 1 - (1 + t) ** -power, at most `ema_max`."""
+    return min(1 - (1 + num_updates) ** -config.ema_power, config.ema_max)
+
+
+def ema_update(config: OptimConfig) -> Callable[[Any, Any, Any], None]:
+    """The same rule for `torch.optim.swa_utils.AveragedModel`."""
+
+    def update(averaged: Any, current: Any, num_averaged: Any) -> None:
+        torch._foreach_lerp_(averaged, current, 1 - ema_decay(config, int(num_averaged)))
+
+    return update
+
+
+class WeightAverage:
+    """Exponential moving average of the weights that are trained; the rest is copied.
+
+    `AveragedModel` counts its updates on the device, and reading that number would make the host
+    wait for the device in every step.
+
+    Args:
+        model: What is trained, where it will be trained.
+        config: The rule.
+
+    Attributes:
+        module: The averaged model.
+        num_updates: Weights that it is the average of.
+    """
+
+    def __init__(self, model: nn.Module, config: OptimConfig) -> None:
+        self.module: Any = copy.deepcopy(model)
+        self.num_updates = 0
+        self._config = config
+        pairs = list(zip(self.module.parameters(), model.parameters(), strict=True))
+        trained = [(mean.detach(), value.detach()) for mean, value in pairs if value.requires_grad]
+        self._means, self._values = [one for one, _ in trained], [one for _, one in trained]
+        self._copies, self._buffers = list(self.module.buffers()), list(model.buffers())
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take the model's present weights into the average; the first are the average."""
+        if self.num_updates == 0:
+            torch._foreach_copy_(self._means, self._values)
+        else:
+            decay = ema_decay(self._config, self.num_updates)
+            torch._foreach_lerp_(self._means, self._values, 1 - decay)
+        if self._copies:
+            torch._foreach_copy_(self._copies, self._buffers)
+        self.num_updates += 1
