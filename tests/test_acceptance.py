@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny_vla import SPEC, frames, prompt_of, random_blocks, tiny_model
@@ -17,8 +19,10 @@ from hotloop.decoding.interface import Observation
 from hotloop.decoding.jacobi import ExitRule, jacobi_committed
 from hotloop.decoding.token_model import RecomputingModel
 from hotloop.policies.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from hotloop.policies.vla import TokenDecodingConfig, VlaModel
+from hotloop.policies.vla import TokenDecodingConfig, VlaModel, VlaPolicy
+from hotloop.policies.vla.graphs import GraphPasses
 from hotloop.policies.vla.session import block_logits
+from hotloop.policies.vla.token_engine import TokenEngine
 from hotloop.train.cli import main
 from hotloop.train.data.episodes import Episodes
 from hotloop.train.data.write import write_episodes
@@ -116,23 +120,36 @@ def test_what_is_verified_overrules_what_was_accepted() -> None:
     assert block.num_verified.tolist() == [2]
 
 
-@pytest.mark.parametrize("engine", ["eager", "onnx"])
-def test_a_policy_accepts_on_every_engine(engine: str) -> None:
+def test_prepared_passes_accept_what_a_growing_cache_does() -> None:
     model = tiny_model()
-    seen = {key: values[:, None] for key, values in frames(model, 2).items()}
-    observation = Observation(seen, torch.tensor([0, 0]).numpy(), torch.tensor([0, 1]).numpy())
+    make = partial(GraphPasses, model.host, record=lambda step, device: step)
+    engine, acceptance = TokenEngine(model, make), Acceptance((1.5, 1.0, 0.5), 1)
+    prompt, begin, guess = prompt_of(model, 3), model.begin(3), random_blocks(model, 3)
+    expected = jacobi_accepting(model.token_model(prompt), begin, guess, acceptance)
+    with torch.inference_mode():
+        found = jacobi_accepting(engine.token_model(prompt), begin, guess, acceptance)
+    assert torch.equal(found.tokens, expected.tokens)
+    assert torch.equal(found.num_calls, expected.num_calls)
+    assert torch.equal(found.num_verified, expected.num_verified)
 
-    def planned(**choices: Any) -> tuple[Any, list[int]]:
-        policy = Checkpoint("vla", model, SPEC, TokenDecodingConfig(4), {}).policy(choices, engine)
-        policy.reset(torch.tensor([5, 6]).numpy())
+
+def test_a_policy_decodes_as_its_choices_say() -> None:
+    seen = {key: values[:, None] for key, values in frames(tiny_model(), 2).items()}
+    observation = Observation(seen, np.array([0, 0]), np.array([0, 1]))
+
+    def planned(**choices: Any) -> tuple[np.ndarray, list[int]]:
+        policy = VlaPolicy(tiny_model(), SPEC, TokenDecodingConfig(4, **choices))
+        policy.reset(np.array([5, 6]))
         plan = policy.plan(observation, observation.step)
+        assert policy.decoded is not None
         return plan.actions, policy.decoded.num_calls.tolist()
 
-    exact = planned(method="committed")
-    never, calls = planned(method="learned", thresholds=[1e9])
-    assert (never == exact[0]).all()
-    assert calls == exact[1]
-    assert planned(method="learned", thresholds=[0.0])[1] == [1, 1]
+    exact, exact_calls = planned(method="committed")
+    never, calls = planned(method="learned", thresholds=(1e9,))
+    assert (never == exact).all()
+    assert calls == exact_calls
+    assert planned(method="learned", thresholds=(0.0,))[1] == [1, 1]
+    assert planned(method="learned", thresholds=(1e9,), max_calls=3)[1] == [3, 3]
 
 
 def test_a_threshold_is_the_smallest_margin_within_tolerance() -> None:

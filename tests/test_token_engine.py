@@ -57,8 +57,11 @@ def test_the_forward_over_fixed_memory_is_the_one_of_transformers(family: str, g
     positions = torch.arange(9).expand(2, -1)
     expected = decoder(inputs_embeds=inputs, position_ids=positions).last_hidden_state
     known = torch.ones(2, 9, dtype=torch.bool)
-    whole, _ = llama(inputs, positions, prompt_mask(known, inputs.dtype), [])
+    whole, everything = llama(inputs, positions, prompt_mask(known, inputs.dtype), [])
     torch.testing.assert_close(whole, expected, rtol=1e-6, atol=1e-6)
+    wanted, new = llama(inputs, positions, prompt_mask(known, inputs.dtype), [], num_wanted=4)
+    torch.testing.assert_close(wanted, whole[:, 5:], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(new, everything, rtol=1e-9, atol=1e-9)
     mask = prompt_mask(known[:, :5], inputs.dtype)
     _, past = llama(inputs[:, :5], positions[:, :5], mask, [])
     mask = visible_mask(known[:, :5], 4, inputs.dtype)

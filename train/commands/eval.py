@@ -19,6 +19,7 @@ examples:
   hotloop eval pusht-sdp sampling.calls_per_step=1
   hotloop eval outputs/train eval.n_episodes=20 eval.videos=2 output_dir=outputs/eval
   hotloop eval pusht-sdp compare=pusht-dp   paired comparison on the same episodes
+  hotloop eval pusht-dp engine=auto         on what runs it fastest here, found once
   hotloop eval pusht-dp eval.latency=3      actions arrive three control steps late
   hotloop eval pusht-dp eval.latency=3 sampling.prefix_guidance=vjp     and join the plan before
 """
