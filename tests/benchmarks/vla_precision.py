@@ -30,7 +30,8 @@ def run_precision(results: Results, args: argparse.Namespace) -> None:
         task = str(load_checkpoint(name).provenance["task"])
         for label in args.decodings:
             key = {"part": "precision", "checkpoint": Path(name).name, "decoding": label}
-            key |= {"task": task, "engine": args.engines[0], "first_seed": seeds[0]}
+            first_seed = 0 if args.dataset else seeds[0]
+            key |= {"task": task, "engine": args.engines[0], "first_seed": first_seed}
             key |= {"n": len(seeds), "observations": "recorded" if args.dataset else "played"}
             for precision in args.precisions:
                 row = {**key, "precision": precision}
