@@ -204,9 +204,3 @@ def test_one_gpu_is_not_for_several_processes(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="each of 2 processes takes its own"):
         check_place("cuda:0")
-
-
-def test_a_token_policy_has_the_precision_of_its_weights() -> None:
-    checkpoint = Checkpoint("vla", tiny_vla.tiny_model(), tiny_vla.SPEC, DECODINGS["greedy"], {})
-    with pytest.raises(ValueError, match="precision of their stored weights; leave precision out"):
-        checkpoint.policy(precision="bf16")

@@ -148,7 +148,7 @@ def test_rows_of_a_batch_are_padded_behind_the_pictures(checkpoint: Checkpoint) 
 
 def test_passes_of_fixed_shapes_decode_the_same_tokens(checkpoint: Checkpoint) -> None:
     model = double(checkpoint)
-    static = TokenEngine(model, partial(GraphPasses, model.host, record=lambda step: step))
+    static = TokenEngine(model, partial(GraphPasses, model.host, record=lambda step, _: step))
     for seed in range(3):
         prompt, begin, guess = prompt_of(model, 3, seed), model.begin(3), random_blocks(model, 3)
         expected = greedy_tokens(model.token_model(prompt), begin, 6).tokens

@@ -2,6 +2,7 @@
 
     CachedModel   grows and crops a cache of `transformers`; any shapes; the reference
     StaticModel   the same tokens by one prepared pass per (rows, prompt size, window)
+    GraphModel    the same, and on a GPU whole decoders recorded, see `graph_model`
 
 Windows have two sizes: one token, for greedy decoding, and the whole block. A block is always read
 from its first token on, together with what was fed before, which costs what plain Jacobi decoding

@@ -16,8 +16,8 @@ them, so a model of long chunks decodes short ones as if it had no others. A plo
 its rows. `paired` plays a few episodes with each decoder in turn, then the next few, so that
 success and times are of the same episodes and the same minutes, and can be stopped at any time.
 
-`precision` runs the same episodes with fewer digits, `--precisions`, and decodes each block a second
-time in float32 from the same observation and guess.
+`precision` runs the same episodes with fewer digits, `--precisions`, and decodes each block again
+in float32 from the same observation and guess; with `--dataset` recorded ones instead of its own.
 
 `--engines` says what runs the model: `chunks` compares every decoder with greedy decoding on the
 same engine, `success` takes the first one.

@@ -1,4 +1,8 @@
-"""What fewer digits change in vision-language policies: tokens, and success in the same episodes."""
+"""What fewer digits change in vision-language policies: tokens, and success of the same episodes.
+
+Without a dataset the policy plays episodes, and its own observations are decoded twice. With one,
+recorded observations of its last episodes are; that says nothing about success.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from result_rows import Results
-from vla_decoders import DECODINGS
+from vla_decoders import DECODINGS, observations
 from vla_success import evaluation_of, rate
 
 from hotloop.envs.registry import make_task
@@ -25,12 +30,14 @@ def run_precision(results: Results, args: argparse.Namespace) -> None:
         task = str(load_checkpoint(name).provenance["task"])
         for label in args.decodings:
             key = {"part": "precision", "checkpoint": Path(name).name, "decoding": label}
-            key |= {"task": task, "engine": args.engines[0], "first_seed": seeds[0]}
-            key["n"] = len(seeds)
+            first_seed = 0 if args.dataset else seeds[0]
+            key |= {"task": task, "engine": args.engines[0], "first_seed": first_seed}
+            key |= {"n": len(seeds), "observations": "recorded" if args.dataset else "played"}
             for precision in args.precisions:
                 row = {**key, "precision": precision}
                 if not results.has(row):
-                    results.add(row, measure(name, label, precision, task, seeds, args))
+                    measured = recorded if args.dataset else measure
+                    results.add(row, measured(name, label, precision, task, seeds, args))
             compare_rows(results, key, args.precisions, task, seeds)
 
 
@@ -53,6 +60,21 @@ def measure(
     return {**tokens, "max_logit_difference": policy.parity, **found}
 
 
+def recorded(
+    name: str, label: str, precision: str, task: str, seeds: range, args: argparse.Namespace
+) -> dict[str, Any]:
+    """The share of equal tokens in the last episodes of the dataset, one block per chunk."""
+    del task
+    policy = load_checkpoint(name).policy(DECODINGS[label], args.engines[0], precision=precision)
+    policy.comparison = comparison = TokenComparison(policy, limit=1_000_000)
+    for seed, episode in enumerate(observations(args.dataset, policy.stored, len(seeds))):
+        policy.reset(np.array([seed]))
+        for observation in episode:
+            policy.plan(observation, observation.step)
+    tokens = {"equal_tokens": comparison.share, "compared_tokens": comparison.num_tokens}
+    return {**tokens, "max_logit_difference": policy.parity}
+
+
 def compare_rows(
     results: Results, key: dict[str, Any], precisions: list[str], task: str, seeds: range
 ) -> None:
@@ -60,7 +82,7 @@ def compare_rows(
     exact = results.find({**key, "precision": EXACT})
     for precision in precisions:
         row = results.find({**key, "precision": precision})
-        if precision == EXACT or exact is None or row is None or "difference_to_float32" in row:
+        if precision == EXACT or exact is None or row is None or "successes" not in row:
             continue
         one, other = (evaluation_of(task, seeds, found["successes"]) for found in (exact, row))
         difference = asdict(compare(one, other))
