@@ -12,9 +12,9 @@ import copy
 from dataclasses import dataclass
 
 import numpy as np
-import toy_obstacle
 import torch
 import torch.nn.functional as F
+import toy_obstacle
 from torch import Tensor
 
 from hotloop.policies.diffusion.model import DiffusionModel
