@@ -35,6 +35,7 @@ def test_every_part_runs_in_miniature_and_a_broken_one_stops_nothing(
     assert by_name["vla-7b", "greedy", "graph"]["mean_forwards"] == 56
     assert by_name["vla-7b", "sigma 4, warm", "graph"]["mean_forwards"] == 4
     assert by_name["vla-7b", "sigma 4, warm", "graph"]["target_ms"] == 50
+    assert by_name["vla-7b", "sigma 4, warm", "graph"]["tokens_equal_to_eager"] == 1
     printed = capsys.readouterr().out
     assert "failed: AttributeError" in printed and "U-Net 256-512-1024, sdp-1, graph" in printed
 

@@ -23,7 +23,6 @@ from gpu_rows import (
     bandwidth,
     measure,
     num_parameters,
-    parity,
     timed_policy,
 )
 from vla_decoders import DECODINGS, LIMIT, fused_forward
@@ -173,22 +172,41 @@ def _decoder(
     checkpoint: Checkpoint, decoding: str, engine: str, frames: list[dict[str, np.ndarray]]
 ) -> Timer:
     policy = checkpoint.policy(DECODINGS[decoding], engine)
-    return timed_policy(policy, episodes=[frames], calls=lambda: int(policy.decoded.num_calls[0]))
+    equal = equal_tokens(policy, frames[0])
+    timer: Any = timed_policy(
+        policy, episodes=[frames], calls=lambda: int(policy.decoded.num_calls[0])
+    )
+    timer.equal = equal
+    return timer
+
+
+def equal_tokens(policy: Any, frame: dict[str, np.ndarray]) -> float:
+    """Share of a chunk's tokens that the same decoder finds on the eager engine, too.
+
+    Near ties flip with the number of queries per forward in half precision, and logits of random
+    weights are flat.
+    """
+    tokens = []
+    for one in (policy, policy.reference()):
+        one.reset(np.array([0]))
+        one.plan(_observed(frame), np.zeros(1, np.int64))
+        tokens.append(one.decoded.tokens.cpu())
+    return float((tokens[0] == tokens[1]).float().mean())
+
+
+def _observed(frame: dict[str, np.ndarray]) -> Observation:
+    whole = {key: np.float32(value)[:, None] for key, value in frame.items()}
+    return Observation(whole, np.zeros(1, np.int64), np.zeros(1, np.int64))
 
 
 def _fused(checkpoint: Checkpoint, engine: str, frames: list[dict[str, np.ndarray]]) -> Timer:
     policy = checkpoint.policy(DECODINGS["sigma 1, warm"], engine)
-    frame = {key: np.float32(value)[:, None] for key, value in frames[0].items()}
-    observation = Observation(frame, np.zeros(1, np.int64), np.zeros(1, np.int64))
-    timer = FusedTimer(partial(fused_forward, checkpoint.model, policy.token_model, observation))
-    timer.policy = policy
-    return timer
+    observation = _observed(frames[0])
+    return FusedTimer(partial(fused_forward, checkpoint.model, policy.token_model, observation))
 
 
 class FusedTimer(CallTimer):
     """Takes the time that a call says itself [s], without what it prepares."""
-
-    policy: Any
 
     def run_block(self, num_plans: int) -> None:
         """See `Timer`."""
@@ -205,9 +223,9 @@ def _told(model: VlaModel, length: int, decoding: str, timer: Any) -> dict[str, 
         "parameters": num_parameters(model),
         "prompt_tokens": length,
         "tokens_per_chunk": model.action_tokenizer.num_tokens,
-        **parity(timer),
     }
     if decoding != LIMIT:
+        facts["tokens_equal_to_eager"] = timer.equal
         facts["mean_forwards"] = float(np.mean(timer.num_calls))
         median = float(np.median(timer.plan_ms))
         facts["actions_per_second"] = 1e3 * NUM_ACTIONS / median
