@@ -6,11 +6,14 @@ decoding, so the only fixed point is the greedy block; how few updates it takes 
 and model (Santilli et al. 2023; CLLM, arXiv 2403.00835; CEED-VLA). The keys and values of guessed
 tokens are valid for this one guess only, hence the crop after every update: without it a later
 update attends to all earlier guesses, and the result is not the greedy block.
+
+What a forward changes is `advanced`, a function of tensors that reads none of them back, so that a
+CUDA graph can hold it together with its forward.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +44,13 @@ class ExitRule:
             )
         if self.max_move is not None and not self.max_move >= 0:
             raise ValueError(f"max_move (epsilon) must be 0 or more, got {self.max_move}")
+
+    def numbers(self, num_tokens: int) -> tuple[int, float]:
+        """Most forwards for a block of n tokens, and the largest move, negative for none."""
+        return (
+            num_tokens + 1 if self.max_calls is None else self.max_calls,
+            -1.0 if self.max_move is None else self.max_move,
+        )
 
 
 UNTIL_CONVERGED = ExitRule()
@@ -74,14 +84,15 @@ def jacobi(
     Raises:
         ValueError: If ``exit_rule.max_move`` is set without `decode`.
     """
-    progress = _Progress(guess, exit_rule, decode, min_verified, record)
-    base = model.num_fed
+    stop, progress = Stop.of(exit_rule, guess, decode, min_verified), Progress.of(guess)
+    measure = decode if exit_rule.max_move is not None else None
+    base, iterates = model.num_fed, [guess]
     while not progress.finished.all():
-        shifted = torch.cat([begin, progress.tokens[:, :-1]], dim=1)  # (b, n)
-        predicted = model.feed(shifted).argmax(dim=-1)  # (b, n)
+        predicted = model.feed(shifted(begin, progress.tokens)).argmax(dim=-1)  # (b, n)
         model.crop(base)
-        progress.update(predicted, num_confirming=guess.shape[1])
-    return progress.result()
+        progress = advanced(progress, predicted, stop, guess.shape[1], measure)
+        iterates.append(progress.tokens)
+    return progress.result(iterates if record else ())
 
 
 def jacobi_committed(
@@ -99,79 +110,126 @@ def jacobi_committed(
     If k leading predictions agree with the guess that was fed, those k tokens are greedy's own,
     and so is prediction k + 1. At most n forwards. Arguments as for `jacobi`.
     """
-    progress = _Progress(guess, exit_rule, decode, min_verified, record)
+    stop, progress = Stop.of(exit_rule, guess, decode, min_verified), Progress.of(guess)
+    measure = decode if exit_rule.max_move is not None else None
     base, num_tokens, committed = model.num_fed, guess.shape[1], 0
+    iterates = [guess]
     while not progress.finished.all():
         window = torch.cat([begin, progress.tokens], dim=1)[:, committed:num_tokens]
         predicted = model.feed(window).argmax(dim=-1)  # (b, n - committed)
-        progress.update(
-            torch.cat([progress.tokens[:, :committed], predicted], dim=1),
-            num_confirming=num_tokens - 1,
-        )
+        predicted = torch.cat([progress.tokens[:, :committed], predicted], dim=1)
+        progress = advanced(progress, predicted, stop, num_tokens - 1, measure)
+        iterates.append(progress.tokens)
         unfinished = ~progress.finished
         if unfinished.any():
             # The batch shares one window: it starts where the slowest row stands.
             committed = int(progress.num_verified[unfinished].min())
         model.crop(base + committed)
     model.crop(base)
-    return progress.result()
+    return progress.result(iterates if record else ())
 
 
-class _Progress:
-    """How far each row has come."""
+@dataclass(frozen=True)
+class Progress:
+    """How far each row has come.
 
-    def __init__(
-        self,
+    Attributes:
+        tokens: The newest state of the block, shape (B, n).
+        num_verified: Leading tokens that are known to be the greedy decoder's own, shape (B,).
+        num_calls: Forwards until the row was finished, shape (B,).
+        finished: Whether it is, shape (B,).
+    """
+
+    tokens: Tensor
+    num_verified: Tensor
+    num_calls: Tensor
+    finished: Tensor
+
+    @classmethod
+    def of(cls, guess: Tensor) -> Progress:
+        """Where rows begin, from guesses (B, n)."""
+        count = torch.zeros(len(guess), dtype=torch.int64, device=guess.device)
+        return cls(guess, count, count, torch.zeros_like(count, dtype=torch.bool))
+
+    def result(self, iterates: Sequence[Tensor] = ()) -> DecodedTokens:
+        """What is given out."""
+        return DecodedTokens(self.tokens, self.num_verified, self.num_calls, tuple(iterates))
+
+
+@dataclass(frozen=True)
+class Stop:
+    """An `ExitRule` in tensors.
+
+    Attributes:
+        max_calls: Most forwards, shape (); more than any decoder needs for no limit.
+        max_move: Largest move that counts as none, shape (), float64; negative for none.
+        min_verified: Tokens that must be verified before that, shape (B,).
+    """
+
+    max_calls: Tensor
+    max_move: Tensor
+    min_verified: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        rule: ExitRule,
         guess: Tensor,
-        exit_rule: ExitRule,
         decode: Callable[[Tensor], Tensor] | None,
-        min_verified: int | Tensor,
-        record: bool,
-    ) -> None:
-        if exit_rule.max_move is not None and decode is None:
+        min_verified: int | Tensor = 0,
+    ) -> Stop:
+        """The tensors of a rule for rows that begin with `guess`, arguments as for `jacobi`."""
+        if rule.max_move is not None and decode is None:
             raise ValueError("an exit rule with max_move needs `decode`, tokens to action values")
-        self._rule, self._decode, self._min_verified = exit_rule, decode, min_verified
-        self.tokens = guess
-        self.num_verified = torch.zeros(len(guess), dtype=torch.int64, device=guess.device)
-        self.num_calls = torch.zeros_like(self.num_verified)
-        self.finished = torch.zeros(len(guess), dtype=torch.bool, device=guess.device)
-        self._iterates = [guess] if record else None
-
-    def update(self, predicted: Tensor, num_confirming: int) -> None:
-        """Take in one forward's predictions (B, n).
-
-        Args:
-            predicted: The next state of the block.
-            num_confirming: Leading tokens that must agree with the state before for the block to
-                be taken as converged: n for the test of equality, n - 1 by the argument that the
-                last token depends on the ones before it alone.
-        """
-        num_tokens = predicted.shape[1]
-        before, running = self.tokens, ~self.finished
-        predicted = torch.where(running[:, None], predicted, before)
-        num_agreeing = leading_agreement(before, predicted)  # (b,)
-        verified = (num_agreeing + 1).clamp(max=num_tokens)
-        self.num_verified = torch.where(running, verified, self.num_verified)
-        self.num_calls += running
-        leaving = torch.zeros_like(running)
-        if self._rule.max_calls is not None:
-            leaving |= self.num_calls >= self._rule.max_calls
-        if self._rule.max_move is not None and self._decode is not None:
-            move = self._decode(predicted) - self._decode(before)  # (b, ...)
-            leaving |= move.flatten(1).abs().amax(dim=1) <= self._rule.max_move
-        leaving &= self.num_verified >= self._min_verified
-        # More than n + 1 forwards cannot be needed; rounding that differs from one forward to the
-        # next must not make an endless loop of a near-tie.
-        leaving |= self.num_calls > num_tokens
-        self.finished = self.finished | (num_agreeing >= num_confirming) | leaving
-        self.tokens = predicted
-        if self._iterates is not None:
-            self._iterates.append(predicted)
-
-    def result(self) -> DecodedTokens:
-        return DecodedTokens(
-            self.tokens, self.num_verified, self.num_calls, tuple(self._iterates or ())
+        calls, move = rule.numbers(guess.shape[1])
+        count = guess.new_zeros(len(guess), dtype=torch.int64)
+        return cls(
+            torch.tensor(calls, device=guess.device),
+            torch.tensor(move, dtype=torch.float64, device=guess.device),
+            count + min_verified,
         )
+
+
+def shifted(begin: Tensor, tokens: Tensor) -> Tensor:
+    """What predicts a block (B, n): the token that opens it (B, 1), and all but its last one."""
+    return torch.cat([begin, tokens[:, :-1]], dim=1)
+
+
+def advanced(
+    progress: Progress,
+    predicted: Tensor,
+    stop: Stop,
+    num_confirming: int | Tensor,
+    decode: Callable[[Tensor], Tensor] | None = None,
+) -> Progress:
+    """Progress after one more forward; rows that are finished stay as they are.
+
+    Args:
+        progress: Before it.
+        predicted: The next state of the block by this forward, shape (B, n).
+        stop: When to leave before convergence.
+        num_confirming: Leading tokens that must agree with the state before for the block to be
+            taken as converged: n for the test of equality, n - 1 by the argument that the last
+            token depends on the ones before it alone.
+        decode: Action values of a block, if ``stop.max_move`` is to be looked at.
+    """
+    num_tokens = predicted.shape[1]
+    before, running = progress.tokens, ~progress.finished
+    tokens = torch.where(running[:, None], predicted, before)
+    num_agreeing = leading_agreement(before, tokens)  # (b,)
+    verified = (num_agreeing + 1).clamp(max=num_tokens)
+    num_verified = torch.where(running, verified, progress.num_verified)
+    num_calls = progress.num_calls + running
+    leaving = num_calls >= stop.max_calls
+    if decode is not None:
+        move = decode(tokens) - decode(before)  # (b, ...)
+        leaving = leaving | (move.flatten(1).abs().amax(dim=1) <= stop.max_move)
+    leaving = leaving & (num_verified >= stop.min_verified)
+    # More than n + 1 forwards cannot be needed; rounding that differs from one forward to the next
+    # must not make an endless loop of a near-tie.
+    leaving = leaving | (num_calls > num_tokens)
+    finished = progress.finished | (num_agreeing >= num_confirming) | leaving
+    return Progress(tokens, num_verified, num_calls, finished)
 
 
 def leading_agreement(one: Tensor, other: Tensor) -> Tensor:

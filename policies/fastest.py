@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +78,7 @@ def fastest_policy(
         device = remembered.device
     known = None if remembered is None else remembered.read()
     if known is not None:
-        built = _attempt(build, known.engine)
+        built = _attempt(partial(_build, build, known.engine))
         if not isinstance(built, Exception):
             _LOG.info("%s, as found before", known.sentence(asked))
             return built
@@ -102,23 +103,37 @@ def run_trial(
     times: dict[str, float] = {}
     errors: dict[str, Exception] = {}
     for name in engines:
-        found = _attempt(lambda one: Contender(one, build(one)), name)
-        if isinstance(found, Exception):
-            errors[name] = found
+        policy = _attempt(partial(_build, build, name))
+        if isinstance(policy, Exception):
+            errors[name] = policy
             continue
-        contenders.append(found)
-        times |= {name: found.milliseconds}
-        best = min(times.values())
-        contenders = [one for one in contenders if one.milliseconds <= HOPELESS * best]
+        contenders.append(Contender(name, policy))
+        if len(contenders) + len(times) > 1:  # a single one may take as long as it likes
+            contenders = _promising(contenders, times, errors)
     if not contenders:
         raise next(iter(errors.values()))
-    if len(times) > 1:
+    if len(contenders) > 1:
         _take_turns(contenders, seconds)
         times |= {one.engine: one.milliseconds for one in contenders}
-    left_out = {name: _reason(error) for name, error in errors.items()}
-    winner = min(contenders, key=lambda one: one.milliseconds)
+    winner = min(contenders, key=lambda one: times.get(one.engine, 0.0))
     ordered = dict(sorted(times.items(), key=lambda item: item[1]))
+    left_out = {name: _reason(error) for name, error in errors.items()}
     return winner.policy, Choice(winner.engine, ordered if len(times) > 1 else {}, left_out)
+
+
+def _promising(
+    contenders: list[Contender], times: dict[str, float], errors: dict[str, Exception]
+) -> list[Contender]:
+    """Those that can plan and are not hopelessly slow; notes what new ones took, or what failed."""
+    for one in contenders:
+        if one.engine not in times:
+            failed = _attempt(one.warm_up)
+            if isinstance(failed, Exception):
+                errors[one.engine] = failed
+            else:
+                times[one.engine] = one.milliseconds
+    timed = [one for one in contenders if one.engine in times]
+    return [one for one in timed if one.milliseconds <= HOPELESS * min(times.values())]
 
 
 class Contender:
@@ -134,6 +149,9 @@ class Contender:
         self._executor = Executor(policy)
         self._frames = cycle(_frames(policy.observation_spec))
         self._seconds: list[float] = []
+
+    def warm_up(self) -> None:
+        """Plan for the first times, and once more, which counts."""
         self._executor.reset([0])
         # An episode begins with more calls than its other plans, and a runtime with allocations.
         for _ in range(WARM_UP_PLANS + 1):
@@ -147,7 +165,7 @@ class Contender:
 
     def plan(self) -> None:
         """Act up to the next plan and time its control step."""
-        num_plans = self._executor.num_plans
+        num_plans, duration = self._executor.num_plans, 0.0
         while self._executor.num_plans == num_plans:
             frame = next(self._frames)
             begin = time.perf_counter()
@@ -165,14 +183,19 @@ def _take_turns(contenders: list[Contender], seconds: float) -> None:
         rounds += 1
 
 
-def _attempt(make: Callable[[str], Any], engine: str) -> Any:
-    """What is made on an engine, or the error that says why nothing is."""
+def _build(build: Callable[[str], Any], engine: str) -> Any:
+    if (obstacle := find_obstacle(engine)) is not None:
+        raise obstacle
+    return build(engine)
+
+
+def _attempt(action: Callable[[], Any]) -> Any:
+    """What an action returns, or the error that it ends in."""
     try:
-        if (obstacle := find_obstacle(engine)) is not None:
-            return obstacle
-        return make(engine)
+        return action()
     except Exception as error:  # noqa: BLE001 - runtimes and plugins can fail in any way
-        # Its traceback would keep alive what did not fit into memory.
+        # Their frames would keep alive what did not fit into memory.
+        error.__cause__ = error.__context__ = None
         return error.with_traceback(None)
 
 

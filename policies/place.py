@@ -56,6 +56,21 @@ def moved(model: Any, device: torch.device) -> Any:
     return copy.deepcopy(model, memo)
 
 
+def rounded(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """A model whose parameters are all of a type: the model itself where they are, else a copy.
+
+    What it keeps beside them, such as the frequencies of rotary positions, has all its digits.
+    """
+    parameters = list(model.parameters())
+    if all(one.dtype == dtype for one in parameters):
+        return model
+    memo: dict[int, Any] = {
+        id(one): nn.Parameter(one.detach().to(dtype), requires_grad=one.requires_grad)
+        for one in parameters
+    }
+    return copy.deepcopy(model, memo)
+
+
 def place_of(model: nn.Module) -> torch.device:
     """Where a module's weights are; the CPU for one without any."""
     first = next(chain(model.parameters(), model.buffers()), None)

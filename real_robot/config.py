@@ -250,27 +250,23 @@ class ControlConfig:
 
     Attributes:
         robot: The robot.
-        policy: ``"joints"`` runs any checkpoint whose actions are joint positions;
-            ``"cartesian"`` one whose actions move the tool, as `actions` says; ``"table"`` runs a
-            Push-T checkpoint on an arm that pushes a block over a table; ``"pick"`` puts a cube
-            onto a mark by script, with ``robot=mujoco-arm``; ``"reach"`` moves from pose to
-            pose; ``"module:Name"`` is one of your own, see `policies.protocol`. By default the
-            first with a checkpoint, the second with `actions` too, ``"reach"`` without.
+        policy: ``"joints"`` runs checkpoints whose actions are joint positions, ``"cartesian"``
+            those that move the tool, ``"table"`` Push-T's on an arm over a table; ``"pick"`` puts a
+            cube onto a mark, with ``robot=mujoco-arm``; ``"reach"`` moves from pose to pose;
+            ``"module:Name"`` is your own, see `policies.protocol`. By default the first with a
+            checkpoint, the second with `actions` too, ``"reach"`` without.
         checkpoint: Name or path of a checkpoint, for policies that need one.
         sampling: How the checkpoint is sampled, e.g. ``sampling.calls_per_step=2``.
-        latency: Control steps of the policy between an observation and the first action planned
-            from it. As many as a plan takes keep the robot going meanwhile; 0 is what evaluation
-            does, and rougher on a robot. By default 1 for ``"joints"``, 0 for ``"table"``.
+        latency: Control steps between an observation and the first action planned from it; as many
+            as a plan takes keep the robot going. By default 1 for ``"joints"``, 0 for ``"table"``.
         instruction: What a policy that understands language is told.
         units: The checkpoint's unit of joint positions, if it is not the robot's.
         given: Observations that do not change, by name without ``observation.``, e.g. a goal.
         lerobot: What a LeRobot folder does not say of itself, e.g. ``lerobot.dt=0.1``.
-        engine: How the checkpoint's networks run: eager, compile, onnx, openvino or cuda-graph; by
-            default auto, the fastest of them, which is tried for seconds once and remembered.
+        engine: What runs the checkpoint's networks: by default eager; auto for the fastest here.
         device: Where they run: cpu, cuda or cuda:N.
         precision: Of their products: float32, tf32, bf16 or fp16.
-        actions: What a checkpoint's actions mean if they move the tool instead of joints; a shipped
-            convention, e.g. ``actions=robomimic``, or a file of your own.
+        actions: What actions that move the tool mean, e.g. ``actions=robomimic``, or your own file.
         duration: How long to run after the first motion [s].
         seed: Seed of the policy and of the simulated scene.
         release: Let all joints go limp, warned, and run nothing: for an arm that may not start.

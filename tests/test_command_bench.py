@@ -10,6 +10,7 @@ import pytest
 from noisy_hold import NoisyHold
 from tiny_joints import save_tiny
 
+from hotloop.policies.programs.engines import bound
 from hotloop.train.cli import main
 from hotloop.train.commands import ExitCode
 from hotloop.train.measure.latency import ControlStepTimer
@@ -45,6 +46,18 @@ def test_rows_compare_both_policies_on_every_engine(
     printed = capsys.readouterr().out
     assert "dp-ddpm-100" in printed
     assert f"written: {output}" in printed
+
+
+def test_auto_is_a_row_that_says_what_ran(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bound, "find_spec", lambda package: None)
+    monkeypatch.setenv("HOTLOOP_CACHE", str(tmp_path / "cache"))
+    arguments = ["pusht-sdp", "engines=[auto,eager]", "calls=[1]", "steps=2"]
+    chosen, named = bench(tmp_path / "latency.json", *arguments)
+    assert (chosen["engine_asked"], chosen["engine"]) == ("auto", "eager")
+    assert (named["engine_asked"], named["engine"]) == ("eager", "eager")
+    assert "auto: eager" in capsys.readouterr().out
 
 
 def test_of_policies_that_see_the_encoders_share_is_told(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from tiny import write_pusht_file
 
 from hotloop.envs.rollout import Episode, Evaluation
 from hotloop.policies.checkpoint import load_checkpoint
+from hotloop.policies.programs.engines import bound
 from hotloop.train.cli import main
 from hotloop.train.commands import ExitCode
 from hotloop.train.distillation.methods import METHODS
@@ -79,12 +80,19 @@ def test_a_finished_student_is_only_reported_anew(
     assert [row["role"] for row in rows] == ["teacher", "student", "student"]
 
 
-def test_without_episodes_the_report_says_that_success_is_not_known(folder: Path) -> None:
+def test_without_episodes_the_report_says_that_success_is_not_known(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And on which engine it ran where that was left to the machine, which has PyTorch alone."""
+    monkeypatch.setattr(bound, "find_spec", lambda package: None)
+    monkeypatch.setenv("HOTLOOP_CACHE", str(folder / "cache"))
     few = ("report.episodes=0", "distill.num_visits=8", "distill.refresh_every=2", "calls=1")
+    few = (*few, "report.engines=[auto]")
     assert distill(folder, "unseen", *few) == ExitCode.SUCCESS
     told = json.loads((folder / "unseen" / "report.json").read_text())
     assert "what that does to its success was not measured" in told["sentence"]
     assert all(row["scores"] is None and row["jerk"] is None for row in told["rows"])
+    assert all(row["latency"]["auto"]["engine"] == "eager" for row in told["rows"])
     assert "No episodes were run" in (folder / "unseen" / "report.html").read_text()
 
 

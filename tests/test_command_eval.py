@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hotloop.policies.programs.engines import bound
 from hotloop.train import EvalConfig, EvalOptions, evaluate
 from hotloop.train.cli import main
 from hotloop.train.commands import ExitCode
@@ -16,9 +17,13 @@ pytest.importorskip("gym_pusht")
 
 
 def test_the_file_holds_score_interval_and_seeds_of_every_policy_compared(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And what ran it, where that was left to the machine; here to one that has PyTorch alone."""
+    monkeypatch.setattr(bound, "find_spec", lambda package: None)
+    monkeypatch.setenv("HOTLOOP_CACHE", str(tmp_path / "cache"))
     arguments = ["sampling.calls_per_step=1", "eval.n_episodes=2", "eval.seed=100003"]
+    arguments.append("engine=auto")
     chosen = [*arguments, "compare=pusht-sdp", f"output_dir={tmp_path}"]
     assert main(["eval", "pusht-sdp", *chosen]) == ExitCode.SUCCESS
     files = [
@@ -27,13 +32,17 @@ def test_the_file_holds_score_interval_and_seeds_of_every_policy_compared(
     ]
     for content in files:
         result = content["aggregated"]
+        assert result["run"] == {
+            "engine_asked": "auto", "engine": "eager", "device": "cpu", "threads": 1
+        }  # fmt: skip
         assert result["seeds"] == [100003, 100004]
         assert result["n"] == len(content["per_episode"]) == 2
         assert result["ci95"][0] <= result["mean_score"] <= result["ci95"][1]
         assert result["pc_success_ci95"][0] <= result["pc_success"] <= result["pc_success_ci95"][1]
     # The same policy on the same seeds has to score the same.
     assert files[0]["aggregated"]["mean_score"] == files[1]["aggregated"]["mean_score"]
-    printed = capsys.readouterr().out
+    printed, told = capsys.readouterr()
+    assert "engine auto: eager, as no other can; onnx cannot run it: engine 'onnx' needs" in told
     assert "pusht-sdp minus pusht-sdp: +0.000" in printed
     assert "better in 0, worse in 0 of 2 episodes" in printed
 

@@ -23,7 +23,7 @@ from hotloop.real_robot.core.events import Mode
 from hotloop.real_robot.logs.reader import read_log
 from hotloop.real_robot.logs.recompute import recompute
 from hotloop.train.cli import main
-from hotloop.train.commands import ExitCode
+from hotloop.train.commands import ExitCode, opening
 from hotloop.train.commands.opening import open_policy
 from hotloop.train.commands.recorded_positions import (
     Recorded,
@@ -165,6 +165,26 @@ def test_mistakes_of_serve_are_one_sentence(arguments, told, capsys, monkeypatch
     assert main(arguments) == ExitCode.USAGE
     error = capsys.readouterr().err
     assert told in error and len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "engine"),
+    [
+        (["pusht-sdp"], "auto"),
+        (["pusht-sdp", "device=cuda", "precision=bf16"], "auto"),
+        (["pusht-sdp", "engine=onnx"], "onnx"),
+        (["lerobot:folder"], ""),
+    ],
+)
+def test_what_is_served_runs_on_the_fastest_engine_unless_one_is_named(
+    arguments, engine, monkeypatch, capsys
+) -> None:
+    def open_instead(name, sampling, engine, *others, **more) -> None:
+        raise ValueError(f"{name} on engine {engine!r}")
+
+    monkeypatch.setattr(opening, "open_policy", open_instead)
+    assert main(["serve", *arguments, "port=0"]) == ExitCode.USAGE
+    assert capsys.readouterr().err == f"hotloop: error: {arguments[0]} on engine {engine!r}\n"
 
 
 def test_a_port_that_is_taken_is_told_before_anything_is_loaded(capsys) -> None:

@@ -19,6 +19,7 @@ from ..policies.programs.engines.engine import engine_name
 from .config.evaluation import EvalConfig
 from .config.lerobot import load, load_for_task, refuse_unread
 from .config.sampling import ran_on, sampled_policy
+from .families import FAMILIES, family_of
 from .training import RECORDED
 
 DEFAULTS = EvalConfig()
@@ -53,6 +54,9 @@ def evaluate(name_or_path: str | Path, config: EvalConfig = DEFAULTS) -> Evaluat
         checkpoint = load(name_or_path, config.lerobot)
     task = task_of(checkpoint, str(name_or_path), config)
     policy = sampled_policy(checkpoint.to(config.device), config.sampling, engine)
+    comparison = None
+    if checkpoint.kind in FAMILIES:  # one that nothing here trains can still be scored
+        comparison = family_of(checkpoint.kind).comparison(policy)
     options, video = config.eval, None
     if options.videos:
         video = Video(Path(config.output_dir or ".") / "video.mp4", options.videos)
@@ -68,7 +72,10 @@ def evaluate(name_or_path: str | Path, config: EvalConfig = DEFAULTS) -> Evaluat
             video=video,
         )
     run = {"engine_asked": engine, "engine": ran_on(policy, engine), "device": config.device}
-    return replace(evaluation, run=run | {"threads": config.num_threads})
+    run |= {"threads": config.num_threads}
+    if comparison is not None:
+        run |= {"equal_tokens": comparison.share, "compared_tokens": comparison.num_tokens}
+    return replace(evaluation, run=run)
 
 
 def task_of(checkpoint: Checkpoint, name: str, config: EvalConfig) -> Task:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from ..decoding.plumbing.files import replacing
 from ..policies.checkpoint import Checkpoint, write_checkpoint
+from ..policies.place import place_of
 from .average import WeightAverage
 from .config.training import OptimConfig, TrainConfig
 from .data.prefetch import Prefetched, placed
@@ -67,12 +68,14 @@ class Trainer:
                 f"batch_size {config.batch_size} must be a multiple of the "
                 f"{self.accelerator.num_processes} processes"
             )
-        device = self.accelerator.device
         self.objective = objective
         if isinstance(objective, nn.Module):
-            objective.to(device)  # before the optimiser and the average are made of its weights
+            # Before the optimiser and the average are made of its weights.
+            objective.to(self.accelerator.device)
         self.model = objective.model
-        self._draw_device = draw_device(objective, device)
+        # "cuda" is another GPU in another thread, where the weights are is not.
+        self._device = place_of(self.model)
+        self._draw_device = draw_device(objective, self._device)
         optim = config.optim
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(
@@ -135,7 +138,7 @@ class Trainer:
     def _load(self, step: int) -> Any:
         """The global batch of `step`, where the model is."""
         batch = self.windows.gather(self.sampler.indices(step))
-        return placed(batch, self.accelerator.device)
+        return placed(batch, self._device)
 
     def _lr(self, step: int) -> float:
         return learning_rate(self.config.optim, step, self.config.steps)

@@ -43,10 +43,10 @@ class RunningLoss:
         wrong = (~torch.isfinite(losses)).nonzero()
         if len(wrong):
             first = int(wrong[0])
+            step = last_step - len(losses) + 1 + first
             raise FloatingPointError(
-                f"loss is {float(losses[first])} at step {last_step - len(losses) + 1 + first}; the "
-                "last checkpoint is kept. Lower optim.lr or check the data with "
-                "`hotloop data inspect`"
+                f"loss is {float(losses[first])} at step {step}; the last checkpoint is kept. "
+                "Lower optim.lr or check the data with `hotloop data inspect`"
             )
         for loss in losses:
             self._total = self._total + loss

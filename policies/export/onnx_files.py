@@ -13,7 +13,7 @@ import torch
 
 from ...decoding import exported_runtime
 from ...decoding.exported_runtime import OnnxFunction, Plans
-from ..programs.engines.onnx_graph import export_call, export_program
+from ..programs.engines.onnx_graph import export_call, export_program, refuse_too_large
 from ..programs.program import Call, Port, Program
 from .formats import Compute, Format
 from .parts import Exportable
@@ -97,8 +97,10 @@ class OnnxFiles:
 
     def write(self, name: str, program: Program) -> dict[str, Any]:
         """Write a program; returns its ``file``, or the ``calls`` of modules that are files."""
+        unrolled = program.num_calls <= MAX_UNROLLED
+        refuse_too_large(program, joined=unrolled)
         values = example(program, rows=2)
-        if program.num_calls <= MAX_UNROLLED:
+        if unrolled:
             return self._save(name, export_program(program, values))
         return {"calls": [self._call(call, values) for call in program.calls]}
 

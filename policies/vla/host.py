@@ -189,7 +189,7 @@ class Host(nn.Module):
         # which takes a sixth more time at every call, or makes a list of them; here there is none.
         parts = self.model.model
         if RESAMPLES[self._family]:
-            return parts.connector(parts.vision_model(pixel_values=images).last_hidden_state)
+            return parts.connector(_encoded(parts.vision_model, images))
         found = parts.vision_tower(images, output_hidden_states=True).hidden_states
         config = self.model.config
         kept = slice(1 if config.vision_feature_select_strategy == "default" else 0, None)
@@ -233,6 +233,19 @@ class Host(nn.Module):
         block = slice(self.first_action_id, self.first_action_id + self.num_action_ids)
         bias = None if head.bias is None else head.bias[block]
         return functional.linear(hidden, head.weight[block], bias)
+
+
+def _encoded(vision: Any, images: Tensor) -> Tensor:
+    """What the vision encoder of Idefics3 or SmolVLM makes of whole pictures (N, 3, H, W).
+
+    Its own forward makes a mask of patches on the CPU and reads back whether any is padding, which
+    a CUDA graph cannot hold.
+    """
+    side = images.shape[-1] // vision.patch_size
+    whole = torch.ones(images.shape[0], side, side, dtype=torch.bool, device=images.device)
+    hidden = vision.embeddings(pixel_values=images, patch_attention_mask=whole)
+    hidden = vision.encoder(inputs_embeds=hidden, attention_mask=None).last_hidden_state
+    return vision.post_layernorm(hidden)
 
 
 def check_family(model_type: str) -> None:

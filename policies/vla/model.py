@@ -199,6 +199,11 @@ class VlaModel(nn.Module):
         real = torch.ones(len(rows), pictures.shape[1] + self.state_size, dtype=torch.bool)
         return ids, torch.cat([real[:, :start], attended, real[:, start:]], dim=1)
 
+    @property
+    def action_values(self) -> Tensor:
+        """Value in [-1, 1] of every action token, shape (V,), float64, on the CPU."""
+        return torch.from_numpy(self.action_tokenizer.normalised(np.arange(NUM_BINS)))
+
     def token_model(self, prompt: Prompt, cached: bool = True) -> TokenModel:
         """The host behind `prompt`, for decoders; the cache is refused if it cannot be cropped."""
         return CachedModel(self.host, prompt) if cached else uncached_model(self.host, prompt)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,9 +11,12 @@ from ...decoding.acceptance import jacobi_accepting
 from ...decoding.jacobi import jacobi, jacobi_committed
 from ...decoding.token_guesses import random_tokens, repeated_action, shifted_chunk
 from ...decoding.token_model import DecodedTokens, TokenModel, greedy_tokens
+from ..programs.engines.arithmetic import arithmetic
 from ..programs.rows import check_reset
 from .decoding_config import TokenDecodingConfig
+from .graph_model import GraphModel
 from .model import VlaModel
+from .precision import TokenComparison, in_precision, split_engine
 from .session import CachedModel, Prompt
 from .static import StaticModel
 from .token_engine import make_token_engine
@@ -34,7 +35,14 @@ class VlaPolicy:
         action_spec: Names, bounds and period of the actions.
         decoding: Decoder, guess and exit rule.
         engine: What runs the host: ``"eager"`` is `transformers` with its cache, every other engine
-            passes of fixed shapes (see `static`), which decode the same tokens.
+            passes of fixed shapes (see `static`), which decode the same tokens. Both ``"eager"``
+            and ``"cuda-graph"`` have other precisions, see `precision`.
+
+    Attributes:
+        model: What runs, in its precision.
+        stored: The model that was given.
+        decoded: What the decoder did at the newest plan.
+        comparison: Looks at every plan, if set.
     """
 
     def __init__(
@@ -44,12 +52,8 @@ class VlaPolicy:
         decoding: TokenDecodingConfig,
         engine: str = "eager",
     ) -> None:
-        if engine.startswith(("eager-", "cuda-graph-")):
-            raise ValueError(
-                f"engine {engine!r}: token policies compute in the precision of their stored "
-                "weights; leave precision out"
-            )
-        if engine != "eager" and not decoding.cached:
+        runner, self.precision = split_engine(engine)
+        if runner != "eager" and not decoding.cached:
             raise ValueError(
                 f"cached=False recomputes the prompt, which engine {engine!r} never does; use "
                 "engine 'eager'"
@@ -64,21 +68,31 @@ class VlaPolicy:
                 f"the model's actions have {model.action_tokenizer.size} dimensions, the action "
                 f"spec's {action_spec.size}"
             )
-        self.model, self.action_spec, self.decoding = model, action_spec, decoding
+        self.stored, self.action_spec, self.decoding = model, action_spec, decoding
+        self.model, self._parity = in_precision(model, engine)
         self.observation_spec = ObservationSpec(model.observation_shapes, num_steps=1)
         self.num_execute, self.engine = decoding.num_execute, engine
         self.decoded: DecodedTokens | None = None
+        self.comparison: TokenComparison | None = None
         self._engine = (
-            None if engine == "eager" else make_token_engine(model, engine, decoding.passes)
+            None if runner == "eager" else make_token_engine(self.model, engine, decoding.passes)
         )
+        self._values = model.action_values.to(model.device)
         self._generators: list[np.random.Generator] = []
         self._chunks = np.zeros((0, model.action_tokenizer.num_tokens), np.int64)
         self._first_steps = np.zeros(0, np.int64)
 
     @property
     def parity(self) -> float:
-        """Largest difference from eager PyTorch of the passes that were prepared so far."""
-        return 0.0 if self._engine is None else self._engine.parity
+        """Largest difference of logits, keys and values from eager PyTorch with stored weights.
+
+        Of the passes that were prepared so far, or of an example that `in_precision` reads.
+        """
+        return self._parity if self._engine is None else max(self._parity, self._engine.parity)
+
+    def reference(self) -> VlaPolicy:
+        """The policy on eager PyTorch with its stored weights."""
+        return VlaPolicy(self.stored, self.action_spec, self.decoding)
 
     def token_model(self, prompt: Prompt) -> TokenModel:
         """The host behind `prompt` on the policy's engine."""
@@ -108,9 +122,12 @@ class VlaPolicy:
         tokenizer = self.model.action_tokenizer
         rows, first_step = observation.rows, observation.step
         needed = np.array([tokenizer.tokens_for(int(skip) + 1) for skip in step - first_step])
-        decoded = self._decode(frames, rows, first_step, needed)
+        minimum = needed if self.decoding.unverified == "hold" else np.zeros_like(needed)
+        guess = self._guesses(rows, first_step)
+        self.decoded = decoded = self.decode(frames, guess, minimum)
+        if self.comparison is not None:
+            self.comparison.take(frames, guess, minimum, decoded)
         tokens = decoded.tokens.cpu().numpy()
-        self.decoded = decoded
         self._chunks[rows], self._first_steps[rows] = tokens, first_step
         low, high = self.action_spec.low, self.action_spec.high
         actions = np.clip(tokenizer.decode(tokens), low, high)
@@ -123,40 +140,60 @@ class VlaPolicy:
         return ActionTrajectory(actions, first_step, first_step, dt, noise_level, valid)
 
     @torch.inference_mode()
-    def _decode(
-        self,
-        frames: dict[str, np.ndarray],
-        rows: np.ndarray,
-        first_step: np.ndarray,
-        needed: np.ndarray,
+    def decode(
+        self, frames: dict[str, np.ndarray], guess: np.ndarray, min_verified: np.ndarray
     ) -> DecodedTokens:
-        prompt = self.model.prompt(frames)
-        token_model = self.token_model(prompt)
-        if not self.decoding.fused and isinstance(token_model, CachedModel | StaticModel):
-            token_model.read_prompt()
-        begin = self.model.begin(len(rows))
-        if self.decoding.method == "greedy":
-            return greedy_tokens(token_model, begin, self._chunks.shape[1])
-        guess = np.stack([self._guess(*entry) for entry in zip(rows, first_step, strict=True)])
-        minimum = needed if self.decoding.unverified == "hold" else np.zeros_like(needed)
-        verified = torch.from_numpy(minimum).to(begin.device)
-        started = torch.from_numpy(guess).to(begin.device)
-        if acceptance := self.decoding.acceptance:
-            limit = self.decoding.exit_rule.max_calls
+        """Decode a block for each of B rows, whatever is remembered of them.
+
+        Args:
+            frames: One frame per row, shape (B, *shape) each.
+            guess: Start of the iteration, shape (B, n); greedy decoding takes none.
+            min_verified: Leading tokens that an exit has to wait for, shape (B,).
+        """
+        with arithmetic(self.model.device, self.precision == "tf32"):
+            token_model = self.token_model(self.model.prompt(frames))
+            if not self.decoding.fused and isinstance(token_model, CachedModel | StaticModel):
+                token_model.read_prompt()
+            start, needed = torch.from_numpy(guess), torch.from_numpy(min_verified)
+            if isinstance(token_model, GraphModel) and self.decoding.acceptance is None:
+                return self._decode_recorded(token_model, start, needed)
+            device = self.model.device
+            return self._decode_step_by_step(token_model, start.to(device), needed.to(device))
+
+    def _decode_recorded(
+        self, token_model: GraphModel, guess: Tensor, min_verified: Tensor
+    ) -> DecodedTokens:
+        choices = self.decoding
+        if choices.method == "greedy":
+            return token_model.greedy()
+        committed = choices.method == "committed"
+        return token_model.jacobi(guess, choices.exit_rule, min_verified, committed=committed)
+
+    def _decode_step_by_step(
+        self, token_model: TokenModel, guess: Tensor, min_verified: Tensor
+    ) -> DecodedTokens:
+        choices, begin = self.decoding, self.model.begin(len(guess))
+        if choices.method == "greedy":
+            return greedy_tokens(token_model, begin, guess.shape[1])
+        if acceptance := choices.acceptance:
+            limit = choices.exit_rule.max_calls
             return jacobi_accepting(
-                token_model, begin, started, acceptance, max_calls=limit, min_verified=verified
+                token_model, begin, guess, acceptance, max_calls=limit, min_verified=min_verified
             )
-        decoder: Callable[..., DecodedTokens] = jacobi
-        if self.decoding.method == "committed":
-            decoder = jacobi_committed
-        return decoder(
+        return (jacobi_committed if choices.method == "committed" else jacobi)(
             token_model,
             begin,
-            started,
-            self.decoding.exit_rule,
-            decode=self._normalised,
-            min_verified=verified,
+            guess,
+            choices.exit_rule,
+            decode=lambda tokens: self._values[tokens],
+            min_verified=min_verified,
         )
+
+    def _guesses(self, rows: np.ndarray, first_step: np.ndarray) -> np.ndarray:
+        """Where decoding starts, shape (B, n)."""
+        if self.decoding.method == "greedy":
+            return np.zeros((len(rows), self._chunks.shape[1]), np.int64)
+        return np.stack([self._guess(*entry) for entry in zip(rows, first_step, strict=True)])
 
     def _guess(self, row: int, first_step: int) -> np.ndarray:
         """Start of the iteration for one row, shape (n,)."""
@@ -168,8 +205,3 @@ class VlaPolicy:
         num_executed = int(first_step - self._first_steps[row])
         move = shifted_chunk if self.decoding.guess == "previous" else repeated_action
         return move(chunk, num_executed, tokenizer.size)
-
-    def _normalised(self, tokens: Tensor) -> Tensor:
-        """Action values in [-1, 1] of blocks (B, n), for the exit rule."""
-        values = self.model.action_tokenizer.normalised(tokens.cpu().numpy())
-        return torch.from_numpy(values).to(tokens.device)

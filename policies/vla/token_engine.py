@@ -14,10 +14,11 @@ from torch import Tensor
 from ..programs.engines.engine import Engine, find_obstacle, make_engine
 from ..programs.engines.memory import Memory
 from ..programs.program import Program
-from .graphs import GraphPasses
+from .graph_model import GraphDecoder, GraphModel
 from .host import Host
 from .llama import StaticLlama
 from .passes import Layout, prompt_program, window_program
+from .precision import split_engine
 from .session import Prompt
 from .static import Passes, StaticModel
 
@@ -60,7 +61,10 @@ class TokenEngine:
         rows, size = padded.ids.shape
         if (rows, size) not in self._passes:
             self._passes[rows, size] = self._make_passes(self._layout(size), rows)
-        return StaticModel(self._passes[rows, size], padded, self._num_tokens)
+        passes = self._passes[rows, size]
+        if isinstance(passes, GraphDecoder):
+            return GraphModel(passes, padded, self._num_tokens)
+        return StaticModel(passes, padded, self._num_tokens)
 
     def _layout(self, size: int) -> Layout:
         model = self._model
@@ -85,7 +89,7 @@ def make_token_engine(model: VlaModel, engine: str, needed: Collection[str] = ()
     """The token engine that runs its passes on the engine of this name.
 
     Args:
-        model: What it computes.
+        model: What it computes, in its precision.
         engine: ``"cuda-graph"`` for a model on a GPU, any other engine for one on the CPU.
         needed: Passes that are prepared when a prompt size is first met, and not later.
 
@@ -95,9 +99,11 @@ def make_token_engine(model: VlaModel, engine: str, needed: Collection[str] = ()
     """
     if obstacle := find_obstacle(engine):
         raise obstacle
-    check_place(engine, model.device, model.host.weight.dtype)
-    if engine == GRAPH_ENGINE:
-        return TokenEngine(model, partial(GraphPasses, model.host))
+    runner, precision = split_engine(engine)
+    check_place(runner, model.device, model.host.weight.dtype)
+    if runner == GRAPH_ENGINE:
+        tf32 = precision == "tf32"
+        return TokenEngine(model, partial(GraphDecoder, model.host, model.action_values, tf32=tf32))
     prepared = cache(partial(EnginePrograms, model.host, engine, needed))
     return TokenEngine(model, lambda layout, rows: EnginePasses(prepared(layout), rows))
 

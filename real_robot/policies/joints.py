@@ -160,7 +160,7 @@ def warn_of_slow_plans(duration: float, latency: int, period: float) -> None:
         needed = int(np.ceil(duration / period))
         say(
             f"a plan takes {duration:.3f} s, {needed} control steps; latency={needed} lets the "
-            "robot go on while it plans"
+            "robot go on while it plans, and engine=auto may shorten it"
         )
 
 

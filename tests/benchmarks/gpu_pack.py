@@ -11,20 +11,12 @@ from hotloop.train.measure.provenance import commit
 ROOT = Path(__file__).parents[2]
 SUB_PACKAGES = ("decoding", "envs", "policies", "train", "real_robot")
 # What images with torch, transformers and accelerate lack; all of it is Python alone.
-CARRIED = (
-    "hydra-core",
-    "omegaconf",
-    "antlr4-python3-runtime",
-    "gymnasium",
-    "farama-notifications",
-    "cloudpickle",
-    "einops",
-)
+CARRIED = ("hydra-core", "omegaconf", "antlr4-python3-runtime", "einops")
 COMMIT_FILE = "commit.txt"
 LARGEST = 64 * 2**20  # [byte]
 # Weights of included checkpoints, and what belongs to other programs.
 _LEFT = shutil.ignore_patterns(
-    "checkpoints", "integrations", "__pycache__", "*.safetensors", "*.json", "*.png", "results"
+    "checkpoints", "integrations", "__pycache__", "*.safetensors", "*.png", "results"
 )
 
 

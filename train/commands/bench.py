@@ -11,6 +11,7 @@ EPILOG = """\
 examples:
   hotloop bench pusht-dp pusht-sdp
   hotloop bench pusht-sdp engines=[eager,onnx] threads=[1,2] output=latency.json
+  hotloop bench pusht-sdp engines=[auto]                        the engine that is fastest here
   hotloop bench outputs/teacher outputs/student threads=[1,2]   decoders of action tokens
   hotloop bench outputs/student calls=[1,2,4] sampling.guess=random
 

@@ -42,10 +42,10 @@ Ctrl-C or SIGTERM, and holds the robot there; release=true lets it go limp. Its 
 if it went as it was meant to; the last lines say why not.
 
 more settings: policy=, duration=10, latency= (raise it if plans are STARVED), sampling.…=, seed=0,
-engine=auto (or eager, onnx, …: what runs the network), given.…=, output_dir= (keeps log.mcap and
-summary.json; without it nothing is kept); with record=:
-task=, leader=, teleop.…=, episodes=, episode_time=, reset=[…], pictures=video, and the keys of
-`hotloop record`; with leader= or teleop.…= i takes over from the policy and gives back
+engine=auto (or onnx, …; by default eager), given.…=, output_dir= (keeps log.mcap and summary.json;
+without it nothing is kept); with record=: task=, leader=, teleop.…=, episodes=, episode_time=,
+reset=[…], pictures=video, and the keys of `hotloop record`; with leader= or teleop.…= i takes over
+from the policy and gives back
 
 A stop that needs no terminal, for example a button of a gamepad that has to be held:
   robot.stop_inputs.pad.driver=joystick robot.stop_inputs.pad.options.hold=4"""

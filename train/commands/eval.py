@@ -19,6 +19,7 @@ examples:
   hotloop eval pusht-sdp sampling.calls_per_step=1
   hotloop eval outputs/train eval.n_episodes=20 eval.videos=2 output_dir=outputs/eval
   hotloop eval pusht-sdp compare=pusht-dp   paired comparison on the same episodes
+  hotloop eval pusht-dp engine=auto         on what runs it fastest here, found once
   hotloop eval pusht-dp eval.latency=3      actions arrive three control steps late
   hotloop eval pusht-dp eval.latency=3 sampling.prefix_guidance=vjp     and join the plan before
 """
@@ -73,6 +74,11 @@ def report(name: str, evaluation: Evaluation, config: EvalConfig, file: str) -> 
         f"{result['pc_success']:.0f} %, n {result['n']}, seeds {result['seeds'][0]} to "
         f"{result['seeds'][-1]}"
     )
+    if "equal_tokens" in evaluation.run:
+        print(
+            f"{evaluation.run['equal_tokens']:.1%} of {evaluation.run['compared_tokens']} tokens "
+            "are those of the stored weights' own precision"
+        )
     if config.output_dir:
         path = Path(config.output_dir) / file
         write_json(evaluation, path)

@@ -50,7 +50,8 @@ def open_policy(
             address of a policy server.
         sampling: Choices that differ from the stored ones; of an exported or served policy they
             are fixed.
-        engine: How the network of a checkpoint runs; by default ``"auto"``, as fast as it can.
+        engine: How the network of a checkpoint runs, by default as PyTorch does; ``"auto"`` is the
+            fastest here.
         threads: Threads of the network; by default as many as the process uses anyway.
         deadline: How long a policy server may take for a plan [s].
         lerobot: What a LeRobot folder does not hold, ``lerobot.*`` as plain data.
@@ -75,9 +76,9 @@ def open_policy(
         return _open_remote(name, sampling, engine, deadline)
     if is_exported(name):
         return _open_exported(name, sampling, engine, threads)
-    from ...policies.programs.engines.engine import AUTO, engine_name
+    from ...policies.programs.engines.engine import engine_name
 
-    engine = engine_name(engine or AUTO, precision)
+    engine = engine_name(engine or "eager", precision)
     return _open_checkpoint(name, sampling, engine, threads, lerobot or {}, device)
 
 

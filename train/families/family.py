@@ -16,6 +16,7 @@ from ..measure.latency import ControlStepTimer, Frames
 from ..objectives.objective import Objective, TrainingWindows
 
 if TYPE_CHECKING:
+    from ...policies.vla.precision import TokenComparison
     from ..config.training import TrainConfig
 
 
@@ -71,12 +72,14 @@ class Costs:
         num_compared: Bare calls whose time is no overhead.
         num_tokens: Tokens per plan, where actions are tokens.
         parity: Largest difference to eager PyTorch, where an engine was compared with it.
+        equal_tokens: Share of tokens that are those of eager PyTorch, where actions are tokens.
     """
 
     num_calls: float
     num_compared: int
     num_tokens: int | None = None
     parity: float | None = None
+    equal_tokens: float | None = None
 
 
 class Family(ABC):
@@ -145,6 +148,14 @@ class Family(ABC):
     @abstractmethod
     def rows(self, checkpoint: Checkpoint, calls: Sequence[int]) -> list[BenchRow]:
         """What `hotloop bench` times of a checkpoint, for these numbers of calls or by default."""
+
+    def comparison(self, policy: Any) -> TokenComparison | None:
+        """Compares what a policy plans from now on with its reference, where actions are tokens.
+
+        None for one whose tokens are the reference's own by the tests of its engine.
+        """
+        del policy
+        return None
 
     def frames(self, checkpoint: Checkpoint) -> Sequence[Frames]:
         """Episodes to observe while timing; by default random numbers."""

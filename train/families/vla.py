@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...decoding import Executor
 from ...decoding.instruction import INSTRUCTION_KEY, decode_instruction
 from ...decoding.interface import is_picture
 from ...policies.checkpoint import Checkpoint
@@ -19,6 +20,7 @@ from ...policies.vla.build import pretrained_vla, tiny_vla
 from ...policies.vla.decoding_config import LEARNED, METHODS
 from ...policies.vla.model import VlaModel
 from ...policies.vla.policy import VlaPolicy
+from ...policies.vla.precision import EXACT, TokenComparison
 from ...policies.vla.tokenizer import BinStatistics
 from ..config.lerobot import ANY_PERIOD, LeRobotConfig, load
 from ..config.policies import VlaPolicyConfig
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from ..config.training import TrainConfig
 
 _LOG = logging.getLogger(__name__)
+_NUM_COMPARED = 32  # blocks of tokens that `hotloop bench` decodes on two engines
 ADAPTIVE_EXIT = 0.05  # largest move between two iterates that counts as none, of a range of 2
 
 
@@ -71,7 +74,7 @@ class VlaFamily(Family):
     """Vision-language policies, whose actions are tokens."""
 
     config = VlaPolicyConfig
-    engines = ("eager", "onnx", "openvino")
+    engines = ("eager", "onnx", "openvino", "eager-tf32", "eager-bf16", "eager-fp16")
     pictures = True
     instruction = True
 
@@ -126,10 +129,34 @@ class VlaFamily(Family):
     def costs(self, policy: Any, timer: ControlStepTimer) -> Costs:
         """Forwards differ in size, so all time beyond one fused forward counts as overhead."""
         num_tokens = policy.model.action_tokenizer.num_tokens
-        return Costs(float(np.mean(timer.num_calls)), 1, num_tokens, policy.parity)
+        calls, equal = float(np.mean(timer.num_calls)), None
+        if policy.engine != "eager":
+            equal = equal_tokens(policy, timer.episodes)
+        return Costs(calls, 1, num_tokens, policy.parity, equal)
+
+    def comparison(self, policy: Any) -> TokenComparison | None:
+        """Of a policy that computes with fewer digits than its weights have."""
+        if policy.precision == EXACT:
+            return None
+        policy.comparison = TokenComparison(policy)
+        return policy.comparison
 
 
 FAMILY = VlaFamily()
+
+
+def equal_tokens(policy: VlaPolicy, episodes: Sequence[Frames]) -> float:
+    """Share of a policy's tokens that are its reference's, over the plans of some episodes."""
+    executor = Executor(policy)
+    policy.comparison = comparison = TokenComparison(policy, _NUM_COMPARED)
+    for seed, frames in enumerate(episodes):
+        executor.reset([seed])
+        for frame in frames:
+            if comparison.is_over:
+                break
+            executor.act(frame)
+    policy.comparison = None
+    return comparison.share
 
 
 def prepare_vla(config: VlaPolicyConfig, teacher: str, episodes: Episodes, seed: int) -> Training:

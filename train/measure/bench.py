@@ -122,6 +122,7 @@ def row_of(timed: Timed, threads: int, device: str = CPU) -> dict[str, Any]:
         "actions_per_second": 1000 * policy.num_execute / median,
         "tokens_per_second": per_second,
         "parity_max_abs": costs.parity,
+        "equal_tokens": costs.equal_tokens,
         "n": len(timer.plan_ms),
     }
 
@@ -139,7 +140,7 @@ def format_rows(rows: Sequence[dict[str, Any]]) -> str:
     lines = [
         f"{'policy':24} {'checkpoint':16} {'engine':15} {'threads':>7} {'calls':>6} "
         f"{'median ms':>10} {'p99 ms':>9} {'/action ms':>10} {'actions/s':>9} {'tokens/s':>9} "
-        f"{'encoder':>8} {'overhead':>9} {'parity':>8} {'/ base':>8}"
+        f"{'encoder':>8} {'overhead':>9} {'parity':>8} {'equal':>7} {'/ base':>8}"
     ]
     for row in rows:
         reference = base.get(_base_of(row))
@@ -149,6 +150,7 @@ def format_rows(rows: Sequence[dict[str, Any]]) -> str:
             (".0%", row["encoder_share"], 8),
             (".0%", row["overhead"], 9),
             (".1e", row["parity_max_abs"], 8),
+            (".1%", row["equal_tokens"], 7),
             (".2f", reference and row["median_ms"] / reference, 8),
         )
         texts = ["" if value is None else format(value, style) for style, value, _ in cells]

@@ -74,6 +74,11 @@ class ControlStepTimer:
         self._start_episode()
 
     @property
+    def episodes(self) -> Sequence[Frames]:
+        """Frames that are observed."""
+        return self._episodes
+
+    @property
     def plan_ms(self) -> np.ndarray:
         """All durations of control steps that planned [ms], shape (n,)."""
         return np.concatenate(self.plan_blocks)

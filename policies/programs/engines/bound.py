@@ -12,7 +12,7 @@ import torch
 from ....decoding.exported_runtime import Run
 from ..program import Call, Program
 from .memory import Memory, allocate
-from .onnx_graph import export_call, export_program
+from .onnx_graph import export_call, export_program, refuse_too_large
 
 
 class Function(Protocol):
@@ -55,6 +55,7 @@ class BoundEngine:
                 f"this engine runs on the CPU, these weights are on {str(program.device)!r}; "
                 "choose device=cpu, or engine auto, eager, compile or cuda-graph"
             )
+        refuse_too_large(program, joined=not program.repeats_a_module)
         self.parity = float("nan")
         self._program = program
         self._memories: dict[int, Memory] = {}

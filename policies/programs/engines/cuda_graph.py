@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Mapping
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -13,15 +16,22 @@ from .arithmetic import arithmetic
 from .memory import Memory
 from .products import with_products
 from .recording import record_graph
+from .torch_compile import compiled
 
 _ALIGNMENT = 64  # [byte]
+_OLDEST_GPU = (7, 0)  # compute capability that Triton compiles for
+# Of one function, which all programs of a process share.
+_LIMITS = {"recompile_limit": 256, "accumulated_recompile_limit": 256}
+_LOG = logging.getLogger(__name__)
 
 
 class CudaGraphEngine:
     """Runs a program as one CUDA graph, recorded once per number of rows.
 
     Noise is drawn beforehand and goes in with the observation, so the graph holds the network
-    calls and the arithmetic between them: nothing returns to Python before the last action.
+    calls and the arithmetic between them: nothing returns to Python before the last action. Where
+    Triton is there, what is recorded is compiled before, which joins the many small kernels
+    between two products; that takes seconds per network.
 
     Args:
         program: What to run; its modules are copied, to the current GPU if they are on
@@ -37,6 +47,11 @@ class CudaGraphEngine:
         if self._device.type != "cuda":
             self._device = torch.device("cuda", torch.cuda.current_device())
         self._program = with_products(program.to(self._device), self.dtype)
+        self._compiled: Program | None = None
+        if reason := triton_obstacle(self._device):
+            _LOG.info("a CUDA graph of PyTorch's own kernels: %s", reason)
+        else:
+            self._compiled = compiled(self._program, dynamic=None)
         self._memories: dict[int, Memory] = {}
 
     @staticmethod
@@ -51,12 +66,32 @@ class CudaGraphEngine:
     def memory(self, rows: int) -> Memory:
         """Memory of a run; see `Engine`."""
         if rows not in self._memories:
-            self._memories[rows] = self._record(rows)
+            self._memories[rows] = self._record_compiled(rows) or self._record(self._program, rows)
         return self._memories[rows]
 
+    def _record_compiled(self, rows: int) -> Memory | None:
+        """Record what is compiled; None, now and from then on, if it cannot be compiled here."""
+        if self._compiled is None:
+            return None
+        from torch._dynamo import config
+
+        try:
+            with warnings.catch_warnings(), config.patch(_LIMITS):
+                # The compiler's own remarks are nothing that the user could act upon.
+                warnings.simplefilter("ignore")
+                return self._record(self._compiled, rows)
+        except Exception as error:  # noqa: BLE001 - two compilers and a driver, each with its own
+            self._compiled = None
+            told = " ".join(str(error).split())[:200]
+            _LOG.warning(
+                "a CUDA graph of PyTorch's own kernels, which takes longer: the network cannot be "
+                "compiled: %s: %s", type(error).__name__, told
+            )  # fmt: skip
+            return None
+
     @torch.no_grad()
-    def _record(self, rows: int) -> Memory:
-        program, device = self._program, self._device
+    def _record(self, program: Program, rows: int) -> Memory:
+        device = self._device
         # All inputs share one pinned buffer, and all outputs another: two copies per run.
         host_in, inputs = _pinned(program.inputs, rows)
         host_out, outputs = _pinned(program.outputs, rows)
@@ -79,6 +114,16 @@ class CudaGraphEngine:
             torch.cuda.current_stream(device).synchronize()
 
         return Memory(inputs, outputs, run)
+
+
+def triton_obstacle(device: torch.device) -> str:
+    """What is in the way of compiling for a GPU; empty if nothing is."""
+    if find_spec("triton") is None:
+        return "the package triton is not installed"
+    if (found := torch.cuda.get_device_capability(device)) < _OLDEST_GPU:
+        needed = ".".join(map(str, _OLDEST_GPU))
+        return f"Triton needs compute capability {needed}, the GPU has {'.'.join(map(str, found))}"
+    return ""
 
 
 def _pinned(ports: Mapping[str, Port], rows: int) -> tuple[Tensor, dict[str, np.ndarray]]:

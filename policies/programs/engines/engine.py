@@ -189,13 +189,14 @@ def tried_engines(precision: str, device: str) -> tuple[str, ...]:
         names = [name for name in ENGINES.names if not hasattr(engine_class(name), "tolerance")]
     else:
         names = [name for name in ENGINES.names if name.endswith(f"-{precision}")]
-    elsewhere = "gpu_only" if device == CPU else "cpu_only"
-    fit = [
-        name
-        for name in names
-        if not any(hasattr(engine_class(name), one) for one in (elsewhere, "slow_to_build"))
-    ]
+    fit = [name for name in names if _suits(engine_class(name), device)]
     return tuple(sorted(fit, key=lambda name: not name.startswith("eager")))
+
+
+def _suits(engine: type[Engine], device: str) -> bool:
+    """Whether ``auto`` tries an engine for weights on such a device."""
+    elsewhere = hasattr(engine, "gpu_only") if device == CPU else hasattr(engine, "cpu_only")
+    return not elsewhere and not hasattr(engine, "slow_to_build")
 
 
 def find_obstacle(name: str) -> Exception | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -18,10 +18,39 @@ from ..program import Call, Program
 if TYPE_CHECKING:
     import onnx
 
+# Protobuf's, of which a model is one message, less some room for the graph [byte].
+LARGEST_MODEL = 2_100_000_000
+
 # Exports of each module by parameter names, and the weights that they were made from.
 _exports: WeakKeyDictionary[nn.Module, dict[tuple[str, ...], tuple[bytes, onnx.ModelProto]]] = (
     WeakKeyDictionary()
 )
+
+
+def refuse_too_large(program: Program, joined: bool) -> None:
+    """Raise ValueError if a program's weights are too many for ONNX, before anything is exported.
+
+    Args:
+        program: The program.
+        joined: Whether it becomes one model, in which weights that modules share are once.
+    """
+    modules = {id(call.module): call.module for call in program.calls}
+    models = [list(modules.values())] if joined else [[one] for one in modules.values()]
+    size = max(_num_bytes(one) for one in models)
+    if size > LARGEST_MODEL:
+        raise ValueError(
+            f"the network's weights take {size / 1e9:.1f} GB, and an ONNX model holds at most "
+            f"{LARGEST_MODEL / 1e9:.1f} GB; run it with engine eager, compile or cuda-graph, or "
+            "export it with format=torch-export"
+        )
+
+
+def _num_bytes(modules: Iterable[nn.Module]) -> int:
+    """Size of the weights of some modules, each once [byte]."""
+    weights = {
+        id(one): one for module in modules for one in module.state_dict(keep_vars=True).values()
+    }
+    return sum(one.nbytes for one in weights.values())
 
 
 def export_call(call: Call, values: Mapping[str, Tensor]) -> onnx.ModelProto:

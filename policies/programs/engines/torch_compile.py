@@ -29,7 +29,7 @@ class CompiledEngine(EagerEngine):
         # The compiler's own deprecation warnings are nothing that the user could act upon.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            super().__init__(_compiled(program))
+            super().__init__(compiled(program, dynamic=True))
         self.parity = float("nan")
 
     @staticmethod
@@ -51,15 +51,22 @@ class CompiledEngine(EagerEngine):
         return memory
 
 
-def _compiled(program: Program) -> Program:
+def compiled(program: Program, dynamic: bool | None) -> Program:
+    """The program with its modules compiled, as one function if no module is repeated.
+
+    Args:
+        program: The program.
+        dynamic: Whether one function is made for any number of rows; None for one row first, then
+            for any other number.
+    """
     if program.repeats_a_module:
-        compiled = {
-            id(call.module): torch.compile(call.module, dynamic=True) for call in program.calls
+        modules = {
+            id(call.module): torch.compile(call.module, dynamic=dynamic) for call in program.calls
         }
-        calls = [replace(call, module=compiled[id(call.module)]) for call in program.calls]
+        calls = [replace(call, module=modules[id(call.module)]) for call in program.calls]
         return replace(program, calls=calls)
     arguments = {f"input_{index}": name for index, name in enumerate(program.inputs)}
-    whole: Any = torch.compile(_Whole(program, arguments), dynamic=True)
+    whole: Any = torch.compile(_Whole(program, arguments), dynamic=dynamic)
     return replace(program, calls=[Call(whole, arguments, tuple(program.outputs))])
 
 
