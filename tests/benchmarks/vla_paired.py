@@ -55,11 +55,11 @@ class EngineClock:
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        plain = EnginePrograms.memory
+        plain, timed = EnginePrograms.memory, self._timed
 
-        def memory(programs: EnginePrograms, name: str, rows: int) -> Memory:
-            found = plain(programs, name, rows)
-            return found._replace(run=self._timed(found.run))
+        def memory(self: EnginePrograms, name: str, rows: int) -> Memory:
+            found = plain(self, name, rows)
+            return found._replace(run=timed(found.run))
 
         EnginePrograms.memory = memory
 
@@ -107,8 +107,8 @@ def run_paired(results: Results, args: argparse.Namespace) -> None:
                 results.update(key, values)
             else:
                 results.add(key, values)
-    for key in keys.values():
-        results.find(key).pop("plans", None)
+    for row in results.rows:
+        row.pop("plans", None)
     results.write()
 
 
