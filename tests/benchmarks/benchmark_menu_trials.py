@@ -2,10 +2,9 @@
 
     python tests/benchmarks/benchmark_menu_trials.py FOLDER results.json [PART ...]
 
-FOLDER holds the runs of ``benchmark_menu_toy.py --seeds 0 --methods flow-map;mean-flow --folder
-FOLDER``. Parts are
-``hybrid``, the teacher's first calls before the student's; ``preference``, tuning of a student by
-pairs of its plans; and ``coupling``, noise that is paired with actions in training.
+FOLDER holds the runs of ``benchmark_menu_toy.py --methods "flow-map;mean-flow" --folder FOLDER``.
+Parts are ``hybrid``, the teacher's first calls before the student's; ``preference``, tuning of a
+student by pairs of its plans; and ``coupling``, noise that is paired with actions in training.
 """
 
 from __future__ import annotations
