@@ -25,7 +25,7 @@ class Constants:
     def at(self, name: str, device: torch.device) -> Tensor:
         """One of the arrays, as a tensor on `device`; not to be changed."""
         if device.type == "cpu":
-            return torch.from_numpy(self._arrays[name])
+            return torch.as_tensor(self._arrays[name])
         if (name, device) not in self._copies:
-            self._copies[name, device] = torch.from_numpy(self._arrays[name]).to(device)
+            self._copies[name, device] = torch.as_tensor(self._arrays[name]).to(device)
         return self._copies[name, device]

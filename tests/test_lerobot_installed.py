@@ -87,6 +87,8 @@ def test_it_is_timed_beside_others_and_by_eager_alone(tmp_path: Path) -> None:
     assert timed_rows("run", checkpoint, "onnx", BenchConfig()) == []
     both = BenchConfig(engines=("eager", "onnx"))
     assert timed_rows("run", checkpoint, "onnx", both) == []
+    (auto,) = timed_rows("run", checkpoint, "auto", BenchConfig(engines=("onnx", "auto")))
+    assert (auto.asked, auto.policy.engine) == ("auto", "eager")
     with pytest.raises(ValueError, match="engine must be 'eager', got 'onnx'"):
         checkpoint.policy(engine="onnx")
 

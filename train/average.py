@@ -11,6 +11,9 @@ from torch import nn
 
 from .config.training import OptimConfig
 
+# Over lists of tensors: a few launches on a GPU instead of two per weight.
+_copy_all, _lerp_all = torch._foreach_copy_, torch._foreach_lerp_  # pyright: ignore
+
 
 def ema_decay(config: OptimConfig, num_updates: int) -> float:
     """Decay after t updates, 1 - (1 + t) ** -power, at most `ema_max`."""
@@ -21,7 +24,7 @@ def ema_update(config: OptimConfig) -> Callable[[Any, Any, Any], None]:
     """The same rule for `torch.optim.swa_utils.AveragedModel`."""
 
     def update(averaged: Any, current: Any, num_averaged: Any) -> None:
-        torch._foreach_lerp_(averaged, current, 1 - ema_decay(config, int(num_averaged)))
+        _lerp_all(averaged, current, 1 - ema_decay(config, int(num_averaged)))
 
     return update
 
@@ -54,10 +57,10 @@ class WeightAverage:
     def update(self) -> None:
         """Take the model's present weights into the average; the first are the average."""
         if self.num_updates == 0:
-            torch._foreach_copy_(self._means, self._values)
+            _copy_all(self._means, self._values)
         else:
             decay = ema_decay(self._config, self.num_updates)
-            torch._foreach_lerp_(self._means, self._values, 1 - decay)
+            _lerp_all(self._means, self._values, 1 - decay)
         if self._copies:
-            torch._foreach_copy_(self._copies, self._buffers)
+            _copy_all(self._copies, self._buffers)
         self.num_updates += 1

@@ -118,7 +118,7 @@ def score(
     """Which episodes one training solves, sampled in one way."""
     policy, task = load_checkpoint(run).policy(setting), make_task(name)
     seeds = range(FIRST_SEED, FIRST_SEED + args.num_episodes)
-    with environments(task, min(10, len(seeds)), args.workers) as envs:
+    with environments(task, min(10, task.side_by_side, len(seeds)), args.workers) as envs:
         evaluation = evaluate(policy, task, seeds, envs)
     result, episodes = summary(evaluation), evaluation.episodes
     notes = run / "benchmark.json"

@@ -3,6 +3,7 @@
     python tests/benchmarks/benchmark_vla.py success OUT.json TEACHER [STUDENT ...]
     python tests/benchmarks/benchmark_vla.py chunks OUT.json TEACHER [STUDENT ...] --dataset DATASET
     python tests/benchmarks/benchmark_vla.py length OUT.json STUDENT --dataset DATASET
+    python tests/benchmarks/benchmark_vla.py precision OUT.json CHECKPOINT [CHECKPOINT ...]
     python tests/benchmarks/benchmark_vla.py paired OUT.json STUDENT --decodings greedy learned
 
 `success` runs the same episodes, 20 per instruction, with every decoder of every checkpoint, and
@@ -14,6 +15,9 @@ first 1, 3, 5 and 8 actions of a chunk: under the causal mask they do not depend
 them, so a model of long chunks decodes short ones as if it had no others. A plot is written beside
 its rows. `paired` plays a few episodes with each decoder in turn, then the next few, so that
 success and times are of the same episodes and the same minutes, and can be stopped at any time.
+
+`precision` runs the same episodes with fewer digits, `--precisions`, and decodes each block a second
+time in float32 from the same observation and guess.
 
 `--engines` says what runs the model: `chunks` compares every decoder with greedy decoding on the
 same engine, `success` takes the first one.
@@ -38,11 +42,13 @@ from result_rows import Results
 from vla_chunk_length import run_length
 from vla_decoders import DECODINGS, LIMIT, decodings_of, fused_forward, observations
 from vla_paired import run_paired
+from vla_precision import run_precision
 from vla_success import run_success
 
 from hotloop.decoding.jacobi import jacobi
 from hotloop.decoding.token_guesses import random_tokens
 from hotloop.policies.checkpoint import load_checkpoint
+from hotloop.policies.programs.engines.engine import PRECISIONS
 
 
 def run_chunks(results: Results, args: argparse.Namespace) -> None:
@@ -167,11 +173,12 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=12, help="environments side by side")
     parser.add_argument("--decodings", nargs="+", default=list(DECODINGS), choices=list(DECODINGS))
     parser.add_argument("--engines", nargs="+", default=["eager"])
+    parser.add_argument("--precisions", nargs="+", default=["float32", "bf16"], choices=PRECISIONS)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     args = parser.parse_args()
     if args.part != "chunks":
         args.threads = args.threads[:1]
-    played = args.part in ("success", "paired")
+    played = args.part in ("success", "paired", "precision")
     if not played and not args.dataset:
         parser.error(f"{args.part} needs --dataset")
     if args.episodes is None:
@@ -180,7 +187,13 @@ def main() -> None:
     PARTS[args.part](Results(args.output, silent=("successes", "plans")), args)
 
 
-PARTS = {"success": run_success, "chunks": run_chunks, "length": run_length, "paired": run_paired}
+PARTS = {
+    "success": run_success,
+    "chunks": run_chunks,
+    "length": run_length,
+    "paired": run_paired,
+    "precision": run_precision,
+}
 
 
 if __name__ == "__main__":
