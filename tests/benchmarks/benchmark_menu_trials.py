@@ -2,9 +2,9 @@
 
     python tests/benchmarks/benchmark_menu_trials.py FOLDER results.json [PART ...]
 
-FOLDER holds the runs of ``benchmark_menu_toy.py --seeds 0 1 2 --folder FOLDER``. Parts are
-``hybrid``, the teacher's first calls before the student's; ``preference``, tuning of a student by
-pairs of its plans; and ``coupling``, noise that is paired with actions in training.
+FOLDER holds the runs of ``benchmark_menu_toy.py --methods "flow-map;mean-flow" --folder FOLDER``.
+Parts are ``hybrid``, the teacher's first calls before the student's; ``preference``, tuning of a
+student by pairs of its plans; and ``coupling``, noise that is paired with actions in training.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("parts", nargs="*", default=list(PARTS), metavar="PART")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     given = parser.parse_args()
     torch.set_num_threads(1)
     exam, results = toy_obstacle.Examination.draw(*SHORT.examination), Results(given.output)
