@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from ...decoding.rolling import LevelMixture
 from ...policies.diffusion.model import Batch, DiffusionModel, denoising_loss
+from ..config.policies import Coupling
+from .coupling import check_coupling, coupled
 from .objective import Drawn
 from .observed import Seen, see
 
@@ -39,9 +41,11 @@ class DenoisingObjective(nn.Module):
         observation_noise: Standard deviation of the noise on normalised observations.
         num_draws: Draws of level and noise for each window, n. Where pictures are encoded, further
             draws cost little.
-    """
+        coupling: How noise is paired with actions, see `coupled`.
 
-    draws_on_device = True
+    Raises:
+        ValueError: If noise cannot be paired by what the model observes.
+    """
 
     def __init__(
         self,
@@ -49,12 +53,16 @@ class DenoisingObjective(nn.Module):
         mixture: LevelMixture,
         observation_noise: float = 0.0,
         num_draws: int = 1,
+        coupling: Coupling = "independent",
     ) -> None:
         super().__init__()
+        check_coupling(coupling, model)
         self.model = model
         self.mixture = mixture
         self.observation_noise = observation_noise
         self.num_draws = num_draws
+        self.coupling = coupling
+        self.draws_on_device = coupling == "independent"  # the host finds the pairs
 
     def prepare(self, step: int) -> None:
         """Nothing to prepare."""
@@ -68,6 +76,8 @@ class DenoisingObjective(nn.Module):
         level = self.mixture.draw(shape[0] * num, generator).unflatten(0, (-1, num))  # (b, n, h)
         size = (shape[0], num, *shape[1:])
         noise = torch.randn(size, generator=generator, device=generator.device)  # (b, n, h, d)
+        if self.coupling == "conditional":
+            noise = coupled(noise, clean, seen.vectors.flatten(1))
         return DenoisingDraw(seen, clean, level.to(clean.device), noise.to(clean.device))
 
     def forward(self, inputs: DenoisingDraw) -> Tensor:
