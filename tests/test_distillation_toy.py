@@ -7,9 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from benchmarks import toy_obstacle, toy_runs, toy_slalom
-from benchmarks.toy_coupling import coupled, like_groups
 
 EXAM = toy_obstacle.Examination.draw(8, 200)
 
@@ -92,31 +90,3 @@ def test_a_student_of_one_call_comes_near_its_teacher(
     assert one.ed2 < min(1.2 * fine.ed2, coarse.ed2 / 2)
     assert one.tv < fine.tv + 0.05
     assert one.missed < coarse.missed
-
-
-def test_noise_that_is_paired_among_like_observations_stays_what_sampling_starts_from() -> None:
-    """Two observations whose actions lie on opposite sides: each must keep noise of N(0, 1)."""
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(512, 2, 1, generator=generator)
-    condition = torch.arange(512).remainder(2)[:, None].float()
-    clean = (2 * condition[..., None] - 1).expand(-1, 2, 1)
-    clean = clean + 0.5 * torch.randn(clean.shape, generator=generator)
-
-    def distance(paired: torch.Tensor) -> float:
-        return float((paired - clean).square().mean())
-
-    def mean_of_one(paired: torch.Tensor) -> float:
-        return float(paired[condition[:, 0] == 1].mean())
-
-    apart, whole, among = (coupled(noise, clean, condition, size) for size in (1, 512, 256))
-    assert torch.equal(apart, noise)
-    for paired in (whole, among):
-        assert torch.equal(paired.flatten(1).sort(dim=0)[0], noise.flatten(1).sort(dim=0)[0])
-    assert distance(whole) < distance(among) < distance(apart)
-    # Unconditional pairing gives noise above 0 to the observation whose actions are above 0.
-    assert mean_of_one(whole) > 0.5 and abs(mean_of_one(among)) < 0.15
-    of_one = among[condition[:, 0] == 1]
-    assert abs(float(of_one.std()) - 1) < 0.15
-    grouped = like_groups(condition, 256)
-    assert all(len(condition[rows].unique()) == 1 for rows in grouped)
-    assert torch.cat(grouped).sort()[0].tolist() == list(range(512))

@@ -95,7 +95,7 @@ def unread_along_trajectories(config: TrainConfig) -> Iterable[tuple[str, str]]:
     yield from unread_of_student(config)
     for name in ("chunkwise", "independent"):
         yield f"policy.{name}", f"distill.method={config.distill.method} draws levels by itself"
-    yield "policy.coupling", "its teacher's trajectories pair noise with actions"
+    yield "policy.coupling", "the teacher's trajectories pair noise with actions"
 
 
 METHOD = Method(

@@ -123,7 +123,7 @@ def sampled_pairs(
 def _unread(config: TrainConfig) -> Iterable[tuple[str, str]]:
     """Besides what no student reads: no noise meets a demonstrated action."""
     yield from unread_of_student(config)
-    yield "policy.coupling", "distill.method=sampler fits steps to its teacher's plans"
+    yield "policy.coupling", "distill.method=sampler fits steps to the teacher's plans"
 
 
 METHOD = Method(
