@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...decoding.placed import placed
 from .config import EncoderConfig
 from .encoder import build_encoder
 
