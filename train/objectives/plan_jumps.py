@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ...decoding.placed import placed
 from ...decoding.samplers import spaced_levels, step_coefficients
+from ...policies.place import place_of
 from ...policies.planners.config import PlannerSampling
 from ...policies.planners.model import PlanBatch, PlannerModel
 from ...policies.planners.stages import num_found
@@ -87,7 +88,8 @@ class PlanJumpObjective(nn.Module):
         block = step // self._config.refresh_every
         if block != self._block:
             generator = step_generator(self._seed, block, stream="plans")
-            self._plans = self._teacher[0].plan(self._config.num_plans, generator)
+            teacher = self._teacher[0].to(place_of(self.model))
+            self._plans = teacher.plan(self._config.num_plans, generator)
             self._block = block
 
     def draw(self, batch: PlanBatch, generator: torch.Generator) -> PlanJumpDraw:
