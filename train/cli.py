@@ -30,7 +30,6 @@ examples:
   hotloop distill pusht-dp calls=1,2 …      make it faster, and see what that costs
   hotloop import FOLDER OUT dt=0.1          make a LeRobot checkpoint hotloop's own
   hotloop jacobi TEACHER DATA OUT           what a token policy is distilled from
-  hotloop acceptance CKPT DATA OUT          when it may accept tokens without proof
   hotloop serve pusht-sdp                   serve a policy to robots over the network
   hotloop control robot=mujoco duration=10  run a policy on a robot, here a simulated one
   hotloop record teleop.by=keyboard …       show a robot what to do, as a data set that grows

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...decoding.acceptance import Acceptance
 from ...decoding.jacobi import ExitRule
 from ...decoding.token_guesses import GUESSES
 
-LEARNED = "learned"
-METHODS = ("greedy", "jacobi", "committed", LEARNED)
+METHODS = ("greedy", "jacobi", "committed")
 UNVERIFIED = ("execute", "hold")
 
 
@@ -20,8 +18,7 @@ class TokenDecodingConfig:
     Attributes:
         num_execute: Actions executed per plan, Ta.
         method: ``"greedy"`` decodes one token per forward, ``"jacobi"`` all of them in every
-            forward, ``"committed"`` all that are not verified yet. ``"learned"`` is the same and
-            keeps a token as soon as its margin exceeds a fitted threshold.
+            forward, ``"committed"`` all that are not verified yet.
         guess: What Jacobi decoding starts from: ``"random"`` tokens, the ``"previous"`` chunk
             without its executed actions, or the last executed action in ``"repeat"``. An episode
             begins with random tokens.
@@ -29,9 +26,6 @@ class TokenDecodingConfig:
             not, sigma; 0 waits for convergence.
         max_move: Largest move of any normalised action value (range -1 to 1) between two
             iterates that counts as none, epsilon; negative waits for the tokens to stop.
-        thresholds: Margins that tokens must exceed with ``"learned"``, one per forward, the last
-            for all later ones; see `decoding.acceptance`. `hotloop acceptance` fits them.
-        reach: Tokens at most this many bins apart do not rival each other there.
         unverified: Whether actions with tokens that are not verified to be the greedy decoder's
             are valid and executed (``"execute"``) or not (``"hold"``). With ``"hold"`` decoding
             goes on until the first action that is needed is verified, whatever the exit rule.
@@ -45,8 +39,6 @@ class TokenDecodingConfig:
     guess: str = "random"
     max_calls: int = 0
     max_move: float = -1.0
-    thresholds: tuple[float, ...] = ()
-    reach: int = 0
     unverified: str = "execute"
     fused: bool = True
     cached: bool = True
@@ -70,13 +62,6 @@ class TokenDecodingConfig:
                 "greedy decoding has no early exit; choose method 'jacobi' or 'committed', or "
                 "drop max_calls and max_move"
             )
-        if self.thresholds:
-            Acceptance(self.thresholds, self.reach)
-        if self.method == LEARNED and (not self.thresholds or self.max_move >= 0):
-            raise ValueError(
-                f"method {LEARNED!r} needs thresholds, which `hotloop acceptance` fits, and knows "
-                f"no max_move; got thresholds {self.thresholds} and max_move {self.max_move}"
-            )
 
     @property
     def needs_cache(self) -> bool:
@@ -93,11 +78,6 @@ class TokenDecodingConfig:
             return "read", "block"
         single = self.max_calls == 1 and self.unverified == "execute"
         return ("read_block",) if single else ("read_block", "block")
-
-    @property
-    def acceptance(self) -> Acceptance | None:
-        """Which tokens need no proof; None if all of them do."""
-        return Acceptance(self.thresholds, self.reach) if self.method == LEARNED else None
 
     @property
     def exit_rule(self) -> ExitRule:

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from ...decoding import ActionSpec, ActionTrajectory, Observation, ObservationSpec
-from ...decoding.acceptance import jacobi_accepting
 from ...decoding.jacobi import jacobi, jacobi_committed
 from ...decoding.token_guesses import random_tokens, repeated_action, shifted_chunk
 from ...decoding.token_model import DecodedTokens, TokenModel, greedy_tokens
@@ -155,7 +154,7 @@ class VlaPolicy:
             if not self.decoding.fused and isinstance(token_model, CachedModel | StaticModel):
                 token_model.read_prompt()
             start, needed = torch.from_numpy(guess), torch.from_numpy(min_verified)
-            if isinstance(token_model, GraphModel) and self.decoding.acceptance is None:
+            if isinstance(token_model, GraphModel):
                 return self._decode_recorded(token_model, start, needed)
             device = self.model.device
             return self._decode_step_by_step(token_model, start.to(device), needed.to(device))
@@ -175,11 +174,6 @@ class VlaPolicy:
         choices, begin = self.decoding, self.model.begin(len(guess))
         if choices.method == "greedy":
             return greedy_tokens(token_model, begin, guess.shape[1])
-        if acceptance := choices.acceptance:
-            limit = choices.exit_rule.max_calls
-            return jacobi_accepting(
-                token_model, begin, guess, acceptance, max_calls=limit, min_verified=min_verified
-            )
         return (jacobi_committed if choices.method == "committed" else jacobi)(
             token_model,
             begin,

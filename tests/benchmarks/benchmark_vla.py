@@ -4,7 +4,7 @@
     python tests/benchmarks/benchmark_vla.py chunks OUT.json TEACHER [STUDENT ...] --dataset DATASET
     python tests/benchmarks/benchmark_vla.py length OUT.json STUDENT --dataset DATASET
     python tests/benchmarks/benchmark_vla.py precision OUT.json CHECKPOINT [CHECKPOINT ...]
-    python tests/benchmarks/benchmark_vla.py paired OUT.json STUDENT --decodings greedy learned
+    python tests/benchmarks/benchmark_vla.py paired OUT.json CHECKPOINT --engines openvino
 
 `success` runs the same episodes, 20 per instruction, with every decoder of every checkpoint, and
 the first one's greedy decoder also with shuffled instructions. `chunks` decodes the same
@@ -40,7 +40,7 @@ import torch
 from fixed_tokens import num_fixed_tokens
 from result_rows import Results
 from vla_chunk_length import run_length
-from vla_decoders import DECODINGS, LIMIT, decodings_of, fused_forward, observations
+from vla_decoders import DECODINGS, LIMIT, fused_forward, observations
 from vla_paired import run_paired
 from vla_precision import run_precision
 from vla_success import run_success
@@ -60,7 +60,7 @@ def run_chunks(results: Results, args: argparse.Namespace) -> None:
         }
         for name in args.checkpoints
         for engine in args.engines
-        for label in (*decodings_of(load_checkpoint(name)), LIMIT)
+        for label in (*DECODINGS, LIMIT)
         for threads in args.threads
     }  # fmt: skip
     missing = [threads for (*_, threads), key in keys.items() if not results.has(key)]
@@ -89,7 +89,7 @@ def measure_chunks(
     policies = {
         (name, label): checkpoint.policy(choices, engine)
         for name, checkpoint in checkpoints.items()
-        for label, choices in decodings_of(checkpoint).items()
+        for label, choices in DECODINGS.items()
     }
     for policy in policies.values():  # what is prepared at the first plan is not timed
         policy.reset(np.array([0]))

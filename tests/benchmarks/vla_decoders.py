@@ -11,14 +11,12 @@ import torch
 
 from hotloop.decoding import Observation
 from hotloop.decoding.token_model import TokenModel
-from hotloop.policies.checkpoint import Checkpoint
 from hotloop.policies.vla import VlaModel
 from hotloop.policies.vla.session import Prompt
 from hotloop.train.data.formats.registry import read_episodes
 
 WAIT: dict[str, Any] = {"max_calls": 0, "max_move": -1.0}  # whatever a checkpoint has stored
 WARM: dict[str, Any] = {"method": "committed", "guess": "previous", **WAIT}
-LEARNED = "learned, warm"  # of a checkpoint with thresholds
 DECODINGS: dict[str, dict[str, Any]] = {
     "greedy": {"method": "greedy", **WAIT},
     "jacobi": {"method": "jacobi", "guess": "random", **WAIT},
@@ -29,15 +27,8 @@ DECODINGS: dict[str, dict[str, Any]] = {
     "sigma 2, warm": {**WARM, "max_calls": 2},
     "sigma 1, warm": {**WARM, "max_calls": 1},
     "epsilon 0.05, warm": {**WARM, "max_move": 0.05},
-    LEARNED: {**WARM, "method": "learned"},
 }
 LIMIT = "one fused forward"
-
-
-def decodings_of(checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
-    """The decoders that a checkpoint has what they need for."""
-    fitted = bool(checkpoint.sampling.thresholds)
-    return {name: choices for name, choices in DECODINGS.items() if fitted or name != LEARNED}
 
 
 def observations(

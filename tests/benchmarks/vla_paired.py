@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 from result_rows import Results
+from seldom_drawn import seldom_drawn
 from vla_decoders import DECODINGS
-from vla_success import CountedPolicy, evaluation_of, rate, seldom_drawn
+from vla_success import CountedPolicy, evaluation_of, rate
 
 from hotloop.decoding import ActionTrajectory, Observation
 from hotloop.envs.registry import make_task

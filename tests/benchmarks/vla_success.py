@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict, replace
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from result_rows import Results
+from seldom_drawn import seldom_drawn
 from vla_decoders import DECODINGS
 
 from hotloop.decoding import ActionTrajectory, Observation
-from hotloop.envs.metaworld import SUBTASKS, Tabletop
+from hotloop.envs.metaworld import SUBTASKS
 from hotloop.envs.registry import make_task
 from hotloop.envs.rollout import Episode, Evaluation, evaluate
 from hotloop.envs.statistics import compare, wilson_interval
-from hotloop.envs.task import Task
 from hotloop.policies.checkpoint import load_checkpoint
 from hotloop.policies.vla import VlaPolicy
 
@@ -46,32 +45,6 @@ class CountedPolicy:
         self.num_calls += decoded.num_calls.tolist()
         self.num_verified += decoded.num_verified.tolist()
         return trajectory
-
-
-class SeldomDrawn(Tabletop):
-    """The tabletop, drawn at every so many steps only, where a policy plans; else as it was.
-
-    A step of the simulator takes 0.2 ms of a core, a picture 9.
-
-    Args:
-        every: Steps from picture to picture.
-        **choices: Of `Tabletop`.
-    """
-
-    def __init__(self, every: int, **choices: Any) -> None:
-        super().__init__(**choices)
-        self._every, self._drawn = every, {}
-
-    def _frame(self) -> dict[str, np.ndarray]:
-        if self._num_steps % self._every == 0:
-            self._drawn = super()._frame()
-        return dict(self._drawn)
-
-
-def seldom_drawn(task: Task, every: int) -> Task:
-    """A task on the tabletop that is drawn at every so many steps."""
-    assert isinstance(task.make, partial) and task.make.func is Tabletop
-    return replace(task, make=partial(SeldomDrawn, every, **task.make.keywords))
 
 
 def run_success(results: Results, args: argparse.Namespace) -> None:

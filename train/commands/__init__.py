@@ -27,7 +27,6 @@ _INCLUDED = (
     "data",
     "import",
     "jacobi",
-    "acceptance",
     "serve",
     "control",
     "record",

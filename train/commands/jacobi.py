@@ -43,13 +43,25 @@ def run(args: argparse.Namespace) -> int:
     import torch
     from tqdm import tqdm
 
+    from ...policies.vla.model import VlaModel
+    from ..config.lerobot import ANY_PERIOD, LeRobotConfig, load
+    from ..data.formats.registry import read_episodes
+    from ..data.windows import Windows
     from ..objectives.jacobi_trajectories import CollectionConfig, collect, read_trajectories
-    from .token_policies import load_token_policy, recorded_windows
 
     config = compose("jacobi", args.overrides, CollectionConfig)
-    model = load_token_policy(args.teacher).model
+    model = load(args.teacher, LeRobotConfig(), ANY_PERIOD).model
+    if not isinstance(model, VlaModel):
+        raise ValueError(f"{args.teacher} is no vision-language policy; only those decode tokens")
     torch.set_num_threads(1)
-    windows, _ = recorded_windows(model, args.dataset)
+    episodes = read_episodes(args.dataset, everything=True)
+    absent = sorted(set(model.observation_shapes) - set(episodes.observations))
+    if absent:
+        raise ValueError(
+            f"{args.dataset} has no {absent}, which the teacher reads; it has "
+            f"{sorted(episodes.observations)}"
+        )
+    windows = Windows(episodes, tuple(model.observation_shapes), 1, model.config.num_actions)
     with tqdm(total=len(windows) // config.stride, unit="step", desc="trajectories") as bar:
         collect(args.out, model, windows, config, bar.update)
     found = read_trajectories(args.out)

@@ -17,7 +17,7 @@ from ...decoding.instruction import INSTRUCTION_KEY, decode_instruction
 from ...decoding.interface import is_picture
 from ...policies.checkpoint import Checkpoint
 from ...policies.vla.build import pretrained_vla, tiny_vla
-from ...policies.vla.decoding_config import LEARNED, METHODS
+from ...policies.vla.decoding_config import METHODS
 from ...policies.vla.model import VlaModel
 from ...policies.vla.policy import VlaPolicy
 from ...policies.vla.precision import EXACT, TokenComparison
@@ -99,6 +99,7 @@ class VlaFamily(Family):
         Guesses are the checkpoint's own choice, so ``sampling.guess=random`` starts all of them
         cold.
         """
+        del checkpoint
         wait: dict[str, Any] = {"max_calls": 0, "max_move": -1.0, "unverified": "execute"}
         early = {"method": "committed", **wait}
         rows = [
@@ -106,9 +107,7 @@ class VlaFamily(Family):
         ]
         if calls:
             return rows
-        fitted = [LEARNED] if checkpoint.sampling.thresholds else []
-        names = [name for name in METHODS if name != LEARNED] + fitted
-        decoders = [BenchRow(f"vla-{name}", {"method": name, **wait}) for name in names]
+        decoders = [BenchRow(f"vla-{name}", {"method": name, **wait}) for name in METHODS]
         return [*decoders, *rows, BenchRow("vla-adaptive", {**early, "max_move": ADAPTIVE_EXIT})]
 
     def frames(self, checkpoint: Checkpoint) -> Sequence[Frames]:
