@@ -39,7 +39,7 @@ def ddim_scalars(levels: np.ndarray) -> Tensor:
 
 def check_falling(schedule: NoiseSchedule, level: Tensor) -> None:
     """Raise ValueError unless the levels of fitted steps, shape (n,), fall between N and 0."""
-    levels = level.tolist()
+    levels = [float(one) for one in level]
     falls = all(one > following for one, following in pairwise([*levels, 0.0]))
     if not falls or levels[0] > schedule.num_levels:
         raise ValueError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -31,7 +31,7 @@ def _pinned(value: Any) -> Any:
         # An expanded tensor would be written to itself.
         return value.contiguous().pin_memory() if value.device.type == "cpu" else value
     if isinstance(value, Mapping):
-        return {key: _pinned(one) for key, one in value.items()}
+        return {key: _pinned(one) for key, one in cast("Mapping[str, Any]", value).items()}
     if is_dataclass(value) and not isinstance(value, type):
         parts = {field.name: _pinned(getattr(value, field.name)) for field in fields(value)}
         return replace(value, **parts)
