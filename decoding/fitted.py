@@ -12,6 +12,8 @@ last step, is DPM-Solver++(2M) (Lu et al. 2022, algorithm 2).
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -35,12 +37,24 @@ def ddim_scalars(levels: np.ndarray) -> Tensor:
     return torch.stack([level, torch.ones_like(level), torch.zeros_like(level)])
 
 
+def check_falling(schedule: NoiseSchedule, level: Tensor) -> None:
+    """Raise ValueError unless the levels of fitted steps, shape (n,), fall between N and 0."""
+    levels = [float(one) for one in level]
+    falls = all(one > following for one, following in pairwise([*levels, 0.0]))
+    if not falls or levels[0] > schedule.num_levels:
+        raise ValueError(
+            f"levels of fitted steps must fall from at most {schedule.num_levels} to above 0, got "
+            f"{levels}"
+        )
+
+
 def fitted_coefficients(schedule: NoiseSchedule, scalars: Tensor, prediction: str) -> Tensor:
     """Coefficients of `fitted_step` for each call; the gradient reaches the scalars.
 
     Args:
         schedule: Noise schedule.
-        scalars: Level, gain and memory of each call, shape (3, n); after the last level comes 0.
+        scalars: Level, gain and memory of each call, shape (3, n); levels fall, see
+            `check_falling`, and after the last comes 0.
         prediction: What the network predicts.
 
     Returns:
@@ -48,15 +62,10 @@ def fitted_coefficients(schedule: NoiseSchedule, scalars: Tensor, prediction: st
         each call, shape (n, 6), float64.
 
     Raises:
-        ValueError: If levels do not fall between N and 0, or the prediction is unknown.
+        ValueError: If the prediction is unknown.
     """
     level, gain, memory = scalars.double().unbind(0)  # (n,)
     following = torch.cat([level[1:], level.new_zeros(1)])
-    if not (level > following).all() or not level[0] <= schedule.num_levels:
-        raise ValueError(
-            f"levels of fitted steps must fall from at most {schedule.num_levels} to above 0, got "
-            f"{[float(one) for one in level]}"
-        )
     a, s = schedule.between(level)
     a_next, s_next = schedule.between(following)
     p_x, p_f, e_x, e_f = estimate_coefficients(prediction, a, s, s)

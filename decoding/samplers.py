@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .placed import placed
 from .schedules import NoiseSchedule
 
 PREDICTIONS = ("epsilon", "sample", "velocity")
@@ -153,7 +154,7 @@ def apply_step(
     clip: float | None = 1.0,
 ) -> Tensor:
     """`reverse_step` with coefficients of levels (H,) or (B, H), as `step_coefficients` gives."""
-    return reverse_step(x, output, coefficients.tensor(x.dtype).to(x.device), noise, clip)
+    return reverse_step(x, output, placed(coefficients.tensor(x.dtype), x.device), noise, clip)
 
 
 def reverse(
@@ -183,7 +184,8 @@ def reverse(
     """
     for level, next_level in pairwise(levels):
         coefficients = step_coefficients(schedule, level, next_level, prediction, update)
-        output = denoise(x, torch.as_tensor(level).expand(len(x), -1))  # (b, h, d)
+        there = placed(torch.as_tensor(level), x.device).expand(len(x), -1)
+        output = denoise(x, there)  # (b, h, d)
         noise = None
         if update == "ddpm":
             noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)

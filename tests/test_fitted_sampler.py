@@ -14,6 +14,7 @@ from tiny import SPEC, constant_network, plan_at, stream, tiny_model
 from hotloop.decoding.conformance import PolicyConformance
 from hotloop.decoding.fitted import (
     FITTED,
+    check_falling,
     ddim_scalars,
     fitted_coefficients,
     fitted_step,
@@ -192,4 +193,4 @@ def test_numbers_of_calls_that_cannot_be_are_refused(calls: tuple[int, ...]) -> 
 
 def test_levels_that_do_not_fall_are_refused() -> None:
     with pytest.raises(ValueError, match="must fall from at most 100 to above 0"):
-        fitted_coefficients(SCHEDULE, torch.tensor([[20.0, 30.0], [1, 1], [0, 0]]), "sample")
+        check_falling(SCHEDULE, torch.tensor([20.0, 30.0]))

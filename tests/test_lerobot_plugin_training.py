@@ -21,6 +21,8 @@ from tiny_lerobot import (
 )
 
 from hotloop.policies import load_checkpoint
+from hotloop.train.average import WeightAverage
+from hotloop.train.config.training import OptimConfig
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +102,26 @@ def test_training_averages_and_runs_what_it_has_learnt(
     average = load_checkpoint(tmp_path).model.state_dict()
     last = policy.model.state_dict()
     assert any(not torch.equal(average[name], last[name]) for name in last)
+
+
+def test_an_average_that_is_stored_or_moved_goes_on_as_the_training_loops(
+    plugin: SimpleNamespace,
+) -> None:
+    model, config = torch.nn.Linear(2, 3), OptimConfig()
+    expected, found = WeightAverage(model, config), plugin.average.StoredAverage(model, config)
+    assert set(found.state_dict()) == {"n_averaged", "module.weight", "module.bias"}
+    for step in range(6):
+        torch.nn.init.constant_(model.weight, step)
+        expected.update()
+        found.update(model)
+        if step == 1:  # as LeRobot's processes do when they go on
+            stored, found = found.state_dict(), plugin.average.StoredAverage(model, config)
+            found.load_state_dict(stored)
+        if step == 3:
+            found.to(torch.float64)
+            found.to(torch.float32)
+    assert found.n_averaged == 6
+    assert torch.equal(found.module.weight, expected.module.weight)
 
 
 def windows() -> Batch:

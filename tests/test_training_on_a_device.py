@@ -5,39 +5,28 @@ The device is `SecondDevice`, so that a machine without a GPU notices where the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from second_device import DEVICE, Elsewhere, SecondDevice
-from test_pictures import SHAPES as PICTURES
-from test_pictures import frame, seeing
-from tiny import demonstrations, tiny_model
-from tiny_planner import tiny_planner, walks
+from tiny import tiny_model
 from torch import Tensor, nn
 from torch.optim import optimizer
 from torch.utils._pytree import tree_leaves
+from training_cases import CASES, streaming
 
-from hotloop.decoding.rolling import LevelMixture
-from hotloop.policies.diffusion.config import ModelConfig
-from hotloop.policies.diffusion.model import Batch, DiffusionModel, seeded_model
-from hotloop.policies.networks.config import NetworkConfig
+from hotloop.decoding import placed as placing
+from hotloop.policies.diffusion.model import Batch
 from hotloop.train import loop
 from hotloop.train.average import WeightAverage, ema_decay
 from hotloop.train.config.training import OptimConfig, TrainConfig
-from hotloop.train.data import prefetch
-from hotloop.train.data.episodes import Episodes
-from hotloop.train.data.plan_windows import PlanWindows
-from hotloop.train.data.windows import Windows, step_generator
-from hotloop.train.objectives.denoising import DenoisingObjective
+from hotloop.train.data.windows import step_generator
 from hotloop.train.objectives.mean_flow import MeanFlowObjective
 from hotloop.train.objectives.objective import draw_device
-from hotloop.train.objectives.planning import PlannerObjective
 from hotloop.train.running_loss import _MOST_UNREAD, RunningLoss
 
 aten = torch.ops.aten
@@ -79,6 +68,12 @@ class GeneratorThere(torch.Generator):
     device = DEVICE  # type: ignore[assignment]
 
 
+def pinned(one: Tensor) -> Tensor:
+    """`Tensor.pin_memory`, which can copy no expanded tensor and none of a GPU."""
+    assert one.is_contiguous() and not isinstance(one, Elsewhere)
+    return one
+
+
 class OneProcess:
     """The part of accelerate's `Accelerator` that the loop uses, on the second device."""
 
@@ -96,49 +91,6 @@ class OneProcess:
     def wait_for_everyone(self) -> None: ...
 
 
-def make_windows(model: DiffusionModel, episodes: Episodes) -> Windows:
-    keys, config = tuple(model.observation_shapes), model.config
-    return Windows(episodes, keys, config.num_obs_steps, config.horizon)
-
-
-def streaming(network: NetworkConfig | None = None) -> tuple[nn.Module, Any]:
-    model = tiny_model(ladders=("1x8", "2x4"))
-    if network is not None:
-        sizes = {"horizon": 9, "num_levels": 24, "ladders": ("1x8", "2x4")}
-        config = ModelConfig(**sizes, network=network)
-        model = seeded_model(config, model.observation_shapes, 2, seed=0)
-    mixture = LevelMixture(9, 24, model.delayed_ladders, 0.6, 0.2)
-    objective = DenoisingObjective(model, mixture, observation_noise=0.1)
-    return objective, make_windows(model, demonstrations())
-
-
-def pictures() -> tuple[nn.Module, Any]:
-    model, num = seeing(), 12
-    observations = {
-        key: np.concatenate([frame(step)[key] for step in range(num)]) for key in PICTURES
-    }
-    actions = np.random.default_rng(0).uniform(-1, 1, (num, 2)).astype(np.float32)
-    mixture = LevelMixture(9, 8, model.delayed_ladders, 0.8, 0.0)
-    windows = make_windows(model, Episodes(observations, actions, np.array([5, num])))
-    return DenoisingObjective(model, mixture, num_draws=2), windows
-
-
-def planner(**choices: Any) -> tuple[nn.Module, Any]:
-    model = tiny_planner(**choices)
-    episodes = walks(rewards=not model.config.goal_key)
-    return PlannerObjective(model), PlanWindows(episodes, model.state_keys, model.config)
-
-
-CASES: dict[str, Callable[[], tuple[nn.Module, Any]]] = {
-    "streaming, MLP": streaming,
-    "streaming, U-Net": lambda: streaming(NetworkConfig("unet", dims=(8, 16), num_groups=4)),
-    "pictures": pictures,
-    "planner": planner,
-    "joint plan with a value": lambda: planner(joint=True, value=True),
-    "plan to a goal": lambda: planner(goal_key="observation.goal", critic=False),
-}
-
-
 def trainer_of(objective: nn.Module, windows: Any, folder: Path, **settings: Any) -> loop.Trainer:
     objective.requires_grad_(True)
     config = TrainConfig(output_dir=str(folder), batch_size=6, **settings)
@@ -153,12 +105,15 @@ def steps_on(monkeypatch: pytest.MonkeyPatch, case: str, folder: Path) -> loop.T
         trainer = trainer_of(*CASES[case](), folder)
 
     def generator_there(seed: int, step: int, stream: str, device: torch.device) -> Any:
-        assert device == DEVICE
-        state = step_generator(seed, step, stream).get_state()
-        return GeneratorThere().set_state(state)
+        generator = step_generator(seed, step, stream)
+        if device.type == "cpu":
+            return generator
+        return GeneratorThere().set_state(generator.get_state())
 
     monkeypatch.setattr(loop, "step_generator", generator_there)
-    monkeypatch.setattr(loop, "placed", lambda batch, device: batch.to(device, non_blocking=True))
+    monkeypatch.setattr(placing, "_FETCHING", (DEVICE.type,))
+    monkeypatch.setattr(torch.cuda, "device", nullcontext)
+    monkeypatch.setattr(Tensor, "pin_memory", pinned)
     with SecondDevice():
         trainer._optimise()  # copies tables that stay there
     with BusyDevice() as device:
@@ -172,6 +127,7 @@ def steps_on(monkeypatch: pytest.MonkeyPatch, case: str, folder: Path) -> loop.T
 def test_no_step_waits_for_the_device_and_all_learn_what_the_cpu_learns(
     case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("HOTLOOP_CACHE", str(tmp_path))
     expected = trainer_of(*CASES[case](), tmp_path / "here")
     for _ in range(3):
         expected._optimise()
@@ -271,6 +227,6 @@ def test_batches_for_a_gpu_come_from_page_locked_memory(monkeypatch: pytest.Monk
     monkeypatch.setattr(Batch, "to", lambda self, *how, **more: moves.append((*how, more)) or self)
     batch = Batch({"a": torch.ones(2, 1, 3)}, torch.zeros(2, 4, 1))
     device = torch.device("cuda")
-    moved = prefetch.placed(batch, device)
+    moved = placing.placed(batch, device)
     assert moved.actions is batch.actions and moved.features is None
     assert len(pinned) == 2 and moves == [(device, {"non_blocking": True})]

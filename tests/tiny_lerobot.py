@@ -21,6 +21,7 @@ from hotloop.policies import Checkpoint, StreamingSampling, load_checkpoint, sav
 
 DISTRIBUTION = Path(__file__).parents[1] / "real_robot" / "integrations" / "lerobot_policy_hotloop"
 NAME = "lerobot_policy_hotloop"
+PARTS = ("average", "frames", "pusht", "training")
 Batch = dict[str, torch.Tensor]
 
 
@@ -34,7 +35,7 @@ def loaded_plugin() -> Generator[SimpleNamespace, None, None]:
         import_module(NAME)
         parts = ("configuration_hotloop", "modeling_hotloop", "processor_hotloop")
         modules: list[ModuleType] = [import_module(f"{NAME}.{part}") for part in parts]
-        others = {part: import_module(f"{NAME}.{part}") for part in ("frames", "pusht", "training")}
+        others = {part: import_module(f"{NAME}.{part}") for part in PARTS}
         yield SimpleNamespace(
             Config=modules[0].HotloopConfig,
             Policy=modules[1].HotloopPolicy,

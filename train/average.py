@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,15 +19,6 @@ def ema_decay(config: OptimConfig, num_updates: int) -> float:
     return min(1 - (1 + num_updates) ** -config.ema_power, config.ema_max)
 
 
-def ema_update(config: OptimConfig) -> Callable[[Any, Any, Any], None]:
-    """The same rule for `torch.optim.swa_utils.AveragedModel`."""
-
-    def update(averaged: Any, current: Any, num_averaged: Any) -> None:
-        _lerp_all(averaged, current, 1 - ema_decay(config, int(num_averaged)))
-
-    return update
-
-
 class WeightAverage:
     """Exponential moving average of the weights that are trained; the rest is copied.
 
@@ -38,15 +28,23 @@ class WeightAverage:
     Args:
         model: What is trained, where it will be trained.
         config: The rule.
+        module: The average so far, where the model is; a copy of the model to begin with.
+        num_updates: Weights that it is the average of already.
 
     Attributes:
         module: The averaged model.
         num_updates: Weights that it is the average of.
     """
 
-    def __init__(self, model: nn.Module, config: OptimConfig) -> None:
-        self.module: Any = copy.deepcopy(model)
-        self.num_updates = 0
+    def __init__(
+        self,
+        model: nn.Module,
+        config: OptimConfig,
+        module: nn.Module | None = None,
+        num_updates: int = 0,
+    ) -> None:
+        self.module: Any = copy.deepcopy(model) if module is None else module
+        self.num_updates = num_updates
         self._config = config
         pairs = list(zip(self.module.parameters(), model.parameters(), strict=True))
         trained = [(mean.detach(), value.detach()) for mean, value in pairs if value.requires_grad]

@@ -13,14 +13,15 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ..decoding.placed import placed
 from ..decoding.plumbing.files import replacing
 from ..policies.checkpoint import Checkpoint, write_checkpoint
 from ..policies.place import place_of
 from .average import WeightAverage
 from .config.training import OptimConfig, TrainConfig
-from .data.prefetch import Prefetched, placed
+from .data.prefetch import Prefetched
 from .data.windows import EpochSampler, step_generator
-from .objectives.objective import Objective, TrainingWindows, draw_device
+from .objectives.objective import Objective, TrainingWindows, batch_device, draw_device
 from .resume import CHECKPOINTS, write_settings
 from .running_loss import RunningLoss
 from .state import load_average, load_state, save_state
@@ -39,7 +40,7 @@ class Trainer:
     """Runs one objective over windows of demonstrations.
 
     No step makes the host wait for a GPU: batches come ahead of time, what objectives draw is drawn
-    where the model is, and losses are read where they are logged.
+    where the model is or on the way there, and losses are read where they are logged.
 
     Args:
         config: The run.
@@ -76,6 +77,7 @@ class Trainer:
         # "cuda" is another GPU in another thread, where the weights are is not.
         self._device = place_of(self.model)
         self._draw_device = draw_device(objective, self._device)
+        self._batch_device = batch_device(objective, self._device)
         optim = config.optim
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(
@@ -136,9 +138,9 @@ class Trainer:
         return inputs.select(slice(begin, begin + share))
 
     def _load(self, step: int) -> Any:
-        """The global batch of `step`, where the model is."""
+        """The global batch of `step`, where the objective reads it."""
         batch = self.windows.gather(self.sampler.indices(step))
-        return placed(batch, self._device)
+        return placed(batch, self._batch_device)
 
     def _lr(self, step: int) -> float:
         return learning_rate(self.config.optim, step, self.config.steps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...decoding.fitted import fitted_coefficients, fitted_step
+from ...decoding.fitted import check_falling, fitted_coefficients, fitted_step
 from ..programs.program import Call, Port, Program
 from .encoding import encode_call, feature_ports, observation_ports
 from .model import DiffusionModel
@@ -76,9 +76,11 @@ def fitted_program(model: DiffusionModel, num_calls: int | None) -> Program:
     """Observation and noise to the normalised window in fitted steps; see `reverse_program`.
 
     Raises:
-        ValueError: If this model's scalars were not fitted for so many calls.
+        ValueError: If this model's scalars were not fitted for so many calls, or levels do not
+            fall.
     """
     scalars = model.fitted_scalars(num_calls)
+    check_falling(model.schedule, scalars[0])
     coefficients = fitted_coefficients(model.schedule, scalars, model.config.prediction).float()
     module = part(FittedStep, model)
     window = Port(model.window_shape)

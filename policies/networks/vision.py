@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...decoding.placed import placed
 from .config import EncoderConfig
 from .encoder import build_encoder
 
@@ -197,12 +198,11 @@ def _anywhere(frame: Tensor, size: tuple[int, int], generator: torch.Generator) 
     """Parts of pictures (B, To, height, width, 3), at one place for all To frames of a sample."""
     batch, sides = len(frame), frame.shape[2:4]
     places = [
-        torch.randint(whole - part + 1, (batch,), generator=generator, device=generator.device).to(
-            frame.device
-        )
+        torch.randint(whole - part + 1, (batch,), generator=generator, device=generator.device)
         for whole, part in zip(sides, size, strict=True)
     ]
+    row, column = (placed(one, frame.device) for one in places)
     # Every part as a view, of which one per sample is copied.
     parts = frame.unfold(2, size[0], 1).unfold(3, size[1], 1)  # (b, to, rows, columns, 3, h, w)
     parts = parts.permute(0, 2, 3, 1, 5, 6, 4)  # (b, rows, columns, to, h, w, 3)
-    return parts[torch.arange(batch, device=frame.device), places[0], places[1]]
+    return parts[torch.arange(batch, device=frame.device), row, column]

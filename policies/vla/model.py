@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...decoding.instruction import INSTRUCTION_BYTES, INSTRUCTION_KEY, decode_instruction
+from ...decoding.placed import placed
 from ...decoding.token_model import TokenModel
 from .host import HALF, Host, host_from_config
 from .session import CachedModel, Prompt, begin_tokens, uncached_model
@@ -172,7 +173,7 @@ class VlaModel(nn.Module):
             ids = torch.cat([ids, tokens], dim=1)
         images = [self._image(key, frames[key], check) for key in self.config.cameras]
         pixel_values = torch.stack(images, dim=1)
-        return Prompt(ids.to(self.device), attended.to(self.device), pixel_values)
+        return Prompt(placed(ids, self.device), placed(attended, self.device), pixel_values)
 
     @torch.inference_mode(mode=False)  # what is remembered may be trained on later
     def _told_ids(self, told: bytes, dtype: str, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -238,7 +239,8 @@ class VlaModel(nn.Module):
                     f"{image.min()} to {image.max()}; do not scale them"
                 )
         weight = self.host.weight
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(weight.device).to(weight.dtype)
+        whole = torch.from_numpy(np.ascontiguousarray(image))
+        pixels = placed(whole, weight.device).to(weight.dtype)
         mean, std = (buffer.to(weight.dtype) for buffer in (self._image_mean, self._image_std))
         return pixels.permute(0, 3, 1, 2).contiguous().div(255).sub_(mean).div_(std)
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass, replace
-from typing import Any, Generic, TypeVar
-
-import torch
-from torch import Tensor
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 NUM_AHEAD = 2
@@ -50,27 +46,3 @@ class Prefetched(Generic[T]):
         finally:
             thread.shutdown(cancel_futures=True)
             self._thread, self._ready = None, {}
-
-
-def placed(batch: Any, device: torch.device) -> Any:
-    """A batch on `device`, whose copies to a GPU are only begun.
-
-    They stand in line before everything that is computed from then on, so neither this thread nor
-    that of the caller waits for them; for that their source must be in page-locked memory.
-    """
-    if device.type != "cuda":
-        return batch.to(device)
-    with torch.cuda.device(device):  # a thread begins on the first GPU
-        return _pinned(batch).to(device, non_blocking=True)
-
-
-def _pinned(value: Any) -> Any:
-    """The same with every tensor in page-locked memory; what is in lists stays on the host."""
-    if isinstance(value, Tensor):
-        return value.pin_memory()
-    if isinstance(value, Mapping):
-        return {key: _pinned(one) for key, one in value.items()}
-    if is_dataclass(value) and not isinstance(value, type):
-        parts = {field.name: _pinned(getattr(value, field.name)) for field in fields(value)}
-        return replace(value, **parts)
-    return value

@@ -134,7 +134,7 @@ def integrate(
         path = [np.full(shape, level) for level in (begin, *between, end)]
         states.append(
             reverse(
-                lambda x, k: teacher.predict(x, k.to(x.device), context),
+                lambda x, k: teacher.predict(x, k, context),
                 states[-1],
                 path,
                 teacher.schedule,

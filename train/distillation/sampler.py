@@ -106,7 +106,7 @@ def sampled_pairs(
         for rows, x in zip(current.split(_CHUNK), noise.to(device).split(_CHUNK), strict=True):
             context = see(teacher, windows.gather(rows).to(device), None).context(teacher)
             landed = reverse(
-                lambda x, k, o=context: teacher.predict(x, k.to(x.device), o),
+                lambda x, k, o=context: teacher.predict(x, k, o),
                 x,
                 vectors,
                 teacher.schedule,

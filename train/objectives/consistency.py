@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ...decoding.placed import placed
 from ...decoding.samplers import apply_step, step_coefficients
 from ...policies.diffusion.model import DiffusionModel
 from ..config.distill import ConsistencyConfig
@@ -28,7 +29,7 @@ class ConsistencyDraw(JumpDraw):
 
     Attributes:
         later: Normalised actions at that point, shape (B, H, D).
-        later_level: Its level, at least `next_level`, shape (B, H).
+        later_level: Its level, at least `next_level`, shape (B, H), on the CPU.
     """
 
     later: Tensor
@@ -64,22 +65,18 @@ class ConsistencyObjective(nn.Module):
         share = torch.rand(num, generator=generator)
         begin = begin + (share * (end - begin)).long().clamp(max=end - begin - 1)
         denoised = torch.randint(1, self.model.config.num_levels + 1, (num,), generator=generator)
-        noise = torch.randn(batch.states[:, 0].shape, generator=generator).to(device)
+        noise = placed(torch.randn(batch.states[:, 0].shape, generator=generator), device)
         is_denoising = torch.rand(num, generator=generator) < self._denoising
         level, later, last = (
-            torch.where(is_denoising, denoised, self._levels[at])
-            .to(device)[:, None]
-            .expand(-1, horizon)
+            torch.where(is_denoising, denoised, self._levels[at])[:, None].expand(-1, horizon)
             for at in (begin, begin + 1, end)
         )
         rows = torch.arange(num, device=device)
         with torch.no_grad():
             clean = self.model.action_normalizer(batch.actions)
-        noised = self.model.schedule.add_noise(clean, noise, level)
-        x = torch.where(
-            is_denoising.to(device)[:, None, None], noised, batch.states[rows, begin.to(device)]
-        )
-        after = batch.states[rows, (begin + 1).to(device)]
+        noised = self.model.schedule.add_noise(clean, noise, placed(level, device))
+        before, after = (batch.states[rows, placed(at, device)] for at in (begin, begin + 1))
+        x = torch.where(placed(is_denoising, device)[:, None, None], noised, before)
         return ConsistencyDraw(x, batch.seen, clean, level, last, after, later)
 
     def forward(self, inputs: ConsistencyDraw) -> Tensor:
@@ -91,7 +88,8 @@ class ConsistencyObjective(nn.Module):
         """Where the student lands from the later point, or that point if the jump ends there."""
         model, x = self.model, rows.later
         size = (rows.later_level - rows.next_level).amax(dim=1)  # (b,)
-        output = model.predict(x, rows.later_level, rows.seen.context(model), size)
-        level, next_level = (one.cpu().numpy() for one in (rows.later_level, rows.next_level))
+        later_level, size = (placed(one, x.device) for one in (rows.later_level, size))
+        output = model.predict(x, later_level, rows.seen.context(model), size)
+        level, next_level = rows.later_level.numpy(), rows.next_level.numpy()
         step = step_coefficients(model.schedule, level, next_level, model.config.prediction, "ddim")
         return apply_step(x, output, step, clip=model.config.clip)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from ...decoding.placed import placed
 from ...decoding.rolling import LevelMixture
 from ...policies.diffusion.model import Batch, DiffusionModel, denoising_loss
 from ..config.policies import Coupling
@@ -69,6 +70,11 @@ class DenoisingObjective(nn.Module):
 
     def draw(self, batch: Batch, generator: torch.Generator) -> DenoisingDraw:
         """Normalise the batch, and draw levels and noise for each sample."""
+        drawn = self.sample(batch, generator)
+        return replace(drawn, level=placed(drawn.level, drawn.clean.device))
+
+    def sample(self, batch: Batch, generator: torch.Generator) -> DenoisingDraw:
+        """The same with the levels where they were drawn, which is where the generator is."""
         seen = see(self.model, batch, generator, self.observation_noise)
         with torch.no_grad():
             clean = self.model.action_normalizer(batch.actions)  # (b, h, d)
@@ -78,7 +84,7 @@ class DenoisingObjective(nn.Module):
         noise = torch.randn(size, generator=generator, device=generator.device)  # (b, n, h, d)
         if self.coupling == "conditional":
             noise = coupled(noise, clean, seen.vectors.flatten(1))
-        return DenoisingDraw(seen, clean, level.to(clean.device), noise.to(clean.device))
+        return DenoisingDraw(seen, clean, level, placed(noise, clean.device))
 
     def forward(self, inputs: DenoisingDraw) -> Tensor:
         """Mean squared prediction error, shape ()."""

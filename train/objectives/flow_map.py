@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...decoding.placed import placed
 from ...decoding.samplers import reverse, spaced_levels
 from ...policies.diffusion.model import DiffusionModel
 from ..config.distill import FlowMapConfig
@@ -115,29 +116,24 @@ class FlowMapObjective(nn.Module):
         kind = torch.rand(num, generator=generator)  # (b,)
         begin, end = self._table.draw(num, generator)
         denoised = torch.randint(1, self.model.config.num_levels + 1, (num,), generator=generator)
-        noise = torch.randn(batch.states[:, 0].shape, generator=generator).to(device)
+        noise = placed(torch.randn(batch.states[:, 0].shape, generator=generator), device)
         is_denoising = kind < self._config.denoising
-        level = torch.where(is_denoising, denoised, self._levels[begin])
-        next_level = torch.where(is_denoising, denoised, self._levels[end])
+        level, next_level = (
+            torch.where(is_denoising, denoised, self._levels[at])[:, None].expand(-1, horizon)
+            for at in (begin, end)
+        )
         rows = torch.arange(num, device=device)
-        x, landed = (batch.states[rows, at.to(device)] for at in (begin, end))  # (b, h, d)
+        x, landed = (batch.states[rows, placed(at, device)] for at in (begin, end))  # (b, h, d)
         with torch.no_grad():
             clean = self.model.action_normalizer(batch.actions)
-        levels = level.to(device)[:, None].expand(-1, horizon)
-        noised = self.model.schedule.add_noise(clean, noise, levels)
-        drawn = LandingDraw(
-            torch.where(is_denoising.to(device)[:, None, None], noised, x),
-            batch.seen,
-            clean,
-            levels,
-            next_level.to(device)[:, None].expand(-1, horizon),
-            landed,
-        )
+        noised = self.model.schedule.add_noise(clean, noise, placed(level, device))
+        x = torch.where(placed(is_denoising, device)[:, None, None], noised, x)
+        drawn = LandingDraw(x, batch.seen, clean, level, next_level, landed)
         if self._visited is None:
             return drawn
         which = torch.randint(len(self._visited.x), (num,), generator=generator)
-        is_visited = (kind >= 1 - self._visited_share).to(device)
-        return _where(is_visited, self._visited.select(which.to(device)), drawn)
+        is_visited = kind >= 1 - self._visited_share
+        return _where(is_visited, self._visited.select(which), drawn)
 
     def forward(self, inputs: LandingDraw) -> Tensor:
         """Mean squared error of the clean actions that each jump aims at, shape ()."""
@@ -174,9 +170,7 @@ def visit(
         for begin, end in pairwise(spaced_levels(num_levels, 0, num).tolist()):
             if begin < num_levels:
                 landed = integrate(teacher, context, x, np.array([begin, end]), fine)[:, 1]
-                level, next_level = (
-                    torch.full(x.shape[:2], one, device=device) for one in (begin, end)
-                )
+                level, next_level = (torch.full(x.shape[:2], one) for one in (begin, end))
                 parts.append(LandingDraw(x, batch.seen, landed, level, next_level, landed))
             x = jump(student, context, x, begin, end)
     return _joined(parts)
@@ -188,7 +182,7 @@ def jump(model: DiffusionModel, context: Tensor, x: Tensor, begin: int, end: int
     size = torch.full((len(x),), begin - end, device=x.device)
     levels = [np.full(x.shape[1], level) for level in (begin, end)]
     return reverse(
-        lambda x, k: model.predict(x, k.to(x.device), context, size),
+        lambda x, k: model.predict(x, k, context, size),
         x,
         levels,
         model.schedule,
@@ -198,13 +192,16 @@ def jump(model: DiffusionModel, context: Tensor, x: Tensor, begin: int, end: int
 
 
 def _where(chosen: Tensor, one: LandingDraw, other: LandingDraw) -> LandingDraw:
-    """`one` in the rows that are chosen, bool of shape (B,), `other` in the rest."""
-    mixed = {
-        name: torch.where(chosen.view(-1, *[1] * (value.ndim - 1)), value, getattr(other, name))
-        for name, value in vars(one).items()
-        if name != "seen"
-    }
-    return LandingDraw(seen=other.seen.where(chosen, one.seen), **mixed)
+    """`one` in the rows that are chosen, bool of shape (B,) on the CPU, `other` in the rest."""
+    there = placed(chosen, one.x.device)
+
+    def mix(name: str) -> Tensor:
+        value, rest = getattr(one, name), getattr(other, name)
+        rows = chosen if value.device == chosen.device else there
+        return torch.where(rows.view(-1, *[1] * (value.ndim - 1)), value, rest)
+
+    mixed = {name: mix(name) for name in vars(one) if name != "seen"}
+    return LandingDraw(seen=other.seen.where(there, one.seen), **mixed)
 
 
 def _joined(parts: list[LandingDraw]) -> LandingDraw:

@@ -15,6 +15,7 @@ from einops import repeat
 from torch import Tensor, nn
 
 from ...decoding.guidance import classifier_free
+from ...decoding.placed import placed
 from ...policies.planners.model import PlanBatch, PlannerModel
 from .objective import Drawn
 from .planning import PlannerObjective
@@ -26,7 +27,7 @@ class GuidanceDraw(Drawn):
 
     Attributes:
         x: Encoded plans, shape (B, H, P).
-        level: Noise level of each state, shape (B, H).
+        level: Noise level of each state, shape (B, H), on the CPU.
         return_to_go: Returns that are asked for, shape (B,).
         weight: Guidance weights, shape (B,).
     """
@@ -105,36 +106,36 @@ class GuidanceObjective(nn.Module):
         is asked for than was seen.
         """
         model, past = self.model, self.model.config.context - 1
-        inputs = self._planning[0].draw(batch, generator)
+        inputs = self._planning[0].sample(batch, generator)
         num, device = len(batch.states), batch.states.device
         other = torch.randperm(num, generator=generator)
         swapped = torch.rand(num, generator=generator) < 0.5
         own = torch.arange(num)
-        chosen = torch.where(swapped, other, own).to(device)
+        chosen = placed(torch.where(swapped, other, own), device)
         clean = model.encode_plan(inputs.states[:, past:], inputs.actions[:, past:])  # (b, h, p)
         return GuidanceDraw(
-            x=model.schedule.add_noise(clean, inputs.noise, inputs.level),
+            x=model.schedule.add_noise(clean, inputs.noise, placed(inputs.level, device)),
             level=inputs.level,
             return_to_go=batch.returns[chosen, past],
-            weight=self._weights(num, generator).to(device),
+            weight=placed(self._weights(num, generator), device),
         )
 
     def forward(self, inputs: GuidanceDraw) -> Tensor:
         """Mean squared difference where a plan is noisy, shape ()."""
         output = predicted(self.model, inputs, torch.zeros_like(inputs.weight))  # (b, h, p)
-        noisy = (inputs.level > 0).unsqueeze(-1)  # (b, h, 1)
+        noisy = placed(inputs.level > 0, output.device).unsqueeze(-1)  # (b, h, 1)
         return (noisy * (output - self.target(inputs)) ** 2).mean()
 
     @torch.no_grad()
     def target(self, inputs: GuidanceDraw) -> Tensor:
         """The teacher's guided prediction, shape (B, H, P)."""
         teacher, weight = self._teacher[0].to(inputs.x.device), self.model.config.distilled_guidance
-        known = torch.ones_like(inputs.return_to_go)
+        level, known = placed(inputs.level, inputs.x.device), torch.ones_like(inputs.return_to_go)
         conditional, unconditional = (
             teacher.denoiser.encode(teacher.condition(inputs.return_to_go, keep))
             for keep in (known, 0 * known)
         )
-        modulation = teacher.denoiser.embed_level(inputs.level / teacher.config.num_levels)
+        modulation = teacher.denoiser.embed_level(level / teacher.config.num_levels)
 
         def denoise(x: Tensor, condition: Tensor) -> Tensor:
             passes = len(x) // len(modulation)  # both at once where both are needed
@@ -158,5 +159,5 @@ def predicted(model: PlannerModel, inputs: GuidanceDraw, jump: Tensor) -> Tensor
     asked = model.config.distilled_guidance is not None
     keep = torch.full_like(inputs.return_to_go, float(asked))
     condition = model.condition(inputs.return_to_go, keep, inputs.weight)
-    modulation = model.embed_level(inputs.level, jump)
+    modulation = model.embed_level(*(placed(one, inputs.x.device) for one in (inputs.level, jump)))
     return model.denoiser.denoise(inputs.x, modulation, model.denoiser.encode(condition))

@@ -15,6 +15,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from ...decoding.placed import placed
 from ...decoding.schedules import NoiseSchedule
 from ...policies.diffusion.model import DiffusionModel
 from .objective import Drawn
@@ -31,8 +32,9 @@ class JumpDraw(Drawn):
         x: Normalised noisy actions, shape (B, H, D).
         seen: Observation histories.
         clean: Normalised demonstrated actions, shape (B, H, D).
-        level: Level of each action, shape (B, H).
-        next_level: Level that the jump leads to, shape (B, H).
+        level: Level of each action, shape (B, H), on the CPU: which rows jump, and the coefficients
+            of steps, follow from it there.
+        next_level: Level that the jump leads to, shape (B, H), on the CPU.
     """
 
     x: Tensor
@@ -76,17 +78,18 @@ def jump_loss(model: DiffusionModel, inputs: J, landed: Callable[[J], Tensor]) -
         inputs: Jumps; those of no length are ordinary denoising of demonstrations.
         landed: Where jumps must land, shape (B', H, D); called with those that have a length.
     """
-    jump = (inputs.level - inputs.next_level).amax(dim=1)  # (b,)
-    target, weight = inputs.clean.clone(), (inputs.level > 0)[..., None].float()  # (b, h, d)
-    is_jump = jump > 0
-    if is_jump.any():
-        rows = inputs.select(is_jump)
-        aims, moves = landing_target(
-            model.schedule, rows.x, landed(rows), rows.level, rows.next_level
-        )
+    device = inputs.x.device
+    jump = (inputs.level - inputs.next_level).amax(dim=1)  # (b,), on the CPU
+    level = placed(inputs.level, device)
+    target, weight = inputs.clean.clone(), (level > 0)[..., None].float()  # (b, h, d)
+    jumping = (jump > 0).nonzero()[:, 0]
+    if len(jumping):
+        rows, there = inputs.select(jumping), placed(jumping, device)
+        ends = (placed(one, device) for one in (rows.level, rows.next_level))
+        aims, moves = landing_target(model.schedule, rows.x, landed(rows), *ends)
         clip = model.config.clip
-        target[is_jump] = aims if clip is None else aims.clamp(-clip, clip)
-        weight[is_jump] = moves
+        target[there] = aims if clip is None else aims.clamp(-clip, clip)
+        weight[there] = moves
     context = inputs.seen.context(model)
-    output = model.predict(inputs.x, inputs.level, context, jump)  # (b, h, d)
+    output = model.predict(inputs.x, level, context, placed(jump, device))  # (b, h, d)
     return (weight * (output - target) ** 2).mean()

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ...decoding.placed import placed
 from ...decoding.schedules import NoiseSchedule
 from ...policies.diffusion.model import Batch, DiffusionModel
 from ..config.policies import Coupling
@@ -35,8 +36,8 @@ class MeanFlowDraw(Drawn):
         seen: Observation histories.
         clean: Normalised actions A, shape (B, H, D).
         noise: Gaussian noise eps, shape (B, H, D).
-        level: Level of each action, shape (B, H).
-        next_level: Level that the jump leads to, shape (B, H).
+        level: Level of each action, shape (B, H), on the CPU, where it is known which rows jump.
+        next_level: Level that the jump leads to, shape (B, H), on the CPU.
     """
 
     seen: Seen
@@ -95,25 +96,27 @@ class MeanFlowObjective(nn.Module):
         noise = torch.randn(clean.shape, generator=generator)
         if self._coupling == "conditional":
             noise = coupled(noise[:, None], clean, seen.vectors.flatten(1))[:, 0]
-        noise = noise.to(clean.device)
-        levels = (one.to(clean.device)[:, None].expand(-1, horizon) for one in (level, next_level))
+        noise = placed(noise, clean.device)
+        levels = (one[:, None].expand(-1, horizon) for one in (level, next_level))
         return MeanFlowDraw(seen, clean, noise, *levels)
 
     def forward(self, inputs: MeanFlowDraw) -> Tensor:
         """Mean squared error of the clean actions, shape ()."""
         model, schedule = self.model, self.model.schedule
-        context, clean, level = inputs.seen.context(model), inputs.clean, inputs.level
-        jump = (level - inputs.next_level)[:, 0]  # (b,)
+        context, clean, device = inputs.seen.context(model), inputs.clean, inputs.clean.device
+        moving = (inputs.level > inputs.next_level)[:, 0].nonzero()[:, 0]  # (r,), on the CPU
+        level, next_level = (placed(one, device) for one in (inputs.level, inputs.next_level))
+        jump = (level - next_level)[:, 0]  # (b,)
         output = model.predict(self._at(inputs, level), level, context, jump)  # (b, h, d)
-        target, moves = clean.clone(), jump > 0
-        if moves.any():
-            rows, before = inputs.select(moves), output.detach()[moves]
-            below = rows.level - 1
+        target = clean.clone()
+        if len(moving):
+            rows, moves = inputs.select(moving), placed(moving, device)
+            before, below = output.detach()[moves], level[moves] - 1
             with torch.no_grad():
                 after = model.predict(self._at(rows, below), below, context[moves], jump[moves] - 1)
             time, end, beside = (
                 linear_time(schedule, one)[..., None]
-                for one in (rows.level, rows.next_level, below)
+                for one in (level[moves], next_level[moves], below)
             )
             slope = (before - after) / (time - beside)  # dD/dt
             share = end / time

@@ -8,24 +8,33 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ...decoding.placed import placed
+
 D = TypeVar("D", bound="Drawn")
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """What an objective draws for a batch: tensors (B, ...), None where unused, or such again."""
+    """What an objective draws for a batch: tensors (B, ...), None where unused, or such again.
+
+    Some stay on the CPU for what the host must know of each row, such as which rows jump.
+    """
 
     def select(self: D, rows: Any) -> D:
-        """The same of some rows: a slice, or a tensor that indexes the first dimension."""
+        """The same of some rows: a slice, or a tensor of indices (R,) on the CPU."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(
             self,
             **{
-                name: value.select(rows) if isinstance(value, Drawn) else value[rows]
+                name: value.select(rows) if isinstance(value, Drawn) else _rows_of(value, rows)
                 for name, value in values.items()
                 if value is not None
             },
         )
+
+
+def _rows_of(value: Tensor, rows: Any) -> Tensor:
+    return value[rows if isinstance(rows, slice) else placed(rows, value.device)]
 
 
 class TrainingWindows(Protocol):
@@ -56,7 +65,7 @@ class Objective(Protocol):
         """Turn a global batch into a dataclass of tensors, all randomness included, see `Drawn`.
 
         Args:
-            batch: What the windows gather, on the model's device.
+            batch: What the windows gather, see `batch_device`.
             generator: Source of all random numbers, see `draw_device`.
         """
         ...
@@ -74,3 +83,12 @@ def draw_device(objective: Objective, device: torch.device) -> torch.device:
     every run there, and the numbers are the same on every device.
     """
     return device if getattr(objective, "draws_on_device", False) else torch.device("cpu")
+
+
+def batch_device(objective: Objective, device: torch.device) -> torch.device:
+    """Where an objective reads its batches: where the model is.
+
+    Or on the CPU if the class says ``reads_on_host = True``: what it makes of them, such as tokens,
+    is made there, and it moves that by itself.
+    """
+    return torch.device("cpu") if getattr(objective, "reads_on_host", False) else device

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...decoding.placed import placed
 from ...policies.diffusion.model import Batch, DiffusionModel, join
 from .objective import Drawn
 
@@ -69,7 +70,7 @@ def see(
         vectors = features[..., :0]
     if noise > 0 and generator is not None:
         jitter = torch.randn(vectors.shape, generator=generator, device=generator.device)
-        vectors = vectors + noise * jitter.to(vectors.device)
+        vectors = vectors + noise * placed(jitter, vectors.device)
     if model.vision is None or features is not None:
         return Seen(vectors, features=features)
     return Seen(vectors, model.vision.crop(batch.observation, generator))
@@ -81,5 +82,5 @@ def _one_crop(features: Tensor, generator: torch.Generator | None) -> Tensor:
     if generator is None:
         return features[:, :, 0]
     place = generator.device
-    which = torch.randint(num_crops, (batch,), generator=generator, device=place).to(device)
-    return features[torch.arange(batch, device=device), :, which]
+    which = torch.randint(num_crops, (batch,), generator=generator, device=place)
+    return features[torch.arange(batch, device=device), :, placed(which, device)]

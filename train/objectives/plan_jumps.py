@@ -16,7 +16,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from ...decoding.placed import placed
 from ...decoding.samplers import spaced_levels, step_coefficients
+from ...policies.place import place_of
 from ...policies.planners.config import PlannerSampling
 from ...policies.planners.model import PlanBatch, PlannerModel
 from ...policies.planners.stages import num_found
@@ -32,7 +34,7 @@ class PlanJumpDraw(GuidanceDraw):
     """Jumps to learn, and noisy plans to guide, which are jumps of no length.
 
     Attributes:
-        next_level: Level that the jump leads to, shape (B, H).
+        next_level: Level that the jump leads to, shape (B, H), on the CPU.
         landed: Where it must land, shape (B, H, P).
     """
 
@@ -86,7 +88,8 @@ class PlanJumpObjective(nn.Module):
         block = step // self._config.refresh_every
         if block != self._block:
             generator = step_generator(self._seed, block, stream="plans")
-            self._plans = self._teacher[0].plan(self._config.num_plans, generator)
+            teacher = self._teacher[0].to(place_of(self.model))
+            self._plans = teacher.plan(self._config.num_plans, generator)
             self._block = block
 
     def draw(self, batch: PlanBatch, generator: torch.Generator) -> PlanJumpDraw:
@@ -106,39 +109,44 @@ class PlanJumpObjective(nn.Module):
         ]
         begin, end = torch.where(is_any, torch.stack([begin, end]), ladder.T)  # (b,) each
         which = torch.randint(plans.x.shape[1], (num,), generator=generator)
+        level, next_level = (
+            torch.where(is_jump[:, None], teacher.levels[at], denoising.level)
+            for at in (begin, end)
+        )
+        begin, end, which, is_jump = (placed(one, device) for one in (begin, end, which, is_jump))
 
         def mix(denoised: Tensor, planned: Tensor) -> Tensor:
-            chosen = is_jump.view(-1, *[1] * (denoised.ndim - 1)).to(device)
-            return torch.where(chosen, planned.to(device), denoised)
+            return torch.where(is_jump.view(-1, *[1] * (denoised.ndim - 1)), planned, denoised)
 
         return PlanJumpDraw(
             x=mix(denoising.x, plans.x[begin, which]),
-            level=mix(denoising.level, teacher.levels[begin]),
+            level=level,
             return_to_go=mix(denoising.return_to_go, plans.return_to_go[which]),
             weight=mix(denoising.weight, plans.weight[which]),
-            next_level=mix(denoising.level, teacher.levels[end]),
+            next_level=next_level,
             landed=mix(denoising.x, plans.x[end, which]),
         )
 
     def forward(self, inputs: PlanJumpDraw) -> Tensor:
         """Mean squared difference to the predictions that land there, where a plan moves."""
-        jump = (inputs.level - inputs.next_level).amax(dim=1)  # (b,)
+        jump = (inputs.level - inputs.next_level).amax(dim=1)  # (b,), on the CPU
         target, counts = landing_target(self.model, inputs)
-        is_denoised = jump == 0
-        if is_denoised.any():
-            rows = inputs.select(is_denoised)
-            target[is_denoised] = self.denoised_target(rows)
-            counts[is_denoised] = (rows.level > 0).unsqueeze(-1).float()
+        denoised = (jump == 0).nonzero()[:, 0]
+        if len(denoised):
+            rows, there = inputs.select(denoised), placed(denoised, target.device)
+            target[there] = self.denoised_target(rows)
+            counts[there] = placed(rows.level > 0, target.device).unsqueeze(-1).float()
         error = (predicted(self.model, inputs, jump) - target) ** 2  # (b, h, p)
-        return (self._weight.to(error.device) * counts * error).mean()
+        return (placed(self._weight, error.device) * counts * error).mean()
 
     def denoised_target(self, rows: PlanJumpDraw) -> Tensor:
         """The teacher's guided predictions, in what the student predicts, shape (B, H, P)."""
         target = self._denoising[0].target(rows)
         if self.model.config.prediction == self._teacher[0].prediction:
             return target
+        level = placed(rows.level, target.device)
         schedule = self.model.schedule  # noise to clean plans
-        signal, sigma = (one(rows.level).unsqueeze(-1) for one in (schedule.signal, schedule.sigma))
+        signal, sigma = (one(level).unsqueeze(-1) for one in (schedule.signal, schedule.sigma))
         clip = self.model.config.clip
         return ((rows.x - sigma * target) / signal).clamp(-clip, clip)
 
@@ -151,10 +159,10 @@ def landing_target(model: PlannerModel, inputs: PlanJumpDraw) -> tuple[Tensor, T
     Returns:
         Predictions (B, H, P), 0 where a position does not move, and whether it moves, (B, H, 1).
     """
-    level, next_level = inputs.level.cpu().numpy(), inputs.next_level.cpu().numpy()
+    level, next_level = inputs.level.numpy(), inputs.next_level.numpy()
     step = step_coefficients(model.schedule, level, next_level, model.config.prediction, "ddim")
-    p_x, p_f, c_0, c_x, c_f, _ = step.tensor().to(inputs.x.device)  # each (b, h, 1)
-    moves = (inputs.level > inputs.next_level).unsqueeze(-1)  # (b, h, 1)
+    p_x, p_f, c_0, c_x, c_f, _ = placed(step.tensor(), inputs.x.device)  # each (b, h, 1)
+    moves = placed(inputs.level > inputs.next_level, inputs.x.device).unsqueeze(-1)  # (b, h, 1)
     gain = torch.where(moves, c_0 * p_f + c_f, 1.0)  # B
     target = (inputs.landed - (c_0 * p_x + c_x) * inputs.x) / gain
     return torch.where(moves, target, 0.0), moves.float()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from einops import repeat
 from torch import Tensor, nn
 
+from ...decoding.placed import placed
 from ...decoding.samplers import prediction_target
 from ...policies.planners.model import PlanBatch, PlannerModel
 from ..config.policies import PlannerLosses
@@ -118,13 +119,18 @@ class PlannerObjective(nn.Module):
 
     def draw(self, batch: PlanBatch, generator: torch.Generator) -> PlannerDraw:
         """Draw noise level, noise, and whose condition is dropped, for each sample."""
+        drawn = self.sample(batch, generator)
+        return replace(drawn, level=placed(drawn.level, batch.states.device))
+
+    def sample(self, batch: PlanBatch, generator: torch.Generator) -> PlannerDraw:
+        """The same with the levels where they were drawn, which is where the generator is."""
         config, device, place = self.model.config, batch.states.device, generator.device
         num, past = len(batch.states), config.context - 1
         moves, goal, jitter = batch.valid[:, past + 1], None, None
         if self.model.goal_dim:
-            reachable = batch.valid[:, past:].sum(dim=1).to(place)
+            reachable = batch.valid[:, past:].sum(dim=1)
             share = torch.rand(num, generator=generator, device=place)
-            arrival = (share * reachable).long().to(device)
+            arrival = (placed(share, device) * reachable).long()
             batch, goal = hindsight_goals(self.model, batch, arrival)
             moves = arrival > 0
         level = torch.randint(1, config.num_levels + 1, (num,), generator=generator, device=place)
@@ -134,19 +140,19 @@ class PlannerObjective(nn.Module):
         shape = (num, config.horizon, self.model.plan_dim)
         kept = torch.rand(num, generator=generator, device=place)
         keep = kept >= self.losses.condition_dropout
-        noise = torch.randn(shape, generator=generator, device=place).to(device)
+        noise = placed(torch.randn(shape, generator=generator, device=place), device)
         if self.model.drafter is not None:
             drawn = torch.randn(batch.states.shape, generator=generator, device=place)
-            jitter = self.losses.drafter_noise * drawn.to(device)
+            jitter = self.losses.drafter_noise * placed(drawn, device)
         return PlannerDraw(
             states=batch.states,
             actions=batch.actions,
             returns=batch.returns,
             valid=batch.valid.float(),
             moves=moves.float(),
-            level=levels.to(device),
+            level=levels,
             noise=noise,
-            keep=keep.float().to(device),
+            keep=placed(keep.float(), device),
             goal=goal,
             jitter=jitter,
         )

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...decoding.placed import placed
 from ...decoding.rolling import Ladder, advance
 from ...decoding.samplers import reverse, spaced_levels
 from ...decoding.schedules import NoiseSchedule
@@ -98,31 +99,31 @@ class JumpObjective(nn.Module):
         """Split the batch into denoising, start, ladder and visited samples."""
         config, visited = self._config, self._visited
         assert visited is not None, "prepare() comes before draw()"
-        denoising = self._denoising[0].draw(batch, generator)
+        denoising = self._denoising[0].sample(batch, generator)
         clean, noise = denoising.clean, denoising.noise[:, 0]
         num, device = len(clean), clean.device
         kind = torch.rand(num, generator=generator)  # (b,)
         is_start = (kind >= config.denoising) & (kind < config.denoising + config.start)
         is_visited = kind >= 1 - config.visited
         is_ladder = (kind >= config.denoising + config.start) & ~is_visited
-        level = next_level = denoising.level[:, 0].cpu()
+        level = next_level = denoising.level[:, 0]
         for pool, chosen in ((self._start_jumps, is_start), (self._ladder_jumps, is_ladder)):
             which = torch.randint(len(pool), (num,), generator=generator)
             starts, ends = (torch.from_numpy(np.stack(side)) for side in zip(*pool, strict=True))
             level = torch.where(chosen[:, None], starts[which], level)
             next_level = torch.where(chosen[:, None], ends[which], next_level)
         which = torch.randint(len(visited.x), (num,), generator=generator)
-        level = torch.where(is_visited[:, None], visited.level[which], level).to(device)
+        level = torch.where(is_visited[:, None], visited.level[which], level)
         next_level = torch.where(is_visited[:, None], visited.next_level[which], next_level)
-        x = self.model.schedule.add_noise(clean, noise, level)  # (b, h, d)
-        there = self._windows.gather(visited.current[which]).to(device)
-        is_visited, which = is_visited.to(device), which.to(device)
+        x = self.model.schedule.add_noise(clean, noise, placed(level, device))  # (b, h, d)
+        there = placed(self._windows.gather(visited.current[which]), device)
+        is_visited, which = placed(is_visited, device), placed(which, device)
         return JumpDraw(
             x=torch.where(is_visited[:, None, None], visited.x[which], x),
             seen=denoising.seen.where(is_visited, see(self.model, there, None)),
             clean=clean,
             level=level,
-            next_level=next_level.to(device),
+            next_level=next_level,
         )
 
     def forward(self, inputs: JumpDraw) -> Tensor:
@@ -133,12 +134,12 @@ class JumpObjective(nn.Module):
     def _landed(self, rows: JumpDraw) -> Tensor:
         """Where the teacher lands in many steps, shape (B, H, D)."""
         teacher = self._teacher[0].to(rows.x.device)
-        level, next_level = rows.level.cpu().numpy(), rows.next_level.cpu().numpy()
+        level, next_level = rows.level.numpy(), rows.next_level.numpy()
         context = rows.seen.context(teacher)
         share = np.linspace(0, 1, self._config.teacher_steps + 1)
         levels = [level - np.round(s * (level - next_level)).astype(np.int64) for s in share]
         return reverse(
-            lambda x, k: teacher.predict(x, k.to(x.device), context),
+            lambda x, k: teacher.predict(x, k, context),
             rows.x,
             levels,
             teacher.schedule,
@@ -205,7 +206,7 @@ def visit(
                 kept = x[keep.to(device)]
                 parts.append((kept, current[keep], level.expand(size), next_level.expand(size)))
             landed = reverse(
-                lambda x, k, o=context, j=jump: model.predict(x, k.to(x.device), o, j),
+                lambda x, k, o=context, j=jump: model.predict(x, k, o, j),
                 x,
                 [ladder.levels(0), ladder.levels(ladder.levels_per_step)],
                 schedule,

@@ -72,6 +72,11 @@ class PlanningTeacher:
         self.prediction = model.config.prediction
         self.levels = torch.from_numpy(np.stack(reverse_levels(model, chosen, warm=False)))
 
+    def to(self, device: torch.device) -> PlanningTeacher:
+        """Plan on another device from now on; the same, not a copy."""
+        self._model.to(device)
+        return self
+
     @torch.no_grad()
     def plan(self, num: int, generator: torch.Generator) -> TeacherPlans:
         """Make plans, `num` in all, from any states of the demonstrations."""
@@ -118,7 +123,7 @@ class PlanningTeacher:
         target, floor = self._sampling.target_return, self._sampling.return_floor
         num, device = len(returns), returns.device
         own = target * (floor + (1 - floor) * torch.rand(num, generator=generator)).to(device)
-        other = returns[torch.randperm(num, generator=generator)]
+        other = returns[torch.randperm(num, generator=generator).to(device)]
         is_own = torch.rand(num, generator=generator) < 0.5
         return torch.where(is_own.to(device), own, other)
 

@@ -9,6 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...decoding.placed import placed
 from ...policies.diffusion.model import Batch
 from ...policies.vla.model import VlaModel
 from ...policies.vla.packed import packed_logits
@@ -46,10 +47,12 @@ class ConsistencyDraw(PromptDraw):
     Attributes:
         iterate: Iterates or guesses, shape (B, n).
         fixed: Fixed points, shape (B, n).
+        replaced: Where labels are not the fixed point, shape (B,), on the CPU.
     """
 
     iterate: Tensor
     fixed: Tensor
+    replaced: Tensor
 
 
 class CloningObjective(nn.Module):
@@ -60,6 +63,8 @@ class CloningObjective(nn.Module):
         image_shift: Largest random shift of each picture [px], against over-fitting.
     """
 
+    reads_on_host = True
+
     def __init__(self, model: VlaModel, image_shift: int = 0) -> None:
         super().__init__()
         self.model, self.image_shift = model, image_shift
@@ -69,8 +74,8 @@ class CloningObjective(nn.Module):
 
     def draw(self, batch: Batch, generator: torch.Generator) -> PromptDraw:
         """Prompts with shifted pictures, and the tokens of the demonstrated actions."""
-        tokens, _ = self.model.action_tokenizer.encode(batch.actions.cpu().numpy())
-        labels = torch.from_numpy(tokens).to(self.model.device)  # (b, n)
+        tokens, _ = self.model.action_tokenizer.encode(batch.actions.numpy())
+        labels = placed(torch.from_numpy(tokens), self.model.device)  # (b, n)
         prompt = draw_prompt(self.model, batch, self.image_shift, generator)
         return PromptDraw(prompt.ids, prompt.attended, prompt.pixel_values, labels)
 
@@ -99,12 +104,9 @@ class TrajectoryBatch:
     labels: Tensor
 
     def to(self, device: torch.device, non_blocking: bool = False) -> TrajectoryBatch:
-        """Move what is on no device yet; the objective moves the rest when it has drawn."""
-        windows = self.windows.to(device, non_blocking)
-        fixed, labels = (
-            one.to(device, non_blocking=non_blocking) for one in (self.fixed, self.labels)
-        )
-        return TrajectoryBatch(windows, self.iterates, self.guesses, fixed, labels)
+        """The same, whatever `device`: the objective moves what it has drawn."""
+        del device, non_blocking
+        return self
 
 
 class ConsistencyObjective(nn.Module):
@@ -116,6 +118,8 @@ class ConsistencyObjective(nn.Module):
         guess_share: Share of prompts for which a guess is drawn instead of any iterate.
         image_shift: Largest random shift of each picture [px].
     """
+
+    reads_on_host = True
 
     def __init__(
         self,
@@ -143,25 +147,26 @@ class ConsistencyObjective(nn.Module):
             among = batch.guesses[row] if begins[row] else iterates
             chosen.append(among[int(torch.randint(len(among), (), generator=generator))])
         prompt = draw_prompt(self.model, batch.windows, self.image_shift, generator)
+        labels, iterate, fixed = (
+            placed(one, self.model.device)
+            for one in (batch.labels, torch.stack(chosen), batch.fixed)
+        )  # each (b, n)
+        replaced = (batch.labels != batch.fixed).any(dim=1)
+        pictures = prompt.pixel_values
         return ConsistencyDraw(
-            prompt.ids,
-            prompt.attended,
-            prompt.pixel_values,
-            batch.labels,
-            iterate=torch.stack(chosen).to(batch.fixed.device),  # (b, n)
-            fixed=batch.fixed,
+            prompt.ids, prompt.attended, pictures, labels, iterate, fixed, replaced
         )
 
     def forward(self, inputs: ConsistencyDraw) -> Tensor:
         """The weighted sum of both losses, shape ()."""
         iterate, fixed, labels = inputs.iterate, inputs.fixed, inputs.labels  # each (b, n)
         blocks = [fixed, iterate]
-        replaced = (labels != fixed).any(dim=1)
-        if replaced.any():
+        if inputs.replaced.any():
             blocks.append(labels)
         on_fixed, on_iterate, *rest = packed_logits(self.model.host, inputs.prompt, blocks)
         # Where the label is the fixed point, its logits are there already.
-        on_labels = torch.where(replaced[:, None, None], rest[0], on_fixed) if rest else on_fixed
+        replaced = placed(inputs.replaced, labels.device)[:, None, None]
+        on_labels = torch.where(replaced, rest[0], on_fixed) if rest else on_fixed
         consistency = consistency_loss(on_iterate, on_fixed, iterate, fixed)
         return consistency + self.cloning_weight * cloning_loss(on_labels, labels)
 
@@ -170,7 +175,7 @@ def draw_prompt(
     model: VlaModel, batch: Batch, image_shift: int, generator: torch.Generator
 ) -> Prompt:
     """Prompts of a batch, their pictures shifted."""
-    frames = {key: values[:, 0].cpu().numpy() for key, values in batch.observation.items()}
+    frames = {key: values[:, 0].numpy() for key, values in batch.observation.items()}
     prompt = model.prompt(frames, check=False)
     pixel_values = prompt.pixel_values
     if image_shift:
@@ -184,8 +189,8 @@ def shifted_pictures(pixel_values: Tensor, largest: int, generator: torch.Genera
     flat = rearrange(pixel_values, "b c rgb h w -> (b c) rgb h w")
     padded = functional.pad(flat, (largest,) * 4, mode="replicate")
     offsets = torch.randint(2 * largest + 1, (2, len(flat), 1), generator=generator)
-    rows = (offsets[0] + torch.arange(height)).to(flat.device)  # (b * c, h)
-    columns = (offsets[1] + torch.arange(width)).to(flat.device)  # (b * c, w)
+    rows = placed(offsets[0] + torch.arange(height), flat.device)  # (b * c, h)
+    columns = placed(offsets[1] + torch.arange(width), flat.device)  # (b * c, w)
     picture = torch.arange(len(flat), device=flat.device)[:, None, None, None]
     colour = torch.arange(3, device=flat.device)[None, :, None, None]
     moved = padded[picture, colour, rows[:, None, :, None], columns[:, None, None, :]]

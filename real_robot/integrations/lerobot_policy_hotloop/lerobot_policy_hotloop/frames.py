@@ -40,8 +40,13 @@ def frame_of(batch: Mapping[str, Any], spec: ObservationSpec) -> dict[str, np.nd
     return frame
 
 
-def picture_bytes(pictures: Tensor, key: str) -> Tensor:
+def picture_bytes(pictures: Tensor, key: str, check: bool = True) -> Tensor:
     """LeRobot's pictures (..., 3, height, width) as bytes (..., height, width, 3).
+
+    Args:
+        pictures: Numbers in [0, 1], or bytes.
+        key: Their name.
+        check: Look at them, for which the host waits for a GPU.
 
     Raises:
         ValueError: If values leave [0, 1], as those of normalised pictures do.
@@ -49,11 +54,12 @@ def picture_bytes(pictures: Tensor, key: str) -> Tensor:
     channels_last = pictures.movedim(-3, -1)
     if pictures.dtype == torch.uint8:
         return channels_last.contiguous()
-    low, high = pictures.aminmax()
-    # Written so that NaN, which fails every comparison, is refused.
-    if not (low >= 0 and high <= 1):
-        raise ValueError(
-            f"pictures {key!r} must lie within [0, 1], got {float(low):g} to {float(high):g}; "
-            "hotloop normalises them itself"
-        )
+    if check:
+        low, high = pictures.aminmax()
+        # Written so that NaN, which fails every comparison, is refused.
+        if not (low >= 0 and high <= 1):
+            raise ValueError(
+                f"pictures {key!r} must lie within [0, 1], got {float(low):g} to {float(high):g}; "
+                "hotloop normalises them itself"
+            )
     return (channels_last * 255).round().to(torch.uint8).contiguous()

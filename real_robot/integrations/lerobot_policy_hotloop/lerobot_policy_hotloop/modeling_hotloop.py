@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from lerobot.policies import PreTrainedPolicy
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from hotloop.policies.checkpoint import described
-from hotloop.train.average import ema_update
 
+from .average import StoredAverage
 from .configuration_hotloop import HotloopConfig
 from .frames import frame_of
 from .processor_hotloop import sees_corners
@@ -51,6 +50,7 @@ class HotloopPolicy(PreTrainedPolicy):
         del kwargs  # what other policies are passed
         super().__init__(config)
         self._running: Running | None = None
+        self._has_seen = False
         opened = config.opened()
         checkpoint = opened or new_checkpoint(config, dataset_stats, dataset_meta)
         _check_features(config, checkpoint.model.observation_shapes, checkpoint.action_spec.size)
@@ -124,9 +124,12 @@ class HotloopPolicy(PreTrainedPolicy):
         """The denoising loss of a batch of windows, shape ().
 
         Raises:
-            ValueError: If this kind of policy is not trained in LeRobot.
+            ValueError: If this kind of policy is not trained in LeRobot, or the first batch holds
+                pictures that are normalised.
         """
-        return loss_of(self.model, self.config.training().policy, batch), None
+        # Pictures that are normalised already are so in every batch: to look at one is enough.
+        check, self._has_seen = not self._has_seen, True
+        return loss_of(self.model, self.config.training().policy, batch, check), None
 
     def get_optim_params(self) -> Any:
         """The model's parameters; the average is not trained."""
@@ -136,11 +139,10 @@ class HotloopPolicy(PreTrainedPolicy):
         """Take the weights of one more step into the running average."""
         if self.average is None:
             self.average, self.config.averaged = self._new_average(), True
-        self.average.update_parameters(self.model)
+        self.average.update(self.model)
 
-    def _new_average(self) -> AveragedModel:
-        rule = ema_update(self.config.training().optim)
-        return AveragedModel(self.model, multi_avg_fn=rule).requires_grad_(False)
+    def _new_average(self) -> StoredAverage:
+        return StoredAverage(self.model, self.config.training().optim)
 
     @classmethod
     def _load_as_safetensor(

@@ -101,7 +101,9 @@ def action_spec(statistics: Mapping[str, Any], meta: Any) -> ActionSpec:
     )
 
 
-def loss_of(model: DiffusionModel, policy: Any, batch: Mapping[str, Tensor]) -> Tensor:
+def loss_of(
+    model: DiffusionModel, policy: Any, batch: Mapping[str, Tensor], check: bool = True
+) -> Tensor:
     """The denoising loss as hotloop has it, shape ().
 
     Steps beyond an episode's ends are repeated by both libraries and count.
@@ -110,9 +112,10 @@ def loss_of(model: DiffusionModel, policy: Any, batch: Mapping[str, Tensor]) -> 
         model: In training.
         policy: How hotloop trains it.
         batch: LeRobot's: observations (B, To, *shape) and actions (B, H, D).
+        check: Look at the values of pictures.
     """
     observation = {
-        key: picture_bytes(batch[key], key) if is_picture(shape) else batch[key]
+        key: picture_bytes(batch[key], key, check) if is_picture(shape) else batch[key]
         for key, shape in model.observation_shapes.items()
     }
     mixture, noise = level_mixture(policy, model), policy.observation_noise
