@@ -47,7 +47,8 @@ class WeightAverage:
         self.num_updates = num_updates
         self._config = config
         pairs = list(zip(self.module.parameters(), model.parameters(), strict=True))
-        trained = [(mean.detach(), value.detach()) for mean, value in pairs if value.requires_grad]
+        # The parameters and not their tensors, which change when processes train together.
+        trained = [(mean, value) for mean, value in pairs if value.requires_grad]
         self._means, self._values = [one for one, _ in trained], [one for _, one in trained]
         self._copies, self._buffers = list(self.module.buffers()), list(model.buffers())
 
