@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .config.training import OptimConfig
 
@@ -49,7 +49,8 @@ class WeightAverage:
         pairs = list(zip(self.module.parameters(), model.parameters(), strict=True))
         # The parameters and not their tensors, which change when processes train together.
         trained = [(mean, value) for mean, value in pairs if value.requires_grad]
-        self._means, self._values = [one for one, _ in trained], [one for _, one in trained]
+        self._means: list[Tensor] = [one for one, _ in trained]
+        self._values: list[Tensor] = [one for _, one in trained]
         self._copies, self._buffers = list(self.module.buffers()), list(model.buffers())
 
     @torch.no_grad()
