@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..decoding import Executor, ObservationSpec, Policy
-from ..decoding.instruction import INSTRUCTION_KEY, encode_instruction
+from ..decoding import Executor, Policy
+from ..decoding.example_frames import random_frames
 from .programs.engines.engine import find_obstacle, tried_engines
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class Contender:
     def __init__(self, engine: str, policy: Policy) -> None:
         self.engine, self.policy = engine, policy
         self._executor = Executor(policy)
-        self._frames = cycle(_frames(policy.observation_spec))
+        self._frames = cycle(random_frames(policy.observation_spec, _NUM_FRAMES))
         self._seconds: list[float] = []
 
     def warm_up(self) -> None:
@@ -205,19 +205,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, ValueError | ImportError) and text:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _frames(spec: ObservationSpec) -> list[dict[str, np.ndarray]]:
-    """Random observations of one robot, physical units unknown; pictures are random bytes."""
-    generator = np.random.default_rng(0)
-
-    def draw(key: str, shape: tuple[int, ...]) -> np.ndarray:
-        if key == INSTRUCTION_KEY:
-            return encode_instruction("wait", shape[0])[None].astype(spec.dtype(key))
-        if key in spec.pictures:
-            return generator.integers(0, 256, (1, *shape), np.uint8)
-        return generator.standard_normal((1, *shape)).astype(np.float32)
-
-    return [
-        {key: draw(key, shape) for key, shape in spec.shapes.items()} for _ in range(_NUM_FRAMES)
-    ]

@@ -8,7 +8,6 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -83,7 +82,7 @@ class RememberedChoice:
     def read(self) -> Choice | None:
         """What was found before; None if nothing was, or if the file is damaged."""
         try:
-            stored = build(_Stored, read_json_object(Path(self.path)))
+            stored = build(_Stored, read_json_object(self.path))
         except (OSError, ValueError):
             return None
         same = stored.version == VERSION and stored.asked == self._question

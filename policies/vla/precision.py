@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ...decoding.instruction import INSTRUCTION_KEY, encode_instruction
+from ...decoding import ObservationSpec
+from ...decoding.example_frames import random_frames
 from ...decoding.token_model import DecodedTokens
 from ..place import rounded
 from ..programs.engines.arithmetic import arithmetic
@@ -116,15 +117,7 @@ def in_precision(model: VlaModel, engine: str) -> tuple[VlaModel, float]:
 @torch.inference_mode()
 def _logits(model: VlaModel, *, tf32: bool) -> torch.Tensor:
     """Logits of a whole block behind one example of an observation, float64."""
-    generator = np.random.default_rng(0)
-    frames: dict[str, np.ndarray] = {}
-    for key, shape in model.observation_shapes.items():
-        if key == INSTRUCTION_KEY:
-            frames[key] = encode_instruction("wait", shape[0])[None]
-        elif key in model.config.cameras:
-            frames[key] = generator.integers(0, 256, (1, *shape), np.uint8)
-        else:
-            frames[key] = generator.standard_normal((1, *shape)).astype(np.float32)
+    (frames,) = random_frames(ObservationSpec(model.observation_shapes, num_steps=1), 1)
     begin = model.begin(1)
     block = torch.cat([begin, begin.new_zeros(1, model.action_tokenizer.num_tokens - 1)], dim=1)
     with arithmetic(model.device, tf32):

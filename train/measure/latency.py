@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ...decoding import Executor, Policy
+from ...decoding.example_frames import random_frames
 
 NUM_BLOCKS = 20
 # A block that takes longer than this is cut, so that slow policies have fewer samples [s].
@@ -64,7 +65,7 @@ class ControlStepTimer:
         self._executor = Executor(policy)
         self._calls = calls
         self._endless = not episodes
-        self._episodes = episodes or [_random_frames(policy, scale)]
+        self._episodes = episodes or [random_frames(policy.observation_spec, _NUM_FRAMES, scale)]
         if not self._endless and min(map(len, episodes)) < 2 * self._executor.num_execute:
             raise ValueError(
                 f"episodes must have at least two plans of {self._executor.num_execute} steps, got "
@@ -194,18 +195,3 @@ def _milliseconds(call: Callable[[], object]) -> float:
     start = time.perf_counter_ns()
     call()
     return (time.perf_counter_ns() - start) / 1e6
-
-
-def _random_frames(policy: Policy, scale: float) -> Frames:
-    generator = np.random.default_rng(0)
-    spec = policy.observation_spec
-
-    def draw(key: str, shape: tuple[int, ...]) -> np.ndarray:
-        if key in spec.pictures:
-            return generator.integers(0, 256, shape, np.uint8)
-        return (scale * generator.standard_normal(shape)).astype(np.float32)
-
-    return [
-        {key: draw(key, (1, *shape)) for key, shape in spec.shapes.items()}
-        for _ in range(_NUM_FRAMES)
-    ]
