@@ -102,7 +102,7 @@ class RobosuiteArm(EndsWhenSolved):
         try:
             self._env.reset()
             # What it returns has zeros for the object's place relative to the hand.
-            return self._frame(self._env._get_observations(force_update=True))
+            return self._first_frame()
         finally:
             np.random.set_state(before)  # noqa: NPY002
 
@@ -126,7 +126,7 @@ class RobosuiteArm(EndsWhenSolved):
         self._env.sim.set_state_from_flattened(np.asarray(states, np.float64))
         self._env.sim.forward()
         self._restart_controllers()
-        return self._frame(self._env._get_observations(force_update=True))
+        return self._first_frame()
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool]:
         """Move the hand, and the fingers, for 0.05 s.
@@ -173,15 +173,19 @@ class RobosuiteArm(EndsWhenSolved):
     def _begin(self) -> None:
         self._close_renderer()  # it belongs to the model that a reset replaces
         self._success, self._num_steps = False, 0
-        if self._images:
-            # The last episode's cameras, 0.25 GB, lie in a cycle of references: simulators that
-            # allocate little else would keep many of them.
-            gc.collect()
 
     def _close_renderer(self) -> None:
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
+
+    def _first_frame(self) -> dict[str, np.ndarray]:
+        frame = self._frame(self._env._get_observations(force_update=True))
+        if self._images:
+            # The cameras of the episode before, 0.25 GB, lie in a cycle of references: simulators
+            # that allocate little else would keep many of them.
+            gc.collect()
+        return frame
 
     def _frame(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         frame = {f"observation.{key}": observation[key].astype(np.float32) for key in _ROBOT_SHAPES}
