@@ -7,6 +7,7 @@ import importlib
 import logging
 import re
 import tempfile
+import weakref
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -65,6 +66,7 @@ class RobosuiteArm(EndsWhenSolved):
         self._env = _make(env_name, images, absolute)
         self._images, self._success, self._num_steps = images, False, 0
         self._renderer: Any = None
+        weakref.finalize(self, _free_cameras, self._env).atexit = False
 
     @property
     def infos(self) -> dict[str, np.ndarray]:
@@ -101,8 +103,7 @@ class RobosuiteArm(EndsWhenSolved):
         np.random.seed(seed)  # noqa: NPY002
         try:
             self._env.reset()
-            # What it returns has zeros for the object's place relative to the hand.
-            return self._first_frame()
+            return self._observe()
         finally:
             np.random.set_state(before)  # noqa: NPY002
 
@@ -115,6 +116,7 @@ class RobosuiteArm(EndsWhenSolved):
         self._begin()
         self._env.reset()
         if model_xml:
+            _free_cameras(self._env)
             self._env.reset_from_xml_string(self._env.edit_model_xml(model_xml))
             self._env.sim.reset()
         expected = self._env.sim.get_state().flatten().shape
@@ -126,7 +128,7 @@ class RobosuiteArm(EndsWhenSolved):
         self._env.sim.set_state_from_flattened(np.asarray(states, np.float64))
         self._env.sim.forward()
         self._restart_controllers()
-        return self._first_frame()
+        return self._observe()
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool]:
         """Move the hand, and the fingers, for 0.05 s.
@@ -136,6 +138,7 @@ class RobosuiteArm(EndsWhenSolved):
                 vector [rad] to move it to in the world; then -1 to open the fingers, 1 to close
                 them; shape (7,).
         """
+        self._draw_with_own_cameras()
         observation, reward, _, _ = self._env.step(np.asarray(action, np.float64))
         self._num_steps += 1
         self._success = self._success or bool(self._env._check_success())
@@ -157,6 +160,7 @@ class RobosuiteArm(EndsWhenSolved):
     def close(self) -> None:
         """Release the simulator."""
         self._close_renderer()
+        _free_cameras(self._env)
         self._env.close()
 
     def _restart_controllers(self) -> None:
@@ -172,6 +176,9 @@ class RobosuiteArm(EndsWhenSolved):
 
     def _begin(self) -> None:
         self._close_renderer()  # it belongs to the model that a reset replaces
+        _free_cameras(self._env)
+        if self._images:
+            gc.collect()  # robosuite's models of former episodes, 0.07 GB each, lie in cycles
         self._success, self._num_steps = False, 0
 
     def _close_renderer(self) -> None:
@@ -179,13 +186,15 @@ class RobosuiteArm(EndsWhenSolved):
             self._renderer.close()
             self._renderer = None
 
-    def _first_frame(self) -> dict[str, np.ndarray]:
-        frame = self._frame(self._env._get_observations(force_update=True))
+    def _observe(self) -> dict[str, np.ndarray]:
+        self._draw_with_own_cameras()
+        # What robosuite's reset returns has zeros for the object's place relative to the hand.
+        return self._frame(self._env._get_observations(force_update=True))
+
+    def _draw_with_own_cameras(self) -> None:
+        """Make this simulator's OpenGL context current: robosuite draws in whichever one is."""
         if self._images:
-            # The cameras of the episode before, 0.25 GB, lie in a cycle of references: simulators
-            # that allocate little else would keep many of them.
-            gc.collect()
-        return frame
+            self._env.sim._render_context_offscreen.gl_ctx.make_current()
 
     def _frame(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         frame = {f"observation.{key}": observation[key].astype(np.float32) for key in _ROBOT_SHAPES}
@@ -195,6 +204,19 @@ class RobosuiteArm(EndsWhenSolved):
             # robosuite's pictures start with the lowest row, as OpenGL's do.
             frame[f"observation.{camera}_image"] = observation[f"{camera}_image"][::-1].copy()
         return frame
+
+
+def _free_cameras(env: Any) -> None:
+    """Free the cameras of robosuite's present episode, 0.2 GB, in their own OpenGL context.
+
+    Python's collector would free them at any later moment and in whichever context is current
+    then, where the same names are those of another episode: its pictures would become noise.
+    """
+    cameras = env.sim and env.sim._render_context_offscreen
+    if cameras:
+        cameras.gl_ctx.make_current()
+        cameras.con.free()
+        cameras.gl_ctx.free()
 
 
 def make_arguments(images: bool, absolute: bool = False) -> dict[str, Any]:

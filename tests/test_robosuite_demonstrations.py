@@ -127,13 +127,7 @@ def test_what_the_cameras_see_is_added_and_nothing_else_changes(files, tmp_path)
     for key, array in plain.observations.items():
         np.testing.assert_array_equal(seen.observations[key], array)
     with closing(make_task("lift-image").make()) as env:
-        gc.disable()  # as good as in simulators that allocate little: they filled the memory
-        try:
-            frame = [env.reset(3) for _ in range(3)][-1]
-            alive = [type(one).__name__ for one in gc.get_objects()]
-        finally:
-            gc.enable()
-    assert alive.count("MjRenderContextOffscreen") == 1
+        frame = env.reset(3)
     for camera in ("agentview", "robot0_eye_in_hand"):
         pictures = seen.observations[f"observation.{camera}_image"]
         assert (pictures.dtype, pictures.shape[1:]) == (np.uint8, (84, 84, 3))
@@ -143,6 +137,30 @@ def test_what_the_cameras_see_is_added_and_nothing_else_changes(files, tmp_path)
     with h5py.File(path) as file:
         env_args = json.loads(file["data"].attrs["env_args"])
     assert env_args["env_kwargs"]["use_camera_obs"] is True
+
+
+def test_pictures_are_a_simulators_own_and_memory_stays():
+    """Others that draw, close or are collected in the same process change no pixel."""
+    task, still = make_task("lift-image"), np.zeros(7)
+    with closing(task.make()) as env:
+        expected = [env.reset(4), env.step(still)[0], env.step(still)[0]]
+        with closing(task.make()) as other:
+            other.reset(7)
+            gc.disable()  # as good as in simulators that allocate little
+            try:
+                frames = [env.reset(seed) for seed in (3, 4)][-1:]
+                alive = [type(one).__name__ for one in gc.get_objects()]
+            finally:
+                gc.enable()
+            gc.collect()
+            other.step(still)
+            frames.append(env.step(still)[0])
+            env.render()
+        frames.append(env.step(still)[0])
+    assert alive.count("MjRenderContextOffscreen") <= 3  # of both, and of the episode before
+    for frame, same in zip(frames, expected, strict=True):
+        for key, array in same.items():
+            np.testing.assert_array_equal(frame[key], array, err_msg=key)
 
 
 @pytest.mark.parametrize(
