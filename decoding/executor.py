@@ -120,6 +120,11 @@ class Executor:
         """Control step of a row's next action."""
         return self._acting(np.array([row]))[0].step
 
+    def reads_next(self, row: int = 0) -> bool:
+        """Whether a row's next frame will be part of what its next plan is made from."""
+        queued = len(self._acting(np.array([row]))[0].queue)
+        return queued < self.latency + self._observation_spec.num_steps
+
     def upcoming(self, row: int = 0) -> ActionTrajectory | None:
         """What is scheduled from a row's next step on, one row; None if nothing is."""
         state = self._acting(np.array([row]))[0]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         wilson_interval,
         write_json,
     )
-    from .task import EndsWhenSolved, Environment, Task
+    from .task import DrawsOnDemand, EndsWhenSolved, Environment, Task
     from .video import Video
     from .waypoint_controller import WaypointController, WaypointExpert
     from .workers import Environments, environments
@@ -37,6 +37,7 @@ __all__ = [
     "SCRIPTED_EXPERTS",
     "TASKS",
     "Comparison",
+    "DrawsOnDemand",
     "EndsWhenSolved",
     "Environment",
     "Environments",
@@ -105,6 +106,7 @@ __getattr__ = lazily(
             "write_json",
         ),
         "task": (
+            "DrawsOnDemand",
             "EndsWhenSolved",
             "Environment",
             "Task",

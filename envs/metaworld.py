@@ -57,6 +57,8 @@ SUBTASKS = (
 class Tabletop(EndsWhenSolved):
     """Meta-World's Sawyer arm before a drawer, a window or a faucet.
 
+    It draws on demand: a step of the simulator takes 0.2 ms of a core, a picture 9.
+
     Args:
         subtasks: What an episode may be about; seed s chooses number s modulo their number.
         wrist: Whether a second camera, at the gripper, is rendered.
@@ -80,6 +82,7 @@ class Tabletop(EndsWhenSolved):
         self._scenes: dict[str, _Scene] = {}
         self._subtask, self._instruction = subtasks[0], subtasks[0].instruction
         self._num_steps, self._success = 0, False
+        self.drawn, self._pictures = True, dict[str, np.ndarray]()
 
     @property
     def subtask(self) -> Subtask:
@@ -102,14 +105,14 @@ class Tabletop(EndsWhenSolved):
         self._instruction = self._subtasks[told].instruction
         self._num_steps, self._success = 0, False
         self._scene.reset(seed, self._subtask, rng)
-        return self._frame()
+        return self._frame(drawn=True)
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool]:
         """Move the hand by x, y, z [cm] and press the fingers together, shape (4,)."""
         reward, success = self._scene.step(action)
         self._num_steps += 1
         self._success = self._success or success
-        return self._frame(), reward, self._success or self._num_steps >= MAX_STEPS
+        return self._frame(self.drawn), reward, self._success or self._num_steps >= MAX_STEPS
 
     def render(self) -> np.ndarray:
         """Picture of the scene from the front, shape (320, 320, 3)."""
@@ -128,15 +131,18 @@ class Tabletop(EndsWhenSolved):
             self._scenes[name] = _Scene(name)
         return self._scenes[name]
 
-    def _frame(self) -> dict[str, np.ndarray]:
-        frame = {
-            FRONT: self._scene.render(self._image_size, wrist=False),
+    def _frame(self, drawn: bool) -> dict[str, np.ndarray]:
+        if drawn:
+            cameras = (FRONT, WRIST) if self._wrist else (FRONT,)
+            self._pictures = {
+                camera: self._scene.render(self._image_size, wrist=camera == WRIST)
+                for camera in cameras
+            }
+        return {
+            **self._pictures,
             "observation.state": self.state[:4].astype(np.float32),
             INSTRUCTION_KEY: encode_instruction(self._instruction),
         }
-        if self._wrist:
-            frame[WRIST] = self._scene.render(self._image_size, wrist=True)
-        return frame
 
 
 class _Scene:

@@ -25,7 +25,7 @@ _INCLUDED = {
         "metaworld-tabletop-wrist",
         "metaworld-tabletop-shuffled",
     ),
-    "robosuite_arm:ROBOSUITE_TASKS": (
+    "robosuite_tasks:ROBOSUITE_TASKS": (
         *("lift", "can", "square"),
         *("lift-image", "can-image", "square-image"),
         *("lift-abs", "can-abs", "square-abs"),

@@ -5,25 +5,20 @@ from __future__ import annotations
 import gc
 import importlib
 import logging
-import re
 import tempfile
 import weakref
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..decoding import ActionSpec
 from .rendering import choose_backend, draw_fast, require_backend
-from .task import EndsWhenSolved, Task
+from .robosuite_cameras import CAMERAS, IMAGE_SIZE, Cameras, drawn_fast
+from .task import EndsWhenSolved
 
 CONTROL_HZ = 20
 HORIZON = 400
-IMAGE_SIZE = 84  # [px]
-CAMERAS = ("agentview", "robot0_eye_in_hand")
-_ROBOT_SHAPES = {"robot0_eef_pos": (3,), "robot0_eef_quat": (4,), "robot0_gripper_qpos": (2,)}
+ROBOT_SHAPES = {"robot0_eef_pos": (3,), "robot0_eef_quat": (4,), "robot0_gripper_qpos": (2,)}
 # What actions mean, of robosuite's settings of the arm's controller.
 CONTROLLER: dict[str, Any] = {
     "type": "OSC_POSE",
@@ -38,10 +33,6 @@ CONTROLLER: dict[str, Any] = {
 }
 # As robomimic's files have it; robosuite's own default, the base, is not turned against the world.
 FRAME = "world"
-_LOWEST, _HIGHEST = (-1.5, -1.0, 0.0), (0.5, 1.0, 2.2)  # [m], beyond what the arm reaches
-_FINGERS = "fingers [open -1, close 1]"
-_SEEING_AT_A_TIME = 10  # about 0.4 GB each
-_QUALITY = '<visual><quality shadowsize="0" offsamples="0"/></visual>'
 
 
 class RobosuiteArm(EndsWhenSolved):
@@ -66,7 +57,19 @@ class RobosuiteArm(EndsWhenSolved):
         self._env = _make(env_name, images, absolute)
         self._images, self._success, self._num_steps = images, False, 0
         self._renderer: Any = None
-        weakref.finalize(self, _free_cameras, self._env).atexit = False
+        self._cameras = Cameras()
+        if images:
+            self._cameras.belong_to(self._env.sim)
+        weakref.finalize(self, self._cameras.free).atexit = False
+
+    @property
+    def drawn(self) -> bool:
+        """Whether `step` draws what the cameras see, see `DrawsOnDemand`."""
+        return self._cameras.drawn
+
+    @drawn.setter
+    def drawn(self, drawn: bool) -> None:
+        self._cameras.drawn = drawn
 
     @property
     def infos(self) -> dict[str, np.ndarray]:
@@ -103,7 +106,7 @@ class RobosuiteArm(EndsWhenSolved):
         np.random.seed(seed)  # noqa: NPY002
         try:
             self._env.reset()
-            return self._observe()
+            return self._first_frame()
         finally:
             np.random.set_state(before)  # noqa: NPY002
 
@@ -116,7 +119,7 @@ class RobosuiteArm(EndsWhenSolved):
         self._begin()
         self._env.reset()
         if model_xml:
-            _free_cameras(self._env)
+            self._cameras.free()
             self._env.reset_from_xml_string(self._env.edit_model_xml(model_xml))
             self._env.sim.reset()
         expected = self._env.sim.get_state().flatten().shape
@@ -128,7 +131,7 @@ class RobosuiteArm(EndsWhenSolved):
         self._env.sim.set_state_from_flattened(np.asarray(states, np.float64))
         self._env.sim.forward()
         self._restart_controllers()
-        return self._observe()
+        return self._first_frame()
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool]:
         """Move the hand, and the fingers, for 0.05 s.
@@ -138,7 +141,6 @@ class RobosuiteArm(EndsWhenSolved):
                 vector [rad] to move it to in the world; then -1 to open the fingers, 1 to close
                 them; shape (7,).
         """
-        self._draw_with_own_cameras()
         observation, reward, _, _ = self._env.step(np.asarray(action, np.float64))
         self._num_steps += 1
         self._success = self._success or bool(self._env._check_success())
@@ -160,7 +162,7 @@ class RobosuiteArm(EndsWhenSolved):
     def close(self) -> None:
         """Release the simulator."""
         self._close_renderer()
-        _free_cameras(self._env)
+        self._cameras.free()
         self._env.close()
 
     def _restart_controllers(self) -> None:
@@ -176,7 +178,7 @@ class RobosuiteArm(EndsWhenSolved):
 
     def _begin(self) -> None:
         self._close_renderer()  # it belongs to the model that a reset replaces
-        _free_cameras(self._env)
+        self._cameras.free()
         if self._images:
             gc.collect()  # robosuite's models of former episodes, 0.07 GB each, lie in cycles
         self._success, self._num_steps = False, 0
@@ -186,37 +188,21 @@ class RobosuiteArm(EndsWhenSolved):
             self._renderer.close()
             self._renderer = None
 
-    def _observe(self) -> dict[str, np.ndarray]:
-        self._draw_with_own_cameras()
+    def _first_frame(self) -> dict[str, np.ndarray]:
+        if self._images:
+            self._cameras.belong_to(self._env.sim)
+        self.drawn = True
         # What robosuite's reset returns has zeros for the object's place relative to the hand.
         return self._frame(self._env._get_observations(force_update=True))
 
-    def _draw_with_own_cameras(self) -> None:
-        """Make this simulator's OpenGL context current: robosuite draws in whichever one is."""
-        if self._images:
-            self._env.sim._render_context_offscreen.gl_ctx.make_current()
-
     def _frame(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        frame = {f"observation.{key}": observation[key].astype(np.float32) for key in _ROBOT_SHAPES}
+        frame = {f"observation.{key}": observation[key].astype(np.float32) for key in ROBOT_SHAPES}
         if not self._images:
             return frame | {"observation.object": observation["object-state"].astype(np.float32)}
         for camera in CAMERAS:
             # robosuite's pictures start with the lowest row, as OpenGL's do.
             frame[f"observation.{camera}_image"] = observation[f"{camera}_image"][::-1].copy()
         return frame
-
-
-def _free_cameras(env: Any) -> None:
-    """Free the cameras of robosuite's present episode, 0.2 GB, in their own OpenGL context.
-
-    Python's collector would free them at any later moment and in whichever context is current
-    then, where the same names are those of another episode: its pictures would become noise.
-    """
-    cameras = env.sim and env.sim._render_context_offscreen
-    if cameras:
-        cameras.gl_ctx.make_current()
-        cameras.con.free()
-        cameras.gl_ctx.free()
 
 
 def make_arguments(images: bool, absolute: bool = False) -> dict[str, Any]:
@@ -259,64 +245,5 @@ def _make(env_name: str, images: bool, absolute: bool) -> Any:
         logging.disable(disabled)
     logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
     if images:
-        env.set_xml_processor(_drawn_fast)
+        env.set_xml_processor(drawn_fast)
     return env
-
-
-def _drawn_fast(xml: str) -> str:
-    """A model without shadows, multisampling and mirrors, in which all would be drawn again."""
-    plain = re.sub(r'reflectance="[^"]*"', 'reflectance="0"', xml)
-    return plain.replace("</mujoco>", f"{_QUALITY}</mujoco>")
-
-
-def _delta_spec() -> ActionSpec:
-    names = (
-        *(f"hand d{axis} [0.05 m]" for axis in "xyz"),
-        *(f"hand turn {axis} [0.5 rad]" for axis in "xyz"),
-        _FINGERS,
-    )
-    return ActionSpec(names, low=(-1.0,) * 7, high=(1.0,) * 7, dt=1 / CONTROL_HZ)
-
-
-def _absolute_spec() -> ActionSpec:
-    names = (
-        *(f"hand {axis} [m]" for axis in "xyz"),
-        *(f"hand rotation vector {axis} [rad]" for axis in "xyz"),
-        _FINGERS,
-    )
-    low, high = (*_LOWEST, *(-np.pi,) * 3, -1.0), (*_HIGHEST, *(np.pi,) * 3, 1.0)
-    return ActionSpec(names, low, high, dt=1 / CONTROL_HZ)
-
-
-def takes_poses(task: Task) -> bool:
-    """Whether the actions of a task say where the hand shall be, see `RobosuiteArm`."""
-    return task.action_spec == _absolute_spec()
-
-
-def _tasks(name: str, env_name: str, object_size: int) -> Iterator[Task]:
-    """A task's four forms: from the object's state or from pictures, by deltas or to poses."""
-    hand: dict[str, tuple[int, ...]] = {f"observation.{k}": v for k, v in _ROBOT_SHAPES.items()}
-    shape = (IMAGE_SIZE, IMAGE_SIZE, 3)
-    seen = {
-        "": {"observation.object": (object_size,)},
-        "-image": {f"observation.{camera}_image": shape for camera in CAMERAS},
-    }
-    for absolute, spec in ((False, _delta_spec()), (True, _absolute_spec())):
-        for suffix, shapes in seen.items():
-            yield Task(
-                name=f"{name}{'-abs' if absolute else ''}{suffix}",
-                action_spec=spec,
-                observation_shapes=hand | shapes,
-                max_steps=HORIZON,
-                metric="task solved",
-                make=partial(RobosuiteArm, env_name, bool(suffix), absolute),
-                simulator=f"robosuite {env_name}, Panda, OSC_POSE",
-                side_by_side=_SEEING_AT_A_TIME if suffix else Task.side_by_side,
-            )
-
-
-ROBOSUITE_TASKS = (
-    *_tasks("lift", "Lift", 10),
-    *_tasks("can", "PickPlaceCan", 14),
-    *_tasks("square", "NutAssemblySquare", 14),
-)

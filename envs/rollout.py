@@ -178,7 +178,9 @@ class _Run:
         self._executor.reset(list(seeds[: len(active)]))
         self._start({number: waiting.popleft() for number in active})
         while active:
-            steps = self._envs.step(self._act(active))
+            actions = self._act(active)
+            unread = [number for number in active if not self._executor.reads_next(number)]
+            steps = self._envs.step(actions, unread)
             following: dict[int, tuple[int, int]] = {}
             for number, step in steps.items():
                 row = self._rows[number]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -55,6 +55,18 @@ class Environment(Protocol):
     def close(self) -> None:
         """Release the simulator."""
         ...
+
+
+@runtime_checkable
+class DrawsOnDemand(Protocol):
+    """An environment whose pictures take long, and which leaves out those that nobody reads.
+
+    Attributes:
+        drawn: Whether `step` draws; else its frame holds the pictures that were drawn last.
+            `reset` always draws.
+    """
+
+    drawn: bool
 
 
 class EndsWhenSolved:

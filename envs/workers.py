@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from .task import Environment, Task
+from .task import DrawsOnDemand, Environment, Task
 
 Frame = dict[str, np.ndarray]
 _PATIENCE = 5.0  # [s], for processes to end by themselves
@@ -39,8 +39,15 @@ class Environments(Protocol):
         """Start episodes, given their seeds by environment; return their first frames."""
         ...
 
-    def step(self, actions: Mapping[int, np.ndarray]) -> dict[int, Step]:
-        """Apply actions, shape (D,) each, by environment."""
+    def step(
+        self, actions: Mapping[int, np.ndarray], unread: Collection[int] = ()
+    ) -> dict[int, Step]:
+        """Apply actions, shape (D,) each, by environment.
+
+        Args:
+            actions: What each environment does.
+            unread: Environments whose next pictures nobody reads, see `DrawsOnDemand`.
+        """
         ...
 
     def render(self, number: int) -> np.ndarray:
@@ -90,10 +97,18 @@ class _Local:
     def reset(self, seeds: Mapping[int, int]) -> dict[int, Frame]:
         return {number: self._envs[number].reset(seed) for number, seed in seeds.items()}
 
-    def step(self, actions: Mapping[int, np.ndarray]) -> dict[int, Step]:
+    def step(
+        self, actions: Mapping[int, np.ndarray], unread: Collection[int] = ()
+    ) -> dict[int, Step]:
+        return self.step_each({n: (action, n not in unread) for n, action in actions.items()})
+
+    def step_each(self, steps: Mapping[int, tuple[np.ndarray, bool]]) -> dict[int, Step]:
+        """Apply each environment's action and say whether its pictures are read."""
         found = {}
-        for number, action in actions.items():
+        for number, (action, drawn) in steps.items():
             env = self._envs[number]
+            if isinstance(env, DrawsOnDemand):
+                env.drawn = drawn
             found[number] = Step(*env.step(action), env.score, env.success)
         return found
 
@@ -119,8 +134,11 @@ class _Shared:
     def reset(self, seeds: Mapping[int, int]) -> dict[int, Frame]:
         return self._call("reset", seeds)
 
-    def step(self, actions: Mapping[int, np.ndarray]) -> dict[int, Step]:
-        return self._call("step", actions)
+    def step(
+        self, actions: Mapping[int, np.ndarray], unread: Collection[int] = ()
+    ) -> dict[int, Step]:
+        steps = {n: (action, n not in unread) for n, action in actions.items()}
+        return self._call("step_each", steps)
 
     def render(self, number: int) -> np.ndarray:
         worker = self._workers[number % len(self._workers)]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from drift import DRIFT, Drift
+from noisy_hold import NoisyHold
 from tiny import write_pusht_file
 
 from hotloop.envs.registry import make_task
@@ -124,3 +127,22 @@ def test_a_student_that_can_learn_from_nothing_is_told_so(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         student_run(folder, *overrides)
+
+
+class OftenBlind(Drift):
+    """Counts steps in a vector, and shows the newest count that it was asked to draw."""
+
+    drawn, shown = True, 0
+
+    def frame(self) -> dict[str, np.ndarray]:
+        if self.drawn:
+            self.shown = self.step_count
+        return {"observation.state": np.full(2, self.shown, np.float32)}
+
+
+def test_every_picture_of_a_rollout_is_drawn() -> None:
+    """Not only those that the teacher plans from, which are all that an evaluation draws."""
+    task = replace(DRIFT, make=OftenBlind, observation_shapes={"observation.state": (2,)})
+    arrays = rollouts.roll_out(NoisyHold(), task, range(4, 6), noise=0.0)
+    steps = [np.arange(length) for length in arrays["lengths"]]
+    np.testing.assert_array_equal(arrays["observation.state"][:, 0], np.concatenate(steps))

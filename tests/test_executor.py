@@ -263,3 +263,20 @@ def test_what_comes_before_its_time_is_refused_in_one_sentence():
     for rows in (np.array([0, 2]), np.array([-1])):
         with pytest.raises(ValueError, match="rows must be between 0 and 1"):
             executor.act(frame(0), rows)
+
+
+@given(num_execute=st.integers(1, 6), latency=st.integers(0, 4), num_steps=st.integers(1, 4))
+def test_frames_that_no_plan_is_made_from_are_known_before_they_come(
+    num_execute, latency, num_steps
+):
+    policy = Stamper(12, num_execute, num_ready=(12, 7), num_steps=num_steps)
+    executor = Executor(policy, latency=latency)
+    executor.reset([0])
+    announced = {0}
+    for step in range(20):
+        executor.act(frame(1, step))
+        if executor.reads_next():
+            announced.add(step + 1)
+    read = {int(v) for seen in policy.observations for v in seen.frames["observation.state"].flat}
+    last = int(policy.observations[-1].step[0])
+    assert {step for step in announced if step <= last} == read

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from result_rows import Results
-from seldom_drawn import seldom_drawn
 from vla_decoders import DECODINGS
 from vla_success import CountedPolicy, evaluation_of, rate
 
@@ -82,7 +81,6 @@ def run_paired(results: Results, args: argparse.Namespace) -> None:
     clock = EngineClock()
     # One policy whose decoder is exchanged, so that all of them run what was prepared once.
     policy = checkpoint.policy({"method": "greedy", "max_calls": 0, "max_move": -1.0}, engine)
-    played = seldom_drawn(make_task(task), policy.num_execute)
     keys = {
         label: {"part": "paired", "checkpoint": Path(name).name, "decoding": label, "task": task,
                 "engine": engine, "first_seed": args.first_seed}
@@ -96,7 +94,7 @@ def run_paired(results: Results, args: argparse.Namespace) -> None:
                 continue
             policy.decoding = checkpoint.choices(DECODINGS[label])
             timed = TimedPolicy(policy, clock)
-            evaluation = evaluate(timed, played, seeds, 1)
+            evaluation = evaluate(timed, make_task(task), seeds, 1)
             successes = row["successes"] + [int(one.success) for one in evaluation.episodes]
             plans = row.get("plans", []) + list(
                 zip(timed.num_calls, timed.cpu_ms, timed.engine_ms, strict=True)

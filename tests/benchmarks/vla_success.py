@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from result_rows import Results
-from seldom_drawn import seldom_drawn
 from vla_decoders import DECODINGS
 
 from hotloop.decoding import ActionTrajectory, Observation
@@ -76,8 +75,7 @@ def measure(
 ) -> dict[str, Any]:
     """Success with intervals, compared with a reference's episode by episode, and forwards."""
     policy = CountedPolicy(load_checkpoint(name).policy(DECODINGS[label], engine))
-    played = seldom_drawn(make_task(task), policy.num_execute)
-    evaluation = evaluate(policy, played, seeds, batch_size, progress=f"{name} {label}")
+    evaluation = evaluate(policy, make_task(task), seeds, batch_size, progress=f"{name} {label}")
     successes = [int(episode.success) for episode in evaluation.episodes]
     difference = None
     if reference is not None:

@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from ...envs.robosuite_arm import CONTROLLER, FRAME, ROBOSUITE_TASKS, takes_poses
+from ...envs.robosuite_arm import CONTROLLER, FRAME
+from ...envs.robosuite_tasks import ROBOSUITE_TASKS, takes_poses
 from ...envs.task import Task
 from .episodes import Episodes
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...envs.registry import TASKS, make_task
-from ...envs.robosuite_arm import takes_poses
+from ...envs.robosuite_tasks import takes_poses
 from ...envs.task import Task
 from .columns import Column
 from .environment import is_same_environment, recorded_environment

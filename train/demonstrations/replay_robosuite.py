@@ -14,7 +14,8 @@ import numpy as np
 
 from ...decoding import ActionSpec
 from ...envs.registry import make_task
-from ...envs.robosuite_arm import CONTROL_HZ, takes_poses
+from ...envs.robosuite_arm import CONTROL_HZ
+from ...envs.robosuite_tasks import takes_poses
 from ..data.robosuite_control import (
     ABSOLUTE_COLUMN,
     arm_settings,

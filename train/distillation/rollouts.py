@@ -9,7 +9,7 @@ are there, ``*.blocks`` beside them holds those that are, so that who was killed
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -169,7 +169,10 @@ class _Recorder:
             self.episodes[seed] = []
         return frames
 
-    def step(self, actions: Mapping[int, np.ndarray]) -> dict[int, Step]:
+    def step(
+        self, actions: Mapping[int, np.ndarray], unread: Collection[int] = ()
+    ) -> dict[int, Step]:
+        """Apply actions; every picture is drawn, since every frame is kept."""
         executed = {}
         for number, action in actions.items():
             seed, frame = self._newest[number]
