@@ -22,7 +22,6 @@ from hotloop.policies.checkpoint import Checkpoint, load_checkpoint, save_checkp
 from hotloop.train.config.evaluation import BenchConfig
 from hotloop.train.measure.bench import timed_rows
 
-pytestmark = pytest.mark.usefixtures("operators_read_once")
 AVERAGED = ActSampling(num_execute=1, temporal_ensemble=0.3)
 
 

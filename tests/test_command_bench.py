@@ -15,7 +15,6 @@ from hotloop.train.cli import main
 from hotloop.train.commands import ExitCode
 from hotloop.train.measure.latency import ControlStepTimer
 
-pytestmark = pytest.mark.usefixtures("operators_read_once")
 ENGINES = ("eager", "onnx")
 BRIEFLY = ("engines=[eager]", "calls=[1]", "steps=4")
 

@@ -267,7 +267,6 @@ def test_latency_beyond_what_was_trained_is_met_as_far_as_it_was() -> None:
     np.testing.assert_array_equal(plan.num_ready, [MAX_LATENCY + 4])
 
 
-@pytest.mark.usefixtures("operators_read_once")
 def test_a_runtime_plans_late_as_eager_pytorch_does() -> None:
     pytest.importorskip("onnxruntime")
     plans = []

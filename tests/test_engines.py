@@ -33,7 +33,6 @@ from hotloop.policies.programs.engines.engine import (
 from hotloop.policies.programs.engines.memory import Memory
 from hotloop.policies.programs.program import Port, Program
 
-pytestmark = pytest.mark.usefixtures("operators_read_once")
 RUNTIMES = ("onnx", "openvino")
 
 

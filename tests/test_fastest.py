@@ -33,7 +33,6 @@ from hotloop.policies.programs.engines.engine import (
 from hotloop.policies.programs.program import Program
 from hotloop.policies.vla.decoding_config import TokenDecodingConfig
 
-pytestmark = pytest.mark.usefixtures("operators_read_once")
 STREAMING = StreamingSampling(num_execute=2, calls_per_step=1)
 
 

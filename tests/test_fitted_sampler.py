@@ -154,7 +154,6 @@ def test_fitted_steps_are_stored_with_the_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("engine", [name for name in installed_engines() if name != "compile"])
-@pytest.mark.usefixtures("operators_read_once")
 def test_every_engine_remembers_the_last_estimate(engine: str) -> None:
     model, rows = fitted_model(prediction="epsilon"), np.arange(2)
     plans = []
@@ -165,7 +164,6 @@ def test_every_engine_remembers_the_last_estimate(engine: str) -> None:
     np.testing.assert_allclose(*plans, atol=1e-4)
 
 
-@pytest.mark.usefixtures("operators_read_once")
 def test_fitted_steps_are_exported(tmp_path: Path) -> None:
     parity = export_policy(checkpoint_of(fitted_model()), tmp_path / "out", num_steps=20)
     assert max(parity["graphs"]["max_difference"].values()) < 1e-3

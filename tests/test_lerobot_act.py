@@ -149,7 +149,6 @@ def test_what_observes_nothing_is_refused(tmp_path: Path) -> None:
         load_checkpoint(folder, GIVEN)
 
 
-@pytest.mark.usefixtures("operators_read_once")
 def test_an_exported_folder_acts_as_lerobot_does(tmp_path: Path) -> None:
     """Straight from LeRobot's folder to the runtime of one file, the averages carried along."""
     folder, out = golden_folder("act_state_ensemble", tmp_path), tmp_path / "exported"

@@ -75,7 +75,6 @@ def test_it_acts_as_lerobot_does(name: str, tmp_path: Path) -> None:
     assert difference(folder, load_checkpoint(tmp_path / "own")) < 1e-5
 
 
-@pytest.mark.usefixtures("operators_read_once")
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
 def test_engines_act_as_lerobot_does(engine: str, tmp_path: Path) -> None:
     folder = golden_folder("dp_state_ddim7", tmp_path)

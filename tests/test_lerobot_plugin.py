@@ -142,7 +142,6 @@ def test_a_policy_of_one_frame_takes_it_as_it_is(plugin: SimpleNamespace, tmp_pa
     assert chunk.shape == (2, 4, 2)
 
 
-@pytest.mark.usefixtures("operators_read_once")
 def test_exporters_are_quiet_where_lerobot_logs_everything(
     plugin: SimpleNamespace, checkpoint: str, caplog: pytest.LogCaptureFixture
 ) -> None:

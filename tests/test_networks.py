@@ -19,7 +19,6 @@ from hotloop.policies.networks.mlp import MLPDenoiser
 from hotloop.policies.networks.transformer import TransformerDenoiser
 from hotloop.policies.networks.unet1d import Stage, UNet1DDenoiser
 
-pytestmark = pytest.mark.usefixtures("operators_read_once")
 HORIZON, ACTION_DIM, OBSERVATION_DIM = 8, 3, 5
 Network = TypeVar("Network", bound=nn.Module)
 

@@ -15,7 +15,6 @@ from hotloop.policies.planners.config import DrafterConfig, PlannerSampling
 from hotloop.policies.planners.planner import Planner
 from hotloop.policies.programs.engines.engine import find_obstacle
 
-pytestmark = pytest.mark.usefixtures("operators_read_once")
 WARM = PlannerSampling(draft="rollout", calls_per_step=1, guidance=1.2, reuse=2, candidates=2)
 GUIDED = PlannerSampling(
     calls_per_step=2, update="ddpm", guidance=0.0, value_steps=2, candidates=2, select="value"
