@@ -7,6 +7,8 @@ import importlib
 import logging
 import tempfile
 import weakref
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +107,7 @@ class RobosuiteArm(EndsWhenSolved):
         before = np.random.get_state()  # noqa: NPY002
         np.random.seed(seed)  # noqa: NPY002
         try:
-            self._env.reset()
+            self._restart(self._env.reset)
             return self._first_frame()
         finally:
             np.random.set_state(before)  # noqa: NPY002
@@ -117,10 +119,10 @@ class RobosuiteArm(EndsWhenSolved):
             ValueError: If the state does not have the model's size.
         """
         self._begin()
-        self._env.reset()
+        self._restart(self._env.reset)
         if model_xml:
-            self._cameras.free()
-            self._env.reset_from_xml_string(self._env.edit_model_xml(model_xml))
+            xml = self._env.edit_model_xml(model_xml)
+            self._restart(partial(self._env.reset_from_xml_string, xml))
             self._env.sim.reset()
         expected = self._env.sim.get_state().flatten().shape
         if np.shape(states) != expected:
@@ -178,10 +180,16 @@ class RobosuiteArm(EndsWhenSolved):
 
     def _begin(self) -> None:
         self._close_renderer()  # it belongs to the model that a reset replaces
-        self._cameras.free()
         if self._images:
             gc.collect()  # robosuite's models of former episodes, 0.07 GB each, lie in cycles
         self._success, self._num_steps = False, 0
+
+    def _restart(self, start: Callable[[], object]) -> None:
+        """Let robosuite start a new simulator in place of the present one, with new cameras."""
+        self._cameras.free()
+        start()
+        if self._images:
+            self._cameras.belong_to(self._env.sim)
 
     def _close_renderer(self) -> None:
         if self._renderer is not None:
@@ -189,8 +197,6 @@ class RobosuiteArm(EndsWhenSolved):
             self._renderer = None
 
     def _first_frame(self) -> dict[str, np.ndarray]:
-        if self._images:
-            self._cameras.belong_to(self._env.sim)
         self.drawn = True
         # What robosuite's reset returns has zeros for the object's place relative to the hand.
         return self._frame(self._env._get_observations(force_update=True))
