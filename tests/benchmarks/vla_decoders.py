@@ -27,6 +27,16 @@ DECODINGS: dict[str, dict[str, Any]] = {
     "sigma 2, warm": {**WARM, "max_calls": 2},
     "sigma 1, warm": {**WARM, "max_calls": 1},
     "epsilon 0.05, warm": {**WARM, "max_move": 0.05},
+    # A chunk's first actions alone: the next one's guess is right for longer.
+    **{
+        f"sigma {calls}, warm, first {num} actions": {
+            **WARM,
+            "max_calls": calls,
+            "num_execute": num,
+        }
+        for calls in (1, 2)
+        for num in (7, 6, 5, 4)
+    },
 }
 LIMIT = "one fused forward"
 
