@@ -244,7 +244,7 @@ def _task(name: str, *, wrist: bool = False, shuffled: bool = False) -> Task:
         metric="instruction followed",
         make=partial(Tabletop, wrist=wrist, shuffled=shuffled),
         simulator="Meta-World v3",
-        side_by_side=10,  # up to three scenes of 0.1 GB each
+        side_by_side=10,  # 0.46 GB each, once it has drawn all its scenes
     )
 
 
