@@ -107,9 +107,7 @@ def run_compare(args: argparse.Namespace) -> None:
                 assert row is not None
                 pair = [evaluation_of(task, seeds, one) for one in (row["successes"], successes)]
                 values["difference_to_first"] = asdict(compare(*pair))
-            if not results.has(key):
-                results.add(key, {})
-            results.update(key, values)
+            (results.update if results.has(key) else results.add)(key, values)
 
 
 def main() -> None:
