@@ -116,6 +116,11 @@ def _nothing_stays_open(request: pytest.FixtureRequest) -> Generator[None, None,
         pytest.fail(f"{request.path.name} leaves descriptors open: {left.most_common(5)}")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever has to be alone on the machine comes last: other processes would wait for it."""
+    items.sort(key=lambda item: item.get_closest_marker("realtime") is not None)
+
+
 def _skip_what_this_python_cannot_have() -> Generator[None, object, object]:
     """Turn hotloop's own word that a package needs a newer Python into the reason of a skip."""
     try:
