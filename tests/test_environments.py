@@ -11,8 +11,7 @@ from hotloop.envs import TASKS, make_task
 from hotloop.envs.conformance import NUM_STEPS, TaskConformance, check_task
 
 SECONDS_PER_EPISODE = 2  # whole episodes of slower simulators are left out
-# The code of these is that of `lift-image` and `lift`, but they take long; poses have tests of their
-# own.
+# The code of these is that of `lift-image` and `lift`, but they take long; poses are tested apart.
 LIKE_LIFT = (
     *("can-image", "square-image", "lift-abs", "can-abs", "square-abs"),
     *("lift-abs-image", "can-abs-image", "square-abs-image"),
