@@ -120,10 +120,9 @@ class Executor:
         """Control step of a row's next action."""
         return self._acting(np.array([row]))[0].step
 
-    def reads_next(self, row: int = 0) -> bool:
-        """Whether a row's next frame will be part of what its next plan is made from."""
-        queued = len(self._acting(np.array([row]))[0].queue)
-        return queued < self.latency + self._observation_spec.num_steps
+    def reads_next(self, rows: np.ndarray | None = None) -> list[bool]:
+        """Whether each row's next frame will be part of what its next plan is made from."""
+        return [self._is_read(row) for row in self._acting(rows)]
 
     def upcoming(self, row: int = 0) -> ActionTrajectory | None:
         """What is scheduled from a row's next step on, one row; None if nothing is."""
@@ -194,14 +193,17 @@ class Executor:
 
     def _show(self, policy: Observing, rows: np.ndarray, acting: list[Row]) -> None:
         """Show the newest frames of rows that do not plan now, if their next plans look back."""
-        ahead = self.latency + self._observation_spec.num_steps
         soon = [
             index
             for index, row in enumerate(acting)
-            if len(row.queue) < ahead and row.observed != row.step
+            if self._is_read(row) and row.observed != row.step
         ]
         if soon:
             policy.observe(self._seen(rows[soon], [acting[i] for i in soon], complete=False))
+
+    def _is_read(self, row: Row) -> bool:
+        """Whether the frame at a row's step is part of what its next plan is made from."""
+        return len(row.queue) < self.latency + self._observation_spec.num_steps
 
     def _replan(self, rows: np.ndarray, acting: list[Row], complete: bool) -> None:
         observation = self._seen(rows, acting, complete)

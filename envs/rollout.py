@@ -179,7 +179,8 @@ class _Run:
         self._start({number: waiting.popleft() for number in active})
         while active:
             actions = self._act(active)
-            unread = [number for number in active if not self._executor.reads_next(number)]
+            read = self._executor.reads_next(np.array(active))
+            unread = [number for number, reads in zip(active, read, strict=True) if not reads]
             steps = self._envs.step(actions, unread)
             following: dict[int, tuple[int, int]] = {}
             for number, step in steps.items():

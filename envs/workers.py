@@ -90,6 +90,8 @@ class _Local:
         self, make: Callable[[], Environment], num_envs: int, stack: contextlib.ExitStack
     ) -> None:
         self._envs = [stack.enter_context(contextlib.closing(make())) for _ in range(num_envs)]
+        # Looking for an attribute of a protocol takes longer than a step of a small simulator.
+        self._on_demand = [env if isinstance(env, DrawsOnDemand) else None for env in self._envs]
 
     def __len__(self) -> int:
         return len(self._envs)
@@ -106,9 +108,9 @@ class _Local:
         """Apply each environment's action and say whether its pictures are read."""
         found = {}
         for number, (action, drawn) in steps.items():
-            env = self._envs[number]
-            if isinstance(env, DrawsOnDemand):
-                env.drawn = drawn
+            env, drawing = self._envs[number], self._on_demand[number]
+            if drawing is not None:
+                drawing.drawn = drawn
             found[number] = Step(*env.step(action), env.score, env.success)
         return found
 

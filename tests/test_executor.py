@@ -275,7 +275,7 @@ def test_frames_that_no_plan_is_made_from_are_known_before_they_come(
     announced = {0}
     for step in range(20):
         executor.act(frame(1, step))
-        if executor.reads_next():
+        if executor.reads_next() == [True]:
             announced.add(step + 1)
     read = {int(v) for seen in policy.observations for v in seen.frames["observation.state"].flat}
     last = int(policy.observations[-1].step[0])
