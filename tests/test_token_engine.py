@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -16,12 +17,12 @@ from hotloop.decoding.token_model import DecodedTokens, greedy_tokens
 from hotloop.policies.programs.engines.engine import find_obstacle
 from hotloop.policies.programs.engines.recording import Record, Step
 from hotloop.policies.vla import TokenDecodingConfig, VlaModel, VlaPolicy
-from hotloop.policies.vla.graph_model import GraphDecoder, GraphModel
+from hotloop.policies.vla.graph_decoder import GraphDecoder
 from hotloop.policies.vla.graphs import GraphPasses
 from hotloop.policies.vla.llama import StaticLlama, prompt_mask, visible_mask
 from hotloop.policies.vla.passes import past_shape
-from hotloop.policies.vla.session import CachedModel, Prompt
-from hotloop.policies.vla.token_engine import BUCKET, TokenEngine
+from hotloop.policies.vla.session import CachedModel
+from hotloop.policies.vla.token_engine import BUCKET, TokenEngine, make_token_engine
 
 CHOICES: tuple[dict[str, object], ...] = (
     {"method": "greedy"},
@@ -42,6 +43,14 @@ def not_recorded(step: Step, device: torch.device) -> Step:
 def on_static_tensors(model: VlaModel, record: Record = not_recorded) -> TokenEngine:
     """What ``cuda-graph`` runs, but for the recording."""
     return TokenEngine(model, partial(GraphDecoder, model.host, model.action_values, record=record))
+
+
+def on_arrays(model: VlaModel) -> TokenEngine:
+    """What runtimes of the CPU run, by eager PyTorch, which exports nothing."""
+    return make_token_engine(model, "eager")
+
+
+ENGINES = (on_static_tensors, on_arrays)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -78,11 +87,14 @@ def grouped(model: VlaModel, groups: int) -> VlaModel:
         return VlaModel(config).double().eval().requires_grad_(False)
 
 
+@pytest.mark.parametrize("make_engine", ENGINES)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_decoder_goes_the_same_way_as_on_a_growing_cache(family: str) -> None:
+def test_every_decoder_goes_the_same_way_as_on_a_growing_cache(
+    family: str, make_engine: Callable[[VlaModel], TokenEngine]
+) -> None:
     """Iterate for iterate, for single rows and padded ones; memory is used again and again."""
     model = tiny_model(family, heads=4)
-    engine, num_tokens = on_static_tensors(model), model.action_tokenizer.num_tokens
+    engine, num_tokens = make_engine(model), model.action_tokenizer.num_tokens
     for seed in range(4):
         rows = (1, 3)[seed % 2]
         prompt = prompt_of(model, rows, seed)
@@ -90,7 +102,7 @@ def test_every_decoder_goes_the_same_way_as_on_a_growing_cache(family: str) -> N
         found, expected = engine.token_model(prompt), CachedModel(model.host, prompt)
         greedy = greedy_tokens(expected, begin, num_tokens).tokens
         assert torch.equal(greedy_tokens(found, begin, num_tokens).tokens, greedy)
-        assert torch.equal(graph_model(engine, prompt).greedy().tokens, greedy)
+        assert torch.equal(engine.token_model(prompt).greedy().tokens, greedy)
         for decoder in (jacobi, jacobi_committed):
             for rule in (ExitRule(), ExitRule(1), ExitRule(3)):
                 one, other = (
@@ -103,17 +115,10 @@ def test_every_decoder_goes_the_same_way_as_on_a_growing_cache(family: str) -> N
                 assert torch.equal(one.num_calls, other.num_calls)
                 assert torch.equal(torch.stack(one.iterates), torch.stack(other.iterates))
                 none, committed = torch.zeros(rows, dtype=torch.int64), decoder is jacobi_committed
-                recorded = graph_model(engine, prompt)
+                recorded = engine.token_model(prompt)
                 if seed > 1:
                     recorded.read_prompt()
                 check_same(recorded.jacobi(guess, rule, none, committed=committed), other)
-
-
-def graph_model(engine: TokenEngine, prompt: Prompt) -> GraphModel:
-    """A token model that decodes by itself."""
-    found = engine.token_model(prompt)
-    assert isinstance(found, GraphModel)
-    return found
 
 
 def check_same(found: DecodedTokens, expected: DecodedTokens) -> None:
@@ -142,9 +147,12 @@ def test_any_order_of_feeding_and_forgetting_gives_the_same_logits() -> None:
             assert found.num_fed == expected.num_fed
 
 
-def test_models_that_share_memory_do_not_disturb_each_other() -> None:
+@pytest.mark.parametrize("make_engine", ENGINES)
+def test_models_that_share_memory_do_not_disturb_each_other(
+    make_engine: Callable[[VlaModel], TokenEngine],
+) -> None:
     model = tiny_model()
-    engine, num_tokens = on_static_tensors(model), model.action_tokenizer.num_tokens
+    engine, num_tokens = make_engine(model), model.action_tokenizer.num_tokens
     prompts = [prompt_of(model, 3, seed) for seed in (0, 3)]
     assert prompts[0].ids.shape == prompts[1].ids.shape
     alone = [greedy_tokens(CachedModel(model.host, p), model.begin(3), num_tokens) for p in prompts]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from test_command_bench_vla import Table
-from test_token_engine import check_same, graph_model, on_static_tensors
+from test_token_engine import check_same, on_static_tensors
 from tiny_vla import IMAGE, SPEC, STATE_KEY, frames, prompt_of, random_blocks, tiny_model
 
 from hotloop.decoding import Observation
@@ -75,7 +75,7 @@ def test_recorded_passes_run_in_the_type_of_their_weights(dtype: torch.dtype) ->
     model = rounded(tiny_model(layers=1), dtype)
     assert isinstance(model, VlaModel)
     prompt, guess, begin = prompt_of(model, 1), random_blocks(model, 1), model.begin(1)
-    recorded = graph_model(on_static_tensors(model), prompt)
+    recorded = on_static_tensors(model).token_model(prompt)
     none = torch.zeros(1, dtype=torch.int64)
     found = [recorded.greedy(), recorded.jacobi(guess, ExitRule(3), none, committed=False)]
     reference = CachedModel(model.host, prompt)
@@ -91,7 +91,7 @@ def test_recorded_passes_run_in_the_type_of_their_weights(dtype: torch.dtype) ->
     model = model.double()
     prompt = prompt_of(model, 1)
     check_same(
-        graph_model(on_static_tensors(model), prompt).greedy(),
+        on_static_tensors(model).token_model(prompt).greedy(),
         greedy_tokens(CachedModel(model.host, prompt), begin, guess.shape[1]),
     )
 

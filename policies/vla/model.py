@@ -122,7 +122,7 @@ class VlaModel(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.host.weight.device
+        return self._image_mean.device
 
     @property
     def num_image_tokens(self) -> int:
@@ -154,29 +154,35 @@ class VlaModel(nn.Module):
             shapes[self.config.state_key] = (self.state_size,)
         return shapes | {INSTRUCTION_KEY: (INSTRUCTION_BYTES,)}
 
-    def prompt(self, frames: Mapping[str, np.ndarray], check: bool = True) -> Prompt:
+    def prompt(
+        self, frames: Mapping[str, np.ndarray], check: bool = True, multiple: int = 1
+    ) -> Prompt:
         """Prompts of B rows from one frame each.
 
         Args:
             frames: Per key an array of shape (B, *shape).
             check: Verify that images hold whole numbers from 0 to 255.
+            multiple: The text is padded to a multiple of so many tokens.
 
         Raises:
             ValueError: If an image has another size or other values, or an instruction is empty
                 or too long.
         """
         told = np.ascontiguousarray(frames[INSTRUCTION_KEY])
-        ids, attended = self._told(told.tobytes(), told.dtype.str, told.shape)
+        ids, attended = self._told(told.tobytes(), told.dtype.str, told.shape, multiple)
+        device = self.device
         if self.state_tokenizer is not None:
             tokens, _ = self.state_tokenizer.encode(frames[self.config.state_key][:, None])
             tokens = torch.from_numpy(tokens) + self.host.first_action_id
             ids = torch.cat([ids, tokens], dim=1)
         images = [self._image(key, frames[key], check) for key in self.config.cameras]
         pixel_values = torch.stack(images, dim=1)
-        return Prompt(placed(ids, self.device), placed(attended, self.device), pixel_values)
+        return Prompt(placed(ids, device), placed(attended, device), pixel_values)
 
     @torch.inference_mode(mode=False)  # what is remembered may be trained on later
-    def _told_ids(self, told: bytes, dtype: str, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    def _told_ids(
+        self, told: bytes, dtype: str, shape: tuple[int, ...], multiple: int
+    ) -> tuple[Tensor, Tensor]:
         """Ids of instructions and pictures, (B, L - D), and what of the prompt is real, (B, L).
 
         Only the state differs from plan to plan of an episode, so this is remembered.
@@ -185,10 +191,11 @@ class VlaModel(nn.Module):
             told: Instructions (B, bytes) as memory.
             dtype: Its type.
             shape: Its shape.
+            multiple: See `prompt`.
         """
         rows = np.frombuffer(told, dtype).reshape(shape)
         text_ids = [torch.tensor(self._text_ids(decode_instruction(row))) for row in rows]
-        length = max(len(ids) for ids in text_ids)
+        length = -(-max(len(ids) for ids in text_ids) // multiple) * multiple
         padded = torch.full((len(rows), length), self.config.pad_id)
         attended = torch.zeros(len(rows), length, dtype=torch.bool)
         for row, ids in enumerate(text_ids):
@@ -238,11 +245,12 @@ class VlaModel(nn.Module):
                     f"{key!r}: images must hold whole numbers from 0 to 255, found values from "
                     f"{image.min()} to {image.max()}; do not scale them"
                 )
-        weight = self.host.weight
+        dtype = self.host.weight.dtype
         whole = torch.from_numpy(np.ascontiguousarray(image))
-        pixels = placed(whole, weight.device).to(weight.dtype)
-        mean, std = (buffer.to(weight.dtype) for buffer in (self._image_mean, self._image_std))
-        return pixels.permute(0, 3, 1, 2).contiguous().div(255).sub_(mean).div_(std)
+        channels_first = placed(whole, self.device).permute(0, 3, 1, 2)
+        pixels = channels_first.to(dtype, memory_format=torch.contiguous_format)
+        mean, std = (buffer.to(dtype) for buffer in (self._image_mean, self._image_std))
+        return pixels.div_(255).sub_(mean).div_(std)
 
     def config_dict(self) -> dict[str, Any]:
         """Configuration as JSON-able values."""

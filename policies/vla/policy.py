@@ -13,12 +13,11 @@ from ...decoding.token_model import DecodedTokens, TokenModel, greedy_tokens
 from ..programs.engines.arithmetic import arithmetic
 from ..programs.rows import check_reset
 from .decoding_config import TokenDecodingConfig
-from .graph_model import GraphModel
 from .model import VlaModel
 from .precision import TokenComparison, in_precision, split_engine
 from .session import CachedModel, Prompt
-from .static import StaticModel
-from .token_engine import make_token_engine
+from .static import DecodingModel
+from .token_engine import BUCKET, make_token_engine
 
 NOT_STARTED = -1
 
@@ -76,6 +75,7 @@ class VlaPolicy:
         self._engine = (
             None if runner == "eager" else make_token_engine(self.model, engine, decoding.passes)
         )
+        self._multiple = 1 if self._engine is None else BUCKET
         self._values = model.action_values.to(model.device)
         self._generators: list[np.random.Generator] = []
         self._chunks = np.zeros((0, model.action_tokenizer.num_tokens), np.int64)
@@ -120,8 +120,9 @@ class VlaPolicy:
         frames = {key: values[:, -1] for key, values in observation.frames.items()}
         tokenizer = self.model.action_tokenizer
         rows, first_step = observation.rows, observation.step
-        needed = np.array([tokenizer.tokens_for(int(skip) + 1) for skip in step - first_step])
-        minimum = needed if self.decoding.unverified == "hold" else np.zeros_like(needed)
+        holds = self.decoding.unverified == "hold"
+        num_needed = step - first_step + 1 if holds else np.zeros_like(step)
+        minimum = tokenizer.tokens_for(num_needed)
         guess = self._guesses(rows, first_step)
         self.decoded = decoded = self.decode(frames, guess, minimum)
         if self.comparison is not None:
@@ -129,9 +130,9 @@ class VlaPolicy:
         tokens = decoded.tokens.cpu().numpy()
         self._chunks[rows], self._first_steps[rows] = tokens, first_step
         low, high = self.action_spec.low, self.action_spec.high
-        actions = np.clip(tokenizer.decode(tokens), low, high)
+        actions = np.minimum(np.maximum(tokenizer.decode(tokens), low), high)
         valid = np.ones(actions.shape[:2], bool)
-        if self.decoding.unverified == "hold":
+        if holds:
             num_valid = tokenizer.num_actions(decoded.num_verified.cpu().numpy())
             valid = np.arange(actions.shape[1]) < num_valid[:, None]
         noise_level = np.zeros(valid.shape, np.float32)
@@ -150,17 +151,17 @@ class VlaPolicy:
             min_verified: Leading tokens that an exit has to wait for, shape (B,).
         """
         with arithmetic(self.model.device, self.precision == "tf32"):
-            token_model = self.token_model(self.model.prompt(frames))
-            if not self.decoding.fused and isinstance(token_model, CachedModel | StaticModel):
+            token_model = self.token_model(self.model.prompt(frames, multiple=self._multiple))
+            if not self.decoding.fused and isinstance(token_model, CachedModel | DecodingModel):
                 token_model.read_prompt()
             start, needed = torch.from_numpy(guess), torch.from_numpy(min_verified)
-            if isinstance(token_model, GraphModel):
-                return self._decode_recorded(token_model, start, needed)
+            if isinstance(token_model, DecodingModel):
+                return self._decode_by_itself(token_model, start, needed)
             device = self.model.device
             return self._decode_step_by_step(token_model, start.to(device), needed.to(device))
 
-    def _decode_recorded(
-        self, token_model: GraphModel, guess: Tensor, min_verified: Tensor
+    def _decode_by_itself(
+        self, token_model: DecodingModel, guess: Tensor, min_verified: Tensor
     ) -> DecodedTokens:
         choices = self.decoding
         if choices.method == "greedy":

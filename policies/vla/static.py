@@ -1,8 +1,9 @@
 """The token engine: a host behind prompts, on passes of fixed shapes instead of a growing cache.
 
-    CachedModel   grows and crops a cache of `transformers`; any shapes; the reference
-    StaticModel   the same tokens by one prepared pass per (rows, prompt size, window)
-    GraphModel    the same, and on a GPU whole decoders recorded, see `graph_model`
+    CachedModel     grows and crops a cache of `transformers`; any shapes; the reference
+    StaticModel     the same tokens by one prepared pass per (rows, prompt size, window)
+    DecodingModel   the same, and whole decoders on the passes' own memory, which look at nothing
+                    but tokens: `engine_decoder` on a CPU, `graph_decoder` on a GPU
 
 Windows have two sizes: one token, for greedy decoding, and the whole block. A block is always read
 from its first token on, together with what was fed before, which costs what plain Jacobi decoding
@@ -15,6 +16,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from ...decoding.jacobi import ExitRule
+from ...decoding.token_model import DecodedTokens
 from .session import Prompt
 
 
@@ -48,6 +51,33 @@ class Passes(Protocol):
 
     def append(self, tokens: Tensor, num_fed: int) -> Tensor:
         """Logits (B, 1, V) of one token behind `num_fed` others, which were appended before."""
+        ...
+
+
+class DecodingPasses(Passes, Protocol):
+    """`Passes` that decode by themselves, with what lies between two forwards on their memory."""
+
+    def greedy(self) -> DecodedTokens:
+        """One forward per token behind the prompt that was read, each fed by the one before."""
+        ...
+
+    def jacobi(
+        self,
+        guess: Tensor,
+        exit_rule: ExitRule,
+        min_verified: Tensor,
+        num_confirming: int,
+        prompt: Prompt | None,
+    ) -> DecodedTokens:
+        """Refine a guess until every row is finished.
+
+        Args:
+            guess: Start of the iteration, shape (B, n).
+            exit_rule: When to stop early.
+            min_verified: See `decoding.jacobi.jacobi`, shape (B,), on the CPU.
+            num_confirming: See `decoding.jacobi.advanced`.
+            prompt: What is read in the first forward; None if it was read before.
+        """
         ...
 
 
@@ -109,3 +139,43 @@ class StaticModel:
         """Forget all but the first `num_fed` tokens behind the prompt."""
         self._num_fed = min(self._num_fed, num_fed)
         self._num_appended = min(self._num_appended, num_fed)
+
+
+class DecodingModel(StaticModel):
+    """A `TokenModel` that also decodes by itself; it has to remember nothing for that.
+
+    The tokens are those of `greedy_tokens` and `decoding.jacobi` on any other `TokenModel`.
+
+    Args:
+        passes: What runs.
+        prompt: What is read first, of the prepared size.
+        num_tokens: Tokens of a block n.
+    """
+
+    def __init__(self, passes: DecodingPasses, prompt: Prompt, num_tokens: int) -> None:
+        super().__init__(passes, prompt, num_tokens)
+        self._decoder = passes
+
+    def greedy(self) -> DecodedTokens:
+        """What `greedy_tokens` decodes."""
+        self.crop(0)
+        self.read_prompt()
+        return self._decoder.greedy()
+
+    def jacobi(
+        self, guess: Tensor, exit_rule: ExitRule, min_verified: Tensor, *, committed: bool
+    ) -> DecodedTokens:
+        """What `decoding.jacobi` decodes.
+
+        Args:
+            guess: Start of the iteration, shape (B, n), anywhere.
+            exit_rule: When to stop early.
+            min_verified: Leading tokens that must be verified before that, shape (B,), on the CPU.
+            committed: Whether as `jacobi_committed` does: a row is finished when all of its tokens
+                but the last one agree.
+        """
+        self.crop(0)
+        prompt = None if self._decoder.reader is self else self._prompt
+        self._decoder.reader = self
+        num_confirming = guess.shape[1] - committed
+        return self._decoder.jacobi(guess, exit_rule, min_verified, num_confirming, prompt)

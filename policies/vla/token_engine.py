@@ -7,20 +7,17 @@ from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from ..programs.engines.engine import Engine, find_obstacle, make_engine
-from ..programs.engines.memory import Memory
-from ..programs.program import Program
-from .graph_model import GraphDecoder, GraphModel
-from .host import Host
+from ..programs.engines.engine import find_obstacle
+from .engine_decoder import EngineDecoder
+from .engine_passes import EnginePrograms
+from .graph_decoder import GraphDecoder
 from .llama import StaticLlama
-from .passes import Layout, prompt_program, window_program
+from .passes import Layout
 from .precision import split_engine
 from .session import Prompt
-from .static import Passes, StaticModel
+from .static import DecodingModel, DecodingPasses
 
 if TYPE_CHECKING:
     from .model import VlaModel
@@ -42,29 +39,28 @@ class TokenEngine:
         ValueError: If it has another.
     """
 
-    def __init__(self, model: VlaModel, make_passes: Callable[[Layout, int], Passes]) -> None:
+    def __init__(
+        self, model: VlaModel, make_passes: Callable[[Layout, int], DecodingPasses]
+    ) -> None:
         StaticLlama(model.host.model.get_decoder())  # refuses what it cannot compute
         self._model, self._make_passes = model, make_passes
         self._num_tokens = model.action_tokenizer.num_tokens
         self._start = model.text_start
         self._fixed = model.text_start + model.num_behind_text  # tokens of a prompt beside the text
-        self._passes: dict[tuple[int, int], Passes] = {}
+        self._passes: dict[tuple[int, int], DecodingPasses] = {}
 
     @property
     def parity(self) -> float:
         """Largest difference from eager PyTorch of what was prepared: logits, keys and values."""
         return max((one.parity for one in self._passes.values()), default=0.0)
 
-    def token_model(self, prompt: Prompt) -> StaticModel:
+    def token_model(self, prompt: Prompt) -> DecodingModel:
         """The host behind `prompt`, for decoders."""
         padded = self._padded(prompt)
         rows, size = padded.ids.shape
         if (rows, size) not in self._passes:
             self._passes[rows, size] = self._make_passes(self._layout(size), rows)
-        passes = self._passes[rows, size]
-        if isinstance(passes, GraphDecoder):
-            return GraphModel(passes, padded, self._num_tokens)
-        return StaticModel(passes, padded, self._num_tokens)
+        return DecodingModel(self._passes[rows, size], padded, self._num_tokens)
 
     def _layout(self, size: int) -> Layout:
         model = self._model
@@ -77,6 +73,8 @@ class TokenEngine:
         """The prompt, padded to the next size that passes are prepared for."""
         length, start = prompt.ids.shape[1], self._start
         size = -(-(length - self._fixed) // BUCKET) * BUCKET + self._fixed
+        if size == length:
+            return prompt
         behind = start + size - length
         ids = prompt.ids.new_full((len(prompt.ids), size), self._model.config.pad_id)
         attended = torch.zeros_like(ids, dtype=torch.bool)
@@ -105,113 +103,9 @@ def make_token_engine(model: VlaModel, engine: str, needed: Collection[str] = ()
         tf32 = precision == "tf32"
         return TokenEngine(model, partial(GraphDecoder, model.host, model.action_values, tf32=tf32))
     prepared = cache(partial(EnginePrograms, model.host, engine, needed))
-    return TokenEngine(model, lambda layout, rows: EnginePasses(prepared(layout), rows))
-
-
-class EnginePrograms:
-    """Programs of one prompt size on one engine; those not needed are prepared if wanted.
-
-    Args:
-        host: What they compute.
-        engine: Name of an engine.
-        needed: Those that are prepared at once.
-        layout: Sizes.
-    """
-
-    def __init__(self, host: Host, engine: str, needed: Collection[str], layout: Layout) -> None:
-        size, block = layout.size, layout.num_tokens
-        self.layout, self._engine = layout, engine
-        self._programs: dict[str, Program] = {
-            "read": prompt_program(host, layout, with_block=False),
-            "read_block": prompt_program(host, layout, with_block=True),
-            "block": window_program(host, size, block, keeping=False),
-            "append": window_program(host, size + block, 1, keeping=True),
-        }
-        self._engines: dict[str, Engine] = {}
-        for name in needed:
-            self._prepare(name)
-
-    @property
-    def parity(self) -> float:
-        """Largest difference from eager PyTorch of what has been prepared."""
-        return max((engine.parity for engine in self._engines.values()), default=0.0)
-
-    def memory(self, name: str, rows: int) -> Memory:
-        """Memory of a pass for so many rows."""
-        if name not in self._engines:
-            self._prepare(name)
-        return self._engines[name].memory(rows)
-
-    def _prepare(self, name: str) -> None:
-        self._engines[name] = make_engine(self._engine, self._programs[name])
-
-
-class EnginePasses:
-    """`Passes` by one engine's programs.
-
-    Args:
-        programs: Programs of a prompt size.
-        rows: Number of rows.
-    """
-
-    def __init__(self, programs: EnginePrograms, rows: int) -> None:
-        self._programs, self._rows = programs, rows
-        self.reader: object = None
-        self._size, self._num_tokens = programs.layout.size, programs.layout.num_tokens
-        self._past = np.empty(0, np.float32)
-        self._attended = np.empty(0, np.uint8)
-        self._given: set[str] = set()  # passes that have been given the past
-
-    @property
-    def parity(self) -> float:
-        """See `Passes`."""
-        return self._programs.parity
-
-    def read(self, prompt: Prompt) -> None:
-        """See `Passes`."""
-        self._read("read", prompt)
-
-    def read_block(self, prompt: Prompt, tokens: Tensor) -> Tensor:
-        """See `Passes`."""
-        return _tensor(self._read("read_block", prompt, tokens).outputs["logits"])
-
-    def block(self, tokens: Tensor) -> Tensor:
-        """See `Passes`."""
-        memory = self._behind("block")
-        memory.inputs["tokens"][...] = tokens.numpy()
-        memory.run()
-        return _tensor(memory.outputs["logits"])
-
-    def append(self, tokens: Tensor, num_fed: int) -> Tensor:
-        """See `Passes`."""
-        memory, place = self._behind("append"), self._size + num_fed
-        memory.inputs["tokens"][...] = tokens.numpy()
-        memory.inputs["visible"][:, self._size :] = np.arange(self._num_tokens) < num_fed
-        memory.run()
-        memory.inputs["past"][..., place, :] = memory.outputs["new"][..., 0, :]
-        return _tensor(memory.outputs["logits"])
-
-    def _read(self, name: str, prompt: Prompt, tokens: Tensor | None = None) -> Memory:
-        memory = self._programs.memory(name, self._rows)
-        self._attended = prompt.attended.numpy()
-        memory.inputs["ids"][...] = prompt.ids.numpy()
-        memory.inputs["attended"][...] = self._attended
-        memory.inputs["pixel_values"][...] = prompt.pixel_values.numpy()
-        if tokens is not None:
-            memory.inputs["tokens"][...] = tokens.numpy()
-        memory.run()
-        self._past = memory.outputs["past"]
-        self._given.clear()
-        return memory
-
-    def _behind(self, name: str) -> Memory:
-        """Memory of a pass that stands behind the prompt, which it is given once."""
-        memory = self._programs.memory(name, self._rows)
-        if name not in self._given:
-            memory.inputs["past"][..., : self._size, :] = self._past
-            memory.inputs["visible"][:, : self._size] = self._attended
-            self._given.add(name)
-        return memory
+    return TokenEngine(
+        model, lambda layout, rows: EngineDecoder(prepared(layout), rows, model.action_values)
+    )
 
 
 def check_place(engine: str, device: torch.device, dtype: torch.dtype) -> None:
@@ -226,7 +120,3 @@ def check_place(engine: str, device: torch.device, dtype: torch.dtype) -> None:
             f"engine {engine!r} runs token policies in float32 on the CPU, these weights are "
             f"{dtype} on {str(device)!r}; use 'eager' or {GRAPH_ENGINE!r}"
         )
-
-
-def _tensor(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(array)

@@ -7,11 +7,12 @@ host's business.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 NUM_BINS = 256
+Count = TypeVar("Count", int, np.ndarray)
 
 
 class EncodedActions(NamedTuple):
@@ -46,7 +47,7 @@ class ActionTokenizer(Protocol):
         """Leading actions that so many leading tokens determine."""
         ...
 
-    def tokens_for(self, num_actions: int) -> int:
+    def tokens_for(self, num_actions: Count) -> Count:
         """Leading tokens that determine so many leading actions."""
         ...
 
@@ -139,7 +140,7 @@ class UniformBins:
         values = np.where(self._scaled, scaled, actions)
         # The 1e-8 of OpenVLA leaves the quantiles themselves inside.
         num_clipped = int((np.abs(values) > 1).sum())
-        above = np.digitize(np.clip(values, -1, 1), self._EDGES)
+        above = self._EDGES.searchsorted(np.maximum(np.minimum(values, 1), -1), "right")
         tokens = NUM_BINS - above
         return EncodedActions(tokens.reshape(*actions.shape[:-2], self.num_tokens), num_clipped)
 
@@ -151,12 +152,12 @@ class UniformBins:
 
     def normalised(self, tokens: np.ndarray) -> np.ndarray:
         """Bin centres in [-1, 1], of the shape of `tokens`."""
-        return self._CENTRES[np.clip(NUM_BINS - 1 - tokens, 0, NUM_BINS - 2)]
+        return self._CENTRES.take(NUM_BINS - 1 - tokens, mode="clip")
 
     def num_actions(self, num_verified: np.ndarray) -> np.ndarray:
         """Leading actions whose every token is among the first `num_verified`."""
         return num_verified // self.size
 
-    def tokens_for(self, num_actions: int) -> int:
+    def tokens_for(self, num_actions: Count) -> Count:
         """Leading tokens that hold so many leading actions."""
         return num_actions * self.size

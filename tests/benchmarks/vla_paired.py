@@ -21,7 +21,7 @@ from hotloop.envs.statistics import compare
 from hotloop.policies.checkpoint import load_checkpoint
 from hotloop.policies.programs.engines.memory import Memory
 from hotloop.policies.vla import VlaPolicy
-from hotloop.policies.vla.token_engine import EnginePrograms
+from hotloop.policies.vla.engine_passes import EnginePrograms
 
 EPISODES_IN_TURN = 6  # one of every instruction
 

@@ -1,10 +1,8 @@
 """Decoders whose forwards are recorded whole: with argmax, comparison and who is finished.
 
-    StaticModel   a decoder asks for logits and looks at the tokens, and waits for the GPU each time
-    GraphModel    forward, argmax and `jacobi.advanced` are one launch; one number tells the host
-                  whether another is wanted, and none does where it is known before
-
-The tokens are those of `greedy_tokens` and `decoding.jacobi` on any other `TokenModel`.
+A decoder that asks for logits and looks at the tokens waits for the GPU each time. Here forward,
+argmax and `jacobi.advanced` are one launch; one number tells the host whether another is wanted,
+and none does where it is known before.
 """
 
 from __future__ import annotations
@@ -21,11 +19,10 @@ from .graphs import GraphPasses
 from .host import Host
 from .passes import Layout
 from .session import Prompt, begin_tokens
-from .static import StaticModel
 
 
 class GraphDecoder(GraphPasses):
-    """Passes, and steps of decoders on memory of their own, recorded as well.
+    """`DecodingPasses`: steps of decoders on memory of their own are recorded as well.
 
     Args:
         host: Runs where its weights are, in their type.
@@ -53,7 +50,7 @@ class GraphDecoder(GraphPasses):
             self._heard = torch.zeros((), dtype=torch.bool, pin_memory=pinned)
 
     def greedy(self) -> DecodedTokens:
-        """One forward per token behind the prompt that was read, each fed by the one before."""
+        """See `DecodingPasses`."""
         self.prepare("next", self._next)
         num_rows, num_tokens = self._drafted.shape
         self._newest.copy_(self._begin)
@@ -71,15 +68,7 @@ class GraphDecoder(GraphPasses):
         num_confirming: int,
         prompt: Prompt | None,
     ) -> DecodedTokens:
-        """Refine a guess (B, n) until every row is finished.
-
-        Args:
-            guess: Shape (B, n).
-            exit_rule: When to stop early.
-            min_verified: See `decoding.jacobi.jacobi`, shape (B,), on the CPU.
-            num_confirming: See `decoding.jacobi.advanced`.
-            prompt: What is read in the first forward; None if it was read before.
-        """
+        """See `DecodingPasses`."""
         num_tokens = guess.shape[1]
         max_calls, max_move = exit_rule.numbers(num_tokens)
         most = num_tokens + 1 if bool(min_verified.any()) else max_calls
@@ -133,44 +122,6 @@ class GraphDecoder(GraphPasses):
 
     def _values_of(self, tokens: Tensor) -> Tensor:
         return self._values[tokens]
-
-
-class GraphModel(StaticModel):
-    """A `TokenModel` that also decodes by itself, see above; it has to remember nothing for that.
-
-    Args:
-        decoder: What runs.
-        prompt: What is read first, of the prepared size.
-        num_tokens: Tokens of a block n.
-    """
-
-    def __init__(self, decoder: GraphDecoder, prompt: Prompt, num_tokens: int) -> None:
-        super().__init__(decoder, prompt, num_tokens)
-        self._decoder = decoder
-
-    def greedy(self) -> DecodedTokens:
-        """What `greedy_tokens` decodes."""
-        self.crop(0)
-        self.read_prompt()
-        return self._decoder.greedy()
-
-    def jacobi(
-        self, guess: Tensor, exit_rule: ExitRule, min_verified: Tensor, *, committed: bool
-    ) -> DecodedTokens:
-        """What `decoding.jacobi` decodes.
-
-        Args:
-            guess: Start of the iteration, shape (B, n), anywhere.
-            exit_rule: When to stop early.
-            min_verified: Leading tokens that must be verified before that, shape (B,), on the CPU.
-            committed: Whether as `jacobi_committed` does: a row is finished when all of its tokens
-                but the last one agree.
-        """
-        self.crop(0)
-        prompt = None if self._decoder.reader is self else self._prompt
-        self._decoder.reader = self
-        num_confirming = guess.shape[1] - committed
-        return self._decoder.jacobi(guess, exit_rule, min_verified, num_confirming, prompt)
 
 
 def _cloned(progress: Progress) -> Progress:

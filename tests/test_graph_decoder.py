@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from second_device import DEVICE, SecondDevice
-from test_token_engine import FAMILIES, check_same, graph_model, not_recorded, on_static_tensors
+from test_token_engine import FAMILIES, check_same, not_recorded, on_arrays, on_static_tensors
 from tiny_vla import SPEC, frames, prompt_of, random_blocks, tiny_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -17,9 +18,10 @@ from hotloop.decoding.jacobi import ExitRule, jacobi, jacobi_committed
 from hotloop.decoding.token_model import greedy_tokens
 from hotloop.policies.place import moved
 from hotloop.policies.programs.engines.recording import Step
-from hotloop.policies.vla import TokenDecodingConfig, VlaPolicy, policy
-from hotloop.policies.vla.graph_model import GraphDecoder
+from hotloop.policies.vla import TokenDecodingConfig, VlaModel, VlaPolicy, policy
+from hotloop.policies.vla.graph_decoder import GraphDecoder
 from hotloop.policies.vla.session import CachedModel
+from hotloop.policies.vla.token_engine import TokenEngine
 
 NONE, NEEDED = torch.zeros(3, dtype=torch.int64), torch.tensor([0, 3, 7])
 
@@ -49,13 +51,20 @@ def watched(step: Step, device: torch.device) -> Step:
     return not_recorded(run, device)
 
 
+def watched_on_static_tensors(model: VlaModel) -> TokenEngine:
+    return on_static_tensors(model, watched)
+
+
+@pytest.mark.parametrize("make_engine", [watched_on_static_tensors, on_arrays])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_recorded_decoders_read_nothing_back_and_know_every_exit(family: str) -> None:
+def test_decoders_on_memory_read_nothing_back_and_know_every_exit(
+    family: str, make_engine: Callable[[VlaModel], TokenEngine]
+) -> None:
     model = tiny_model(family, layers=1)
-    engine, values = on_static_tensors(model, watched), model.action_values
+    engine, values = make_engine(model), model.action_values
     prompt, guess, begin = prompt_of(model, 3), random_blocks(model, 3), model.begin(3)
     greedy = greedy_tokens(CachedModel(model.host, prompt), begin, guess.shape[1])
-    check_same(graph_model(engine, prompt).greedy(), greedy)
+    check_same(engine.token_model(prompt).greedy(), greedy)
     for rule, needed in ((ExitRule(), NONE), (ExitRule(2), NEEDED), (ExitRule(5, 0.5), NONE)):
         for decoder in (jacobi, jacobi_committed):
             expected = decoder(
@@ -66,7 +75,7 @@ def test_recorded_decoders_read_nothing_back_and_know_every_exit(family: str) ->
                 decode=lambda tokens: values[tokens],
                 min_verified=needed,
             )
-            found = graph_model(engine, prompt).jacobi(
+            found = engine.token_model(prompt).jacobi(
                 guess, rule, needed, committed=decoder is jacobi_committed
             )
             check_same(found, expected)
@@ -86,10 +95,10 @@ def test_the_host_is_told_as_seldom_as_possible(monkeypatch: pytest.MonkeyPatch)
     engine, prompt, guess = on_static_tensors(model), prompt_of(model, 3), random_blocks(model, 3)
     for rule, expected in ((ExitRule(1), 0), (ExitRule(3), 2)):
         told.clear()
-        graph_model(engine, prompt).jacobi(guess, rule, NONE, committed=True)
+        engine.token_model(prompt).jacobi(guess, rule, NONE, committed=True)
         assert told == [False] * expected
     told.clear()
-    graph_model(engine, prompt).greedy()
+    engine.token_model(prompt).greedy()
     assert not told
 
 
@@ -102,16 +111,16 @@ def test_weights_elsewhere_are_decoded_there() -> None:
     """Nothing that a recorded step makes or takes lies on the CPU."""
     model = tiny_model(layers=1)
     engine, prompt, guess = on_static_tensors(model), prompt_of(model, 3), random_blocks(model, 3)
-    expected = graph_model(engine, prompt).jacobi(guess, ExitRule(3), NONE, committed=True)
-    greedy = graph_model(engine, prompt).greedy()
+    expected = engine.token_model(prompt).jacobi(guess, ExitRule(3), NONE, committed=True)
+    greedy = engine.token_model(prompt).greedy()
     with SecondDevice():
         there = moved(model, DEVICE)
         engine, prompt = on_static_tensors(there), prompt_of(there, 3)
-        found = graph_model(engine, prompt).jacobi(
+        found = engine.token_model(prompt).jacobi(
             guess.to(DEVICE), ExitRule(3), NONE, committed=True
         )
         assert torch.equal(found.tokens.cpu(), expected.tokens)
-        assert torch.equal(graph_model(engine, prompt).greedy().tokens.cpu(), greedy.tokens)
+        assert torch.equal(engine.token_model(prompt).greedy().tokens.cpu(), greedy.tokens)
 
 
 CHOICES: tuple[dict[str, Any], ...] = (
