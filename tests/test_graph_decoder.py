@@ -14,7 +14,7 @@ from tiny_vla import SPEC, frames, prompt_of, random_blocks, tiny_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hotloop.decoding import Observation
-from hotloop.decoding.jacobi import ExitRule, jacobi, jacobi_committed
+from hotloop.decoding.jacobi import ExitRule, Progress, Stop, advanced, jacobi, jacobi_committed
 from hotloop.decoding.token_model import greedy_tokens
 from hotloop.policies.place import moved
 from hotloop.policies.programs.engines.recording import Step
@@ -79,6 +79,24 @@ def test_decoders_on_memory_read_nothing_back_and_know_every_exit(
                 guess, rule, needed, committed=decoder is jacobi_committed
             )
             check_same(found, expected)
+
+
+def test_arrays_advance_as_tensors_do() -> None:
+    rng, values = np.random.default_rng(0), torch.tensor([-1.0, 1.0], dtype=torch.float64)
+    for _ in range(300):
+        blocks = torch.from_numpy(rng.integers(0, 2, (2, 4, 5)))
+        seen, calls, needed = torch.from_numpy(rng.integers(0, 7, (3, 4)))
+        before = Progress(blocks[0], seen, calls, torch.from_numpy(rng.random(4) < 0.3))
+        rule = ExitRule(int(rng.integers(1, 5)), float(rng.choice([0, 2])))
+        confirming = int(rng.integers(3, 6))
+        tensors = Stop.of(rule, blocks[0], values.__getitem__, needed)
+        one = advanced(before, blocks[1], tensors, confirming, values.__getitem__)
+        arrays = Stop(*rule.numbers(5), needed.numpy())
+        given = Progress(*(one.numpy() for one in vars(before).values()))
+        measure = values.numpy().__getitem__
+        other = advanced(given, blocks[1].numpy(), arrays, confirming, measure)
+        for name, tensor in vars(one).items():
+            np.testing.assert_array_equal(getattr(other, name), tensor.numpy(), strict=True)
 
 
 def test_the_host_is_told_as_seldom_as_possible(monkeypatch: pytest.MonkeyPatch) -> None:
