@@ -157,11 +157,8 @@ class Progress:
         return cls(guess, count, count, count > 0)
 
     def result(self, iterates: Sequence[Tensor] = ()) -> DecodedTokens:
-        """What is given out, as tensors."""
-        tokens, verified, calls = map(
-            torch.as_tensor, (self.tokens, self.num_verified, self.num_calls)
-        )
-        return DecodedTokens(tokens, verified, calls, tuple(iterates))
+        """What is given out, of tensors."""
+        return DecodedTokens(self.tokens, self.num_verified, self.num_calls, tuple(iterates))
 
 
 @dataclass(frozen=True)

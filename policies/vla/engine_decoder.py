@@ -68,4 +68,8 @@ class EngineDecoder(EnginePasses):
                 prompt = None
             predicted = memory.outputs["logits"].argmax(-1)
             progress = advanced(progress, predicted, stop, num_confirming, measure)
-        return progress.result()
+        return DecodedTokens(
+            torch.from_numpy(progress.tokens),
+            torch.from_numpy(progress.num_verified),
+            torch.from_numpy(progress.num_calls),
+        )

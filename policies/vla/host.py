@@ -112,6 +112,9 @@ class Host(nn.Module):
 
     Raises:
         ValueError: If the family is unknown, or the vocabulary has no room for the block.
+
+    Attributes:
+        image_size: Side of the images that the vision encoder takes [px].
     """
 
     def __init__(self, model: Any, first_action_id: int, num_action_ids: int) -> None:
@@ -132,6 +135,9 @@ class Host(nn.Module):
         )
         self.begin_id: int = getattr(model.config, "begin_id", behind)
         self.prompt_format: PromptFormat = getattr(model.config, "prompt_format", PromptFormat())
+        self.image_size = int(model.config.vision_config.image_size)
+        # In a list, as a module may have one name only; to ask for it each time is slow.
+        self._embeddings = [model.get_input_embeddings()]
         self._family = str(model.config.model_type)
 
     @property
@@ -140,14 +146,9 @@ class Host(nn.Module):
         return self.model.config.get_text_config()
 
     @property
-    def image_size(self) -> int:
-        """Side of the images that the vision encoder takes [px]."""
-        return int(self.model.config.vision_config.image_size)
-
-    @property
     def weight(self) -> Tensor:
         """A weight, for where the host is and what type it computes in."""
-        return self.model.get_input_embeddings().weight
+        return self._embeddings[0].weight
 
     @property
     def shares_ids(self) -> bool:
