@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,21 +29,23 @@ def plot_menu(rows: Sequence[dict[str, Any]], path: Path) -> None:
     tasks = list(dict.fromkeys(row["task"] for row in timed))
     if not tasks:
         return
+    # A method looks the same in every panel.
+    methods = [UNDISTILLED, *sorted({row["method"] for row in timed} - {UNDISTILLED})]
+    looks = {method: index for index, method in enumerate(methods)}
     figure = Figure(figsize=(7 * len(tasks), 5), layout="constrained")
     panels = figure.subplots(1, len(tasks), squeeze=False)[0]
     for task, axes in zip(tasks, panels, strict=True):
-        _panel([row for row in timed if row["task"] == task], task, axes)
+        _panel([row for row in timed if row["task"] == task], task, looks, axes)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
 
 
-def _panel(rows: Sequence[dict[str, Any]], task: str, axes: Axes) -> None:
+def _panel(rows: Sequence[dict[str, Any]], task: str, looks: Mapping[str, int], axes: Axes) -> None:
     """One line per method, the best one first; what is not distilled is dashed."""
     best = {row["method"]: row["score"] for row in sorted(rows, key=lambda row: row["score"])}
     students = sorted(best.keys() - {UNDISTILLED}, key=lambda method: -best[method])
-    for index, method in enumerate([UNDISTILLED, *students]):
-        colour = "0.35" if method == UNDISTILLED else f"C{index - 1}"
-        _series([row for row in rows if row["method"] == method], index, colour, axes)
+    for method in (UNDISTILLED, *students):
+        _series([row for row in rows if row["method"] == method], looks[method], axes)
     axes.plot([], [], "o", color="0.35", markerfacecolor="none", label="hollow: varies too little")
     axes.set(xscale="log", ylabel="score")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -55,8 +57,9 @@ def _panel(rows: Sequence[dict[str, Any]], task: str, axes: Axes) -> None:
     axes.grid(alpha=0.3)
 
 
-def _series(rows: Sequence[dict[str, Any]], index: int, colour: str, axes: Axes) -> None:
+def _series(rows: Sequence[dict[str, Any]], index: int, axes: Axes) -> None:
     """One method by latency: intervals, line, points and their labels."""
+    colour = f"C{index - 1}" if index else "0.35"
     rows = sorted(rows, key=lambda row: row["median_ms"])
     marker, style = MARKERS[index % len(MARKERS)], "-" if index else "--"
     times = [row["median_ms"] * APART**index for row in rows]
