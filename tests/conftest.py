@@ -1,5 +1,6 @@
 """Shared fixtures, and an environment in which tests neither open windows nor fight for cores."""
 
+import gc
 import os
 import re
 import signal
@@ -7,7 +8,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
-from functools import cache
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -70,19 +70,6 @@ def close_later() -> Generator[Callable[[Closable], Closable], None, None]:
         yield later
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _operators_read_once() -> Generator[None, None, None]:
-    """torch.onnx parses its 500 operators anew for each export, a third of its time."""
-    if "torch" not in sys.modules:
-        yield  # nothing of what was collected exports in this process
-        return
-    from torch.onnx._internal._lazy_import import onnxscript_apis
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onnxscript_apis, "get_torchlib_ops", cache(onnxscript_apis.get_torchlib_ops))
-        yield
-
-
 @pytest.fixture(autouse=True)
 def _machine(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
@@ -119,6 +106,16 @@ def _nothing_stays_open(request: pytest.FixtureRequest) -> Generator[None, None,
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever has to be alone on the machine comes last: other processes would wait for it."""
     items.sort(key=lambda item: item.get_closest_marker("realtime") is not None)
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector pass over what was imported: it took a sixth of the suite's time.
+
+    torch.export leaves much to collect, and robosuite collects whenever a simulator closes.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(5_000, 10, 10)
 
 
 def _skip_what_this_python_cannot_have() -> Generator[None, object, object]:
