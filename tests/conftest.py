@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -68,6 +69,21 @@ def close_later() -> Generator[Callable[[Closable], Closable], None, None]:
             return thing
 
         yield later
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _decompositions_listed_once() -> Generator[None, None, None]:
+    """torch.export goes through all operators twice per export, since some may have been added."""
+    if "torch" not in sys.modules:
+        yield  # nothing of what was collected exports in this process
+        return
+    from torch.export import decomp_utils, exported_program
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (decomp_utils, exported_program):
+            listed = cache(module._collect_all_valid_cia_ops)
+            patch.setattr(module, "_collect_all_valid_cia_ops", listed)
+        yield
 
 
 @pytest.fixture(autouse=True)

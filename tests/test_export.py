@@ -33,7 +33,7 @@ from hotloop.train.commands import ExitCode
 from hotloop.train.commands.opening import open_policy
 
 STATE = "observation.state"
-NUM_STEPS = 60
+NUM_STEPS = 30
 
 
 def frames(policy: Policy) -> Iterator[dict[str, np.ndarray]]:
