@@ -13,8 +13,6 @@ from tiny_joints import save_tiny
 
 from hotloop.train.commands import ExitCode
 
-pytestmark = pytest.mark.realtime
-
 CAMERA = '''
 import time
 
@@ -84,6 +82,7 @@ def test_a_camera_that_gives_something_else_is_one_error_before_the_robot_is_tou
     )
 
 
+@pytest.mark.realtime
 def test_a_camera_that_becomes_grey_while_the_robot_moves_stops_it(
     folder: Path, tmp_path: Path
 ) -> None:
