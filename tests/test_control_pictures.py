@@ -82,7 +82,6 @@ def test_a_camera_that_gives_something_else_is_one_error_before_the_robot_is_tou
     )
 
 
-@pytest.mark.realtime
 def test_a_camera_that_becomes_grey_while_the_robot_moves_stops_it(
     folder: Path, tmp_path: Path
 ) -> None:
