@@ -125,7 +125,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Let the collector pass over what was imported: it took a sixth of the suite's time.
+    """Let the collector pass over what was imported: it took a sixth of the time of some files.
 
     torch.export leaves much to collect, and robosuite collects whenever a simulator closes.
     """
