@@ -156,6 +156,8 @@ class TaskConformance:
 
     def test_pictures_in_frames_show_something(self, env: Environment, task: Task) -> None:
         """They are not of one colour, as where a camera looks at nothing."""
+        if not any(map(is_picture, task.observation_shapes.values())):
+            return
         frames, _ = roll(env, task, seed=0)
         for key, array in frames[-1].items():
             if is_picture(array.shape):

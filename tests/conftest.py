@@ -1,5 +1,6 @@
 """Shared fixtures, and an environment in which tests neither open windows nor fight for cores."""
 
+import gc
 import os
 import re
 import signal
@@ -71,15 +72,17 @@ def close_later() -> Generator[Callable[[Closable], Closable], None, None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _operators_read_once() -> Generator[None, None, None]:
-    """torch.onnx parses its 500 operators anew for each export, a third of its time."""
+def _decompositions_listed_once() -> Generator[None, None, None]:
+    """torch.export goes through all operators twice per export, since some may have been added."""
     if "torch" not in sys.modules:
         yield  # nothing of what was collected exports in this process
         return
-    from torch.onnx._internal._lazy_import import onnxscript_apis
+    from torch.export import decomp_utils, exported_program
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onnxscript_apis, "get_torchlib_ops", cache(onnxscript_apis.get_torchlib_ops))
+        for module in (decomp_utils, exported_program):
+            listed = cache(module._collect_all_valid_cia_ops)
+            patch.setattr(module, "_collect_all_valid_cia_ops", listed)
         yield
 
 
@@ -119,6 +122,16 @@ def _nothing_stays_open(request: pytest.FixtureRequest) -> Generator[None, None,
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever has to be alone on the machine comes last: other processes would wait for it."""
     items.sort(key=lambda item: item.get_closest_marker("realtime") is not None)
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector pass over what was imported: it took a sixth of the time of some files.
+
+    torch.export leaves much to collect, and robosuite collects whenever a simulator closes.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(5_000, 10, 10)
 
 
 def _skip_what_this_python_cannot_have() -> Generator[None, object, object]:

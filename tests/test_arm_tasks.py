@@ -48,13 +48,12 @@ def test_a_recorded_robosuite_state_comes_back_and_a_foreign_one_is_refused():
             env.set_state(state[:-1])
 
 
-@pytest.mark.parametrize("name", ["lift", "can", "square"])
-def test_absolute_actions_lead_where_the_deltas_did_that_they_were_made_from(name):
+def test_absolute_actions_lead_where_the_deltas_did_that_they_were_made_from():
     """Both forms begin in the same state, and what a delta asks for is an absolute action."""
     rng = np.random.default_rng(0)
     with (
-        closing(make_task(name).make()) as by_deltas,
-        closing(make_task(f"{name}-abs").make()) as env,
+        closing(make_task("can").make()) as by_deltas,
+        closing(make_task("can-abs").make()) as env,
     ):
         for environment in (by_deltas, env):
             environment.reset(100_000)

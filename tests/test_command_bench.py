@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from tiny_joints import save_tiny
 from hotloop.policies.programs.engines import bound
 from hotloop.train.cli import main
 from hotloop.train.commands import ExitCode
-from hotloop.train.measure.latency import ControlStepTimer
+from hotloop.train.measure.latency import ControlStepTimer, undisturbed
 
 ENGINES = ("eager", "onnx")
 BRIEFLY = ("engines=[eager]", "calls=[1]", "steps=4")
@@ -75,6 +76,14 @@ def test_calls_share_one_run_of_the_encoder() -> None:
     timer.encode_blocks = [[4.0], [8.0]]
     assert timer.overhead(30) == pytest.approx(0.0)
     assert timer.encoder_share() == pytest.approx(4 / 34)
+
+
+def test_what_a_caller_has_frozen_stays_frozen_after_a_measurement() -> None:
+    gc.freeze()  # as a process in real time does, and the suite with what it imports
+    frozen = gc.get_freeze_count()
+    with undisturbed():
+        assert not gc.isenabled()
+    assert gc.isenabled() and gc.get_freeze_count() >= frozen > 0
 
 
 def test_each_thread_count_is_measured_in_its_own_process(tmp_path: Path) -> None:

@@ -31,8 +31,6 @@ from hotloop.train.commands.table import block_poses, coverage, random_scene
 from hotloop.train.commands.table_policy import TablePolicy, make_table_policy
 from hotloop.train.config.compose import choices, compose
 
-pytestmark = pytest.mark.realtime
-
 PORTS = {
     "dynamixel": "port", "dynamixel-table": "port", "emulated-arm": "port", "feetech": "port",
     "franka": "address",
@@ -64,6 +62,7 @@ def finished(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.realtime
 def test_a_checkpoint_runs_on_the_simulated_arm_and_bad_chunks_do_nothing(finished) -> None:
     summary = json.loads((finished / "summary.json").read_text())
     assert summary["limit_violations"] == 0 and summary["rejected_chunks"] >= 1
@@ -73,6 +72,7 @@ def test_a_checkpoint_runs_on_the_simulated_arm_and_bad_chunks_do_nothing(finish
     assert {"wake_us", "late_cycles", "skipped_cycles", "processor", "command"} <= set(summary)
 
 
+@pytest.mark.realtime
 def test_a_log_is_summarised_exported_drawn_and_recomputed(finished, tmp_path, capsys) -> None:
     log, table, picture = finished / "log.mcap", tmp_path / "a/run.csv", tmp_path / "b/run.png"
     arguments = ["log", str(log), "--replay", "--csv", str(table), "--plot", str(picture)]
@@ -85,6 +85,7 @@ def test_a_log_is_summarised_exported_drawn_and_recomputed(finished, tmp_path, c
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.realtime
 def test_a_log_is_exported_for_rerun(finished, tmp_path) -> None:
     pytest.importorskip("rerun", reason="rerun needs Python 3.11 or later")
     recording = tmp_path / "c/run.rrd"
@@ -93,6 +94,7 @@ def test_a_log_is_exported_for_rerun(finished, tmp_path) -> None:
     assert recording.read_bytes().startswith(b"RRF")
 
 
+@pytest.mark.realtime
 def test_recomputing_notices_a_change_of_the_smallest_bit(finished) -> None:
     log = read_log(finished / "log.mcap")
     moving = next(i for i, c in enumerate(log.cycles) if c["mode"] == 2 and i > 100)
@@ -105,6 +107,7 @@ def test_recomputing_notices_a_change_of_the_smallest_bit(finished) -> None:
         recompute(replace(log, dropped=-1))
 
 
+@pytest.mark.realtime
 def test_a_log_that_was_cut_off_can_be_read_as_far_as_it_goes(finished, tmp_path) -> None:
     whole = (finished / "log.mcap").read_bytes()
     cut = tmp_path / "cut.mcap"
@@ -118,6 +121,7 @@ def test_a_log_that_was_cut_off_can_be_read_as_far_as_it_goes(finished, tmp_path
         read_log(finished / "log.mcap").column("torque")
 
 
+@pytest.mark.realtime
 def test_numbers_that_json_does_not_know_come_back_from_a_log(finished) -> None:
     log = read_log(finished / "log.mcap")
     chunks = [logged_chunk(record) for record in log.chunks]
@@ -242,6 +246,7 @@ def test_coverage_is_push_ts_own() -> None:
     env.close()
 
 
+@pytest.mark.realtime
 def test_doctor_reports_punctuality_and_the_bus(capsys) -> None:
     findings = check_jitter(200, 0.2)
     assert "200 Hz for 0.2 s: wake error p50" in findings[1].text

@@ -81,7 +81,8 @@ def test_a_policy_that_does_not_end_holds_nobody_up(tmp_path, monkeypatch) -> No
     """It waited for a minute; only a policy that has something to finish is given that long."""
     (tmp_path / "deaf.py").write_text(DEAF)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    assert 10 * END_TIMEOUTS["policy"] < CONCLUSION
+    monkeypatch.setitem(END_TIMEOUTS, "policy", 0.5)
     summary, lines = run(DRY, replace(JOB, policy="deaf:Deaf", duration=0.3))
     assert "the policy process does not end: killed" in lines
     assert summary["clean_end"] and "policy" in "".join(summary["failures"])
-    assert 10 * END_TIMEOUTS["policy"] < CONCLUSION

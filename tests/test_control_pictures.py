@@ -13,8 +13,6 @@ from tiny_joints import save_tiny
 
 from hotloop.train.commands import ExitCode
 
-pytestmark = pytest.mark.realtime
-
 CAMERA = '''
 import time
 

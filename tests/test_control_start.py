@@ -14,8 +14,6 @@ from hotloop.real_robot.config import RobotConfig
 from hotloop.real_robot.runtime import supervisor
 from hotloop.real_robot.runtime.supervisor import supervise
 
-pytestmark = pytest.mark.realtime
-
 
 @pytest.mark.parametrize("kind", ["taken", "in a file", "on a full disk"])
 def test_a_log_that_cannot_be_written_keeps_the_robot_from_moving(

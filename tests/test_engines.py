@@ -157,11 +157,10 @@ def test_every_network_runs_on_every_runtime(kind: str, level_embedding: str | N
 
 
 @pytest.mark.skipif(find_obstacle("compile") is not None, reason="needs a C++ compiler")
-@pytest.mark.parametrize("num_calls", [1, 2])
-def test_torch_compile_agrees_with_eager(model: DiffusionModel, num_calls: int) -> None:
+def test_torch_compile_agrees_with_eager(model: DiffusionModel) -> None:
     # Parallel compilation would start worker processes that outlive the test.
     with torch._inductor.config.patch(compile_threads=1):
-        assert_agree("compile", program_of(model, num_calls), rows=2)
+        assert_agree("compile", program_of(model, 2), rows=2)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
@@ -172,12 +171,9 @@ def test_cuda_graph_agrees_with_eager(model: DiffusionModel, num_calls: int, upd
 
 
 @pytest.mark.parametrize("name", ["eager", *RUNTIMES])
-@pytest.mark.parametrize("num_calls", [1, 2])
-def test_nan_in_an_observation_reaches_the_actions(
-    model: DiffusionModel, name: str, num_calls: int
-) -> None:
+def test_nan_in_an_observation_reaches_the_actions(model: DiffusionModel, name: str) -> None:
     """Clipping must not turn NaN into an admissible action, or no later check would see it."""
-    program = streaming_program(model, num_calls, "ddim")
+    program = streaming_program(model, 2, "ddim")
     inputs = inputs_of(program, rows=2)
     inputs["observation"][1, -1, 0] = np.nan
     actions = run(make_engine(name, program), inputs)["actions"]

@@ -33,7 +33,7 @@ from hotloop.train.commands import ExitCode
 from hotloop.train.commands.opening import open_policy
 
 STATE = "observation.state"
-NUM_STEPS = 60
+NUM_STEPS = 30
 
 
 def frames(policy: Policy) -> Iterator[dict[str, np.ndarray]]:
@@ -115,6 +115,13 @@ def exported(tmp_path_factory) -> Path:
     return folder / "out"
 
 
+@pytest.fixture(scope="module")
+def unexported(exported: Path) -> tuple[Checkpoint, Policy]:
+    """What was exported, and on its engine: exports are shared with it as long as it lives."""
+    checkpoint = load_checkpoint(exported.parent / "run")
+    return checkpoint, checkpoint.policy(engine="onnx")
+
+
 def test_a_command_that_needs_the_weights_says_so(exported: Path) -> None:
     with pytest.raises(ValueError, match="is an exported policy, which `hotloop control`"):
         load_checkpoint(exported)
@@ -142,10 +149,10 @@ print([robot.act({"observation.state": state}).tolist() for _ in range(5)])
 """
 
 
-def test_the_copied_runtime_needs_neither_hotloop_nor_torch(exported, tmp_path) -> None:
+def test_the_copied_runtime_needs_neither_hotloop_nor_torch(exported, unexported) -> None:
     command = [sys.executable, "-I", "-c", ALONE, str(exported)]
     found = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
-    executor = Executor(load_checkpoint(exported.parent / "run").policy(engine="onnx"))
+    executor = Executor(unexported[1])
     executor.reset([3])
     frame = {STATE: np.linspace(-0.3, 0.3, 6, dtype=np.float32)[None]}
     np.testing.assert_array_equal(found, [executor.act(frame)[0] for _ in range(5)])
@@ -208,10 +215,9 @@ def load_wrong(folder: Path):
 WRONG = replace(ONNX, load=load_wrong)
 
 
-def test_graphs_beyond_the_tolerance_are_not_kept(exported, tmp_path) -> None:
-    checkpoint = load_checkpoint(exported.parent / "run")
+def test_graphs_beyond_the_tolerance_are_not_kept(unexported, tmp_path) -> None:
     with pytest.raises(ValueError, match=r"differs from eager PyTorch by .*nothing is written"):
-        export_policy(checkpoint, tmp_path / "out", f"{Path(__file__).stem}:WRONG")
+        export_policy(unexported[0], tmp_path / "out", f"{Path(__file__).stem}:WRONG")
     assert not list(tmp_path.iterdir())
 
 

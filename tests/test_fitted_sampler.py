@@ -153,15 +153,16 @@ def test_fitted_steps_are_stored_with_the_weights(tmp_path: Path) -> None:
         np.testing.assert_array_equal(expected.actions, found.actions)
 
 
-@pytest.mark.parametrize("engine", [name for name in installed_engines() if name != "compile"])
-def test_every_engine_remembers_the_last_estimate(engine: str) -> None:
+def test_every_engine_remembers_the_last_estimate() -> None:
     model, rows = fitted_model(prediction="epsilon"), np.arange(2)
-    plans = []
-    for one in ("eager", engine):
-        policy = DiffusionPolicy(model, SPEC, FOUR, one)
+    engines = [name for name in installed_engines() if name != "compile"]
+    policies = {name: DiffusionPolicy(model, SPEC, FOUR, name) for name in engines}
+    plans = {}
+    for name, policy in policies.items():
         policy.reset(rows)
-        plans.append(plan_at(policy, 0, rows).actions)
-    np.testing.assert_allclose(*plans, atol=1e-4)
+        plans[name] = plan_at(policy, 0, rows).actions
+    for name in engines:
+        np.testing.assert_allclose(plans[name], plans["eager"], atol=1e-4, err_msg=name)
 
 
 def test_fitted_steps_are_exported(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from hotloop.real_robot.runtime import operator
+from hotloop.real_robot.runtime.guards import SILENCE
 from hotloop.real_robot.runtime.operator import Printer, write_line
 
 pytestmark = pytest.mark.realtime
@@ -216,7 +217,7 @@ def test_a_supervisor_that_is_stopped_stops_the_robot(tmp_path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         wait_until_it_runs(process)
         process.send_signal(signal.SIGSTOP)
-        time.sleep(3.0)
+        time.sleep(SILENCE + 0.5)
         process.send_signal(signal.SIGCONT)
         process.stdout.read()
         assert process.wait() == 1

@@ -23,8 +23,6 @@ from hotloop.train.commands.recording_policy import RecordOptions
 from hotloop.train.data.formats.registry import read_episodes
 from hotloop.train.data.inspect import inspect_dataset
 
-pytestmark = pytest.mark.realtime
-
 CAMERA = CameraConfig("mujoco", (48, 64), options={"model": "arm6", "view": "front"})
 FILMED = replace(ARM, cameras={"front": CAMERA}, joints=JOINTS)
 LONG = replace(JOB, duration=60.0)
@@ -57,6 +55,7 @@ def job(path: Path, base: RunConfig, **options) -> RunConfig:
     return recorded_job(FILMED, RecordOptions(str(path), "wave", **options), base)
 
 
+@pytest.mark.realtime
 @pytest.mark.parametrize("pictures", ["video", "png"])
 def test_episodes_of_a_policy_with_pictures(tmp_path: Path, pictures) -> None:
     path = tmp_path / "data"
@@ -75,6 +74,7 @@ def test_episodes_of_a_policy_with_pictures(tmp_path: Path, pictures) -> None:
     assert episodes.metadata["robot_type"] == "arm"
 
 
+@pytest.mark.realtime
 def test_an_episode_that_an_operator_stops_is_dropped_and_the_end_of_the_run_keeps(
     tmp_path,
 ) -> None:
@@ -88,6 +88,7 @@ def test_an_episode_that_an_operator_stops_is_dropped_and_the_end_of_the_run_kee
     assert inspect_dataset(path).num_episodes == 1
 
 
+@pytest.mark.realtime
 def test_rollouts_of_several_runs_become_one_dataset(tmp_path: Path, capsys) -> None:
     path = tmp_path / "data"
     for task in ("wave", "nod"):
@@ -98,6 +99,7 @@ def test_rollouts_of_several_runs_become_one_dataset(tmp_path: Path, capsys) -> 
     assert episodes.num_episodes == 2 and episodes.metadata["tasks"] == ["wave", "nod"]
 
 
+@pytest.mark.realtime
 def test_kill_9_of_the_policy_leaves_all_episodes_that_were_kept(tmp_path, monkeypatch) -> None:
     path, started = tmp_path / "data", spy_on(monkeypatch)
     recording = job(path, LONG, policy=JOB.policy)
@@ -117,6 +119,7 @@ def test_kill_9_of_the_policy_leaves_all_episodes_that_were_kept(tmp_path, monke
     assert [entry.name for entry in tmp_path.iterdir()] == ["data"], "something is left over"
 
 
+@pytest.mark.realtime
 def test_an_arm_follows_a_leader_on_a_servo_bus(tmp_path: Path) -> None:
     """The leader is held at first, and limp as soon as it leads."""
     place = np.array([0.4, -0.3, 0.2, 0.1, -0.2, 0.3])

@@ -18,8 +18,6 @@ from hotloop.train.commands.recording_policy import RecordingPolicy, RecordOptio
 from hotloop.train.data.formats.registry import read_episodes
 from hotloop.train.data.inspect import inspect_dataset
 
-pytestmark = pytest.mark.realtime
-
 DT = CONTROL.dt
 ROBOT = RobotConfig("two joints", "dry-run", CONTROL, joints=("pan", "lift"))
 PERIOD = 0.1

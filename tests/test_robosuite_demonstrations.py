@@ -59,11 +59,10 @@ def test_a_file_holds_what_robomimics_files_hold(files, name):
     assert np.abs(np.diff(actions[:, :6], axis=0)).max() < 0.6
 
 
-@pytest.mark.parametrize("name", ["lift", "square"])
-def test_deltas_and_absolute_poses_solve_the_task_again(files, name):
-    (episode,) = replay_dataset(files[name]).episodes
+def test_deltas_and_absolute_poses_solve_the_task_again(files):
+    (episode,) = replay_dataset(files["square"]).episodes
     assert (episode.success, episode.state_error) == (True, 0)
-    (episode,) = replay_dataset(files[name], f"{name}-abs").episodes
+    (episode,) = replay_dataset(files["square"], "square-abs").episodes
     assert episode.success
 
 
@@ -111,6 +110,7 @@ def test_episodes_that_fail_are_left_out_and_told(tmp_path, monkeypatch, capsys)
     lift = SCRIPTED_EXPERTS["lift"]
     sleepy = replace(lift, make=lambda env: FirstSleeps(lift.make(env)))
     monkeypatch.setitem(SCRIPTED_EXPERTS, "lift", sleepy)
+    monkeypatch.setattr("hotloop.envs.robosuite_arm.HORIZON", 120)  # lifting takes 60
     path = generate(tmp_path / "a.hdf5", "lift", "--num-episodes", 1)
     assert "left out: 1 that did not solve the task" in capsys.readouterr().out
     episodes = read_episodes(path)

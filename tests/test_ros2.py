@@ -172,7 +172,7 @@ def test_who_is_missing_is_said() -> None:
     with pytest.raises(ConnectionError, match="no joint states on /joint_states in DDS domain 87"):
         driver.connect()
     with RosArm("positions"):
-        driver = make_driver(replace(ROBOT, options={"domain": DOMAIN, "patience": 2.0}))
+        driver = make_driver(replace(ROBOT, options={"domain": DOMAIN, "patience": 1.0}))
         with pytest.raises(ConnectionError, match="nobody takes commands on /joint_trajectory_co"):
             driver.connect()
         options = {"domain": DOMAIN, "patience": 0.5}

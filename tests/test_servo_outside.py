@@ -12,8 +12,6 @@ from hotloop.real_robot.emulator.bus import PROTOCOLS
 from hotloop.real_robot.emulator.outside import HAPPENINGS, happen
 from hotloop.real_robot.emulator.plant import Plant
 
-pytestmark = pytest.mark.realtime
-
 
 def arm(protocol: str = "dynamixel"):
     servos = PROTOCOLS[protocol](Plant("arm6"), range(1, 7))

@@ -174,14 +174,15 @@ def time_interleaved(timers: Sequence[ControlStepTimer], num_steps: int, label: 
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """Keep the garbage collector from running, and from looking at what exists already."""
-    was_enabled = gc.isenabled()
+    was_enabled, was_frozen = gc.isenabled(), gc.get_freeze_count() > 0
     gc.collect()
     gc.freeze()
     gc.disable()
     try:
         yield
     finally:
-        gc.unfreeze()
+        if not was_frozen:
+            gc.unfreeze()  # there is no way to tell what a caller has frozen from the rest
         if was_enabled:
             gc.enable()
 
