@@ -72,14 +72,16 @@ def close_later() -> Generator[Callable[[Closable], Closable], None, None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _decompositions_listed_once() -> Generator[None, None, None]:
-    """torch.export goes through all operators twice per export, since some may have been added."""
+def _operators_read_once() -> Generator[None, None, None]:
+    """torch goes through all its operators several times per export, a third of its time."""
     if "torch" not in sys.modules:
         yield  # nothing of what was collected exports in this process
         return
     from torch.export import decomp_utils, exported_program
+    from torch.onnx._internal._lazy_import import onnxscript_apis
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnxscript_apis, "get_torchlib_ops", cache(onnxscript_apis.get_torchlib_ops))
         for module in (decomp_utils, exported_program):
             listed = cache(module._collect_all_valid_cia_ops)
             patch.setattr(module, "_collect_all_valid_cia_ops", listed)

@@ -13,6 +13,8 @@ from tiny_joints import save_tiny
 
 from hotloop.train.commands import ExitCode
 
+pytestmark = pytest.mark.realtime
+
 CAMERA = '''
 import time
 

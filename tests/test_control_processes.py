@@ -131,8 +131,8 @@ def test_a_disk_that_fills_up_ends_the_log_and_not_the_run(tmp_path, monkeypatch
     assert summary["log_failure"] == f"{path}: File too large"
 
 
-def test_a_command_that_is_told_to_end_ends_in_a_braked_stop(tmp_path) -> None:
-    """By SIGTERM; Ctrl-C is asked for the same way, see `test_operator`."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupting_the_command_ends_in_a_braked_stop(tmp_path, number) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "hotloop.train.cli", "control", "robot=mujoco-arm",
          "robot.control.slow_start=0.0", "duration=60", f"output_dir={tmp_path}"],
@@ -144,11 +144,11 @@ def test_a_command_that_is_told_to_end_ends_in_a_braked_stop(tmp_path) -> None:
         if "ARMED -> RUN" in line:
             break
     time.sleep(0.7)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     process.communicate(timeout=20)
     assert process.returncode == 130
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["ended_by"] == "SIGTERM" and summary["clean_end"]
+    assert summary["ended_by"] == number.name and summary["clean_end"]
     log = read_log(tmp_path / "log.mcap")
     stop = log.column("mode") == Mode.STOP
     speed = np.abs(log.column("command_velocity")).max(axis=1)

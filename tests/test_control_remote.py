@@ -73,6 +73,7 @@ def wait_for(condition, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.realtime
 def test_an_arm_is_driven_by_a_policy_that_is_served_and_brakes_when_that_is_killed(
     checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -98,7 +99,7 @@ def test_an_arm_is_driven_by_a_policy_that_is_served_and_brakes_when_that_is_kil
     with served(*options, f"port={port}") as (server, _):
         assert server.stdout is not None
         assert "connected" in server.stdout.readline()
-        back, size = time.monotonic(), num_logged()
+        size = num_logged()
         wait_for(lambda: num_logged() > size + 200_000, run)
         run.send_signal(signal.SIGINT)
         _, errors = run.communicate(timeout=60)
@@ -112,9 +113,9 @@ def test_an_arm_is_driven_by_a_policy_that_is_served_and_brakes_when_that_is_kil
     assert_log_within_limits(found)
     modes, now = found.column("mode"), found.column("now")
     assert Mode.RUN in modes[now < killed]
-    away = modes[(now > killed + 0.3 + 0.1) & (now < back)]  # its last plan is stale by then
-    assert len(away) and (away == Mode.HOLD).all()
-    assert Mode.RUN in modes[now > back], "it went on"
+    later = modes[now > killed + 0.3 + 0.1]  # its last plan is stale, the next server not up
+    assert later[0] == Mode.HOLD
+    assert Mode.RUN in later, "it went on"
 
 
 def test_serve_ends_with_ctrl_c_and_says_what_it_did(checkpoint: Path) -> None:

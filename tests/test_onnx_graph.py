@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
-import torch
 from onnx import GraphProto, helper, numpy_helper
 from tiny import SPEC, tiny_model
 from torch import Tensor, nn
-from torch.onnx._internal._lazy_import import onnxscript_apis
-from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from hotloop.policies.checkpoint import Checkpoint
 from hotloop.policies.diffusion.config import DiffusionSampling
@@ -87,19 +83,3 @@ def test_engines_and_export_refuse_a_model_that_is_too_large(
     with pytest.raises(ValueError, match="or export it with format=torch-export"):
         export_policy(checkpoint, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
-
-
-class Doubled(nn.Module):
-    def forward(self, x: Tensor) -> tuple[Tensor]:
-        return (2 * x,)
-
-
-def test_torchs_operators_are_read_once_and_torch_is_left_as_it_was(monkeypatch) -> None:
-    own, read = vars(ONNXRegistry)["from_torchlib"], Mock(wraps=onnxscript_apis.get_torchlib_ops)
-    monkeypatch.setattr(onnxscript_apis, "get_torchlib_ops", read)
-    onnx_graph._read.cache_clear()
-    for _ in range(2):
-        call = Call(Doubled(), {"x": "x"}, ("y",))
-        onnx_graph.export_call(call, {"x": torch.zeros(2, 3)})
-    assert read.call_count == 1
-    assert vars(ONNXRegistry)["from_torchlib"] is own

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import torch
@@ -166,7 +165,7 @@ def _results(call: Call) -> dict[str, str]:
 def _export(call: Call, inputs: Mapping[str, Tensor]) -> onnx.ModelProto:
     rows = torch.export.Dim("rows")
     arguments = {**inputs, **call.constants}
-    with _quiet(), _operators_read_once():
+    with _quiet():
         program = torch.onnx.export(
             call.module,
             kwargs=arguments,
@@ -185,24 +184,6 @@ def _digest(module: nn.Module) -> bytes:
     for value in (*module.parameters(), *module.buffers()):
         digest.update(value.detach().contiguous().cpu().numpy().data)
     return digest.digest()
-
-
-@contextmanager
-def _operators_read_once() -> Iterator[None]:
-    """Share what torch.onnx else reads anew for each export: 500 operators, a third of its time."""
-    from torch.onnx._internal.exporter._registration import ONNXRegistry
-
-    own = vars(ONNXRegistry)["from_torchlib"]
-    ONNXRegistry.from_torchlib = partial(_read, ONNXRegistry.from_torchlib)
-    try:
-        yield
-    finally:
-        ONNXRegistry.from_torchlib = own
-
-
-@cache
-def _read(operators: Callable[..., Any], **choices: object) -> Any:
-    return operators(**choices)
 
 
 @contextmanager
