@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny_vla import (
@@ -98,6 +99,8 @@ def test_float_pictures_of_whole_numbers_are_bytes() -> None:
     assert torch.equal(one.pixel_values, other.pixel_values)
     assert torch.equal(one.ids, other.ids)
     assert one.pixel_values.abs().max() <= 1
+    for key, value in values.items():
+        np.testing.assert_array_equal(as_floats[key], value)  # nothing is written to what was given
 
 
 def tiny_config(family: str = "idefics3", **sizes: int) -> dict[str, Any]:

@@ -247,10 +247,9 @@ class VlaModel(nn.Module):
                 )
         dtype = self.host.weight.dtype
         whole = torch.from_numpy(np.ascontiguousarray(image))
-        channels_first = placed(whole, self.device).permute(0, 3, 1, 2)
-        pixels = channels_first.to(dtype, memory_format=torch.contiguous_format)
+        pixels = placed(whole, self.device).to(dtype).permute(0, 3, 1, 2).contiguous()
         mean, std = (buffer.to(dtype) for buffer in (self._image_mean, self._image_std))
-        return pixels.div_(255).sub_(mean).div_(std)
+        return pixels.div(255).sub_(mean).div_(std)
 
     def config_dict(self) -> dict[str, Any]:
         """Configuration as JSON-able values."""
