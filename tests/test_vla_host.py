@@ -93,8 +93,9 @@ def test_pictures_become_the_hosts_own_tokens_and_none_is_taken_for_padding(fami
 
 def test_float_pictures_of_whole_numbers_are_bytes() -> None:
     model = tiny_model()
-    values = frames(model, 2)
-    as_floats = {key: value.astype("float32") for key, value in values.items()}
+    values = frames(model, 1)
+    # Of one row, which PyTorch may take for memory of any order.
+    as_floats = {key: value[0].astype("float32")[None] for key, value in values.items()}
     one, other = model.prompt(values), model.prompt(as_floats)
     assert torch.equal(one.pixel_values, other.pixel_values)
     assert torch.equal(one.ids, other.ids)
