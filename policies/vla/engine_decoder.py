@@ -27,7 +27,7 @@ class EngineDecoder(EnginePasses):
 
     def __init__(self, programs: EnginePrograms, rows: int, values: Tensor) -> None:
         super().__init__(programs, rows)
-        self._begin_id, self._values = programs.begin_id, values.numpy()
+        self._begin, self._values = programs.begin_token, values.numpy()
 
     def greedy(self) -> DecodedTokens:
         """See `DecodingPasses`."""
@@ -35,7 +35,7 @@ class EngineDecoder(EnginePasses):
         token, visible, past = (memory.inputs[name] for name in ("tokens", "visible", "past"))
         logits, new = memory.outputs["logits"], memory.outputs["new"]
         drafted = np.empty((self._rows, self._num_tokens), np.int64)
-        token[...] = self._begin_id
+        token[...] = self._begin
         visible[:, size:] = 0
         for index in range(self._num_tokens):
             memory.run()
@@ -61,7 +61,7 @@ class EngineDecoder(EnginePasses):
         while not progress.finished.all():
             memory = self._behind("block") if prompt is None else self._take("read_block", prompt)
             block = memory.inputs["tokens"]
-            block[:, 0], block[:, 1:] = self._begin_id, progress.tokens[:, :-1]
+            block[:, 0], block[:, 1:] = self._begin, progress.tokens[:, :-1]
             memory.run()
             if prompt is not None:
                 self._keep(memory)

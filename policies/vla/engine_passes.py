@@ -26,12 +26,12 @@ class EnginePrograms:
         layout: Sizes.
 
     Attributes:
-        begin_id: The token that opens a block.
+        begin_token: Local id of the one that opens a block.
     """
 
     def __init__(self, host: Host, engine: str, needed: Collection[str], layout: Layout) -> None:
         size, block = layout.size, layout.num_tokens
-        self.layout, self.begin_id, self._engine = layout, host.num_action_ids, engine
+        self.layout, self.begin_token, self._engine = layout, host.num_action_ids, engine
         self._programs: dict[str, Program] = {
             "read": prompt_program(host, layout, with_block=False),
             "read_block": prompt_program(host, layout, with_block=True),
