@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -22,14 +22,14 @@ import toy_obstacle
 import toy_runs
 from benchmark_menu_toy import NUM_DEMONSTRATIONS, SHORT
 from result_rows import Results
+from toy_coupling import coupled
 from toy_preference import Tuning, tuned
 
 from hotloop.decoding.samplers import spaced_levels
 from hotloop.policies.checkpoint import load_checkpoint
 from hotloop.policies.diffusion.model import DiffusionModel
 from hotloop.train.distillation.bank import integrate
-from hotloop.train.objectives import denoising
-from hotloop.train.objectives.coupling import GROUP_SIZE, coupled
+from hotloop.train.objectives.denoising import DenoisingDraw, DenoisingObjective
 from hotloop.train.objectives.flow_map import jump
 
 MIDDLES = (75, 50, 25)  # of 100 levels: where the student takes over
@@ -40,7 +40,7 @@ TUNINGS = {
     "pairs, nothing held": Tuning(held=0.0, rounds=1),
     "good plans alone": Tuning(only_good=True),
 }
-GROUPS = (GROUP_SIZE, 256)  # like observations, or the whole batch
+GROUPS = (8, 256)  # like observations, or the whole batch
 
 
 def summary(score: toy_obstacle.Score) -> dict[str, float]:
@@ -105,16 +105,24 @@ def run_coupling(results: Results, folder: Path, exam: toy_obstacle.Examination,
     """Teachers that learn from noise as it is drawn, and from noise that is paired with actions."""
     data = toy_obstacle.demonstrations(NUM_DEMONSTRATIONS)
     config = toy_runs.teacher_config(SHORT.teacher_steps, seed, folder / f"teacher-{seed}")
-    paired = replace(config.policy, coupling="conditional")
+    draw = DenoisingObjective.draw
     for size in (1, *GROUPS):
         if size == max(GROUPS) and seed:  # one seed of what is off the mark by far
             continue
+
+        def paired(*arguments: Any, size: int = size) -> DenoisingDraw:
+            drawn = draw(*arguments)
+            condition = drawn.seen.vectors.flatten(1)
+            return replace(
+                drawn, noise=coupled(drawn.noise[:, 0], drawn.clean, condition, size)[:, None]
+            )
+
         key = {"part": "coupling", "group": size, "seed": seed}
         calls = (1, 2, 4, 20)
         if all(results.has({**key, "calls": num}) for num in calls):
             continue
-        one = replace(config, policy=paired, output_dir=str(folder / f"groups-of-{size}-{seed}"))
-        with mock.patch.object(denoising, "coupled", partial(coupled, size=size)):
+        one = replace(config, output_dir=str(folder / f"groups-of-{size}-{seed}"))
+        with mock.patch.object(DenoisingObjective, "draw", paired):
             trained = toy_runs.run(config if size == 1 else one, data, toy_obstacle.SPEC)
         for num in calls:
             sampling = {"calls_per_step": num}

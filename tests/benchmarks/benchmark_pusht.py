@@ -4,11 +4,11 @@
     python tests/benchmarks/benchmark_pusht.py RUNS_DIR OUTPUT.json --chunk-sizes 8 --few
 
 RUNS_DIR holds one run folder per training, named KIND-SEED, from vectors or pictures: ``dp-42``,
-``coupled-42`` (``policy=dp policy.coupling=conditional``), ``sdp-42`` and ``student-42``
-(distilled). Protocol of Diffusion Policy: test seeds from 100000, 300 steps, score = largest
-coverage of the mark over 0.95, at most 1; last checkpoint, no selection. ``--few`` leaves out what
-pictures make slow: DP with other than ten calls, students with two. Rows are compared with ten
-calls of DP, episode by episode, over the training seeds that both have.
+``sdp-42`` and ``student-42`` (distilled). Protocol of Diffusion Policy: test seeds from 100000,
+300 steps, score = largest coverage of the mark over 0.95, at most 1; last checkpoint, no
+selection. ``--few`` leaves out what pictures make slow: DP with other than ten calls, students
+with two. Rows are compared with ten calls of DP, episode by episode, over the training seeds that
+both have.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ CHUNK_SIZES = (8, 4, 2, 1)
 
 def settings_of(kind: str, chunk_sizes: Sequence[int], *, few: bool) -> list[dict[str, Any]]:
     """Sampling settings of the table for one kind of run; None calls are all N / h."""
-    if kind in ("dp", "coupled"):
+    if kind == "dp":
         wanted = [BASELINE] if few else DP_SETTINGS
         return [dict(setting, num_execute=8) for setting in wanted]
     calls = (None, 2, 1) if kind == "sdp" else (1,) if few else (2, 1)

@@ -11,8 +11,6 @@ from ...policies.vla.decoding_config import TokenDecodingConfig
 from ...policies.vla.host import TinyHost
 from .checks import at_least, shares
 
-Coupling = Literal["independent", "conditional"]
-
 
 @dataclass(frozen=True)
 class DenoisingConfig:
@@ -71,16 +69,10 @@ class DiffusionPolicyConfig(DenoisingConfig):
 
     Attributes:
         kind: ``"dp"``.
-        coupling: How training pairs noise with actions: ``"independent"``, as it is drawn, or
-            ``"conditional"``, exchanged among samples of a batch whose observation vectors are
-            alike, so that plans of few calls come closer to the data without distillation
-            (experimental: measured on a toy alone, where training took longer). What only pictures
-            show is not compared.
         sampling: What the checkpoint does unless it is told otherwise.
     """
 
     kind: Literal["dp"] = "dp"
-    coupling: Coupling = "independent"
     sampling: DiffusionSampling = field(default_factory=DiffusionSampling)
 
 

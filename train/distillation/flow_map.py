@@ -95,7 +95,6 @@ def unread_along_trajectories(config: TrainConfig) -> Iterable[tuple[str, str]]:
     yield from unread_of_student(config)
     for name in ("chunkwise", "independent"):
         yield f"policy.{name}", f"distill.method={config.distill.method} draws levels by itself"
-    yield "policy.coupling", "the teacher's trajectories pair noise with actions"
 
 
 METHOD = Method(

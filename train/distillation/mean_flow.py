@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ...policies.checkpoint import Checkpoint
 from ...policies.diffusion.model import DiffusionModel, seeded_model
 from ..config.distill import MeanFlowConfig
-from ..config.policies import DiffusionPolicyConfig
+from ..config.policies import DenoisingConfig
 from ..data.episodes import Episodes
 from ..data.features import cached_features
 from ..families.diffusion import make_windows
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def prepare(config: TrainConfig, teacher: Checkpoint, episodes: Episodes) -> Training:
     """Average velocities; of the teacher, only what the student begins with."""
     policy, distill, model = config.policy, config.distill, teacher.model
-    assert isinstance(policy, DiffusionPolicyConfig) and isinstance(distill, MeanFlowConfig)
+    assert isinstance(policy, DenoisingConfig) and isinstance(distill, MeanFlowConfig)
     assert isinstance(model, DiffusionModel)
     check_data(distill.teacher, model, episodes)
     student, features = student_of(model, config.seed), None
@@ -34,9 +34,7 @@ def prepare(config: TrainConfig, teacher: Checkpoint, episodes: Episodes) -> Tra
         student.vision.requires_grad_(False)
         features = cached_features(student.vision, episodes, distill.num_crops)
     windows = make_windows(model.config, episodes, features)
-    objective = MeanFlowObjective(
-        student, distill.jumping, policy.observation_noise, policy.coupling
-    )
+    objective = MeanFlowObjective(student, distill.jumping, policy.observation_noise)
     return Training(objective, windows)
 
 

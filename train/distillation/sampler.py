@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -120,12 +119,6 @@ def sampled_pairs(
     )
 
 
-def _unread(config: TrainConfig) -> Iterable[tuple[str, str]]:
-    """Besides what no student reads: no noise meets a demonstrated action."""
-    yield from unread_of_student(config)
-    yield "policy.coupling", "distill.method=sampler fits steps to the teacher's plans"
-
-
 METHOD = Method(
     name="sampler",
     summary="three fitted scalars per network call; the network stays as it is",
@@ -136,7 +129,7 @@ METHOD = Method(
     config=SamplerDistillConfig,
     prepare=prepare,
     data_free=True,
-    unread=_unread,
+    unread=unread_of_student,
     settings={
         "steps": 300,
         "batch_size": 64,

@@ -20,7 +20,7 @@ from ...policies.diffusion.real_time_chunking import RealTimeChunkingPolicy
 from ...policies.diffusion.reverse import bare_forward
 from ...policies.normalizer import Normalizer
 from ...policies.programs.engines.engine import make_engine
-from ..config.policies import Coupling, DenoisingConfig, DiffusionPolicyConfig, PolicyConfig
+from ..config.policies import DenoisingConfig, DiffusionPolicyConfig, PolicyConfig
 from ..data.episodes import Episodes
 from ..data.features import check_seen
 from ..data.windows import Windows
@@ -57,11 +57,6 @@ class DiffusionFamily(Family):
         """By building the encoders; a student's are its teacher's."""
         policy = config.policy
         assert isinstance(policy, DenoisingConfig)
-        if shapes and coupling_of(policy) == "conditional":
-            _LOG.warning(
-                "policy.coupling=conditional does not compare pictures: noise may tell what only "
-                "they show, and plans may be worse for it; policy.coupling=independent never does"
-            )
         if not config.distill.teacher:
             check_encoders(policy, shapes)
         elif (vision := diffusion_teacher(config.distill.teacher).vision) is not None:
@@ -80,10 +75,8 @@ class DiffusionFamily(Family):
             load_encoder_weights(model.vision, Path(policy.encoder_weights))
         windows = make_windows(model.config, episodes)
         mixture = level_mixture(policy, model)
-        objective = DenoisingObjective(
-            model, mixture, policy.observation_noise, policy.num_draws, coupling_of(policy)
-        )
-        return Training(objective, windows)
+        noise = policy.observation_noise
+        return Training(DenoisingObjective(model, mixture, noise, policy.num_draws), windows)
 
     def unread(self, config: TrainConfig) -> Iterable[tuple[str, str]]:
         """Without a teacher there is no student; of one, its method knows."""
@@ -161,14 +154,6 @@ def initial_model(config: DenoisingConfig, episodes: Episodes, seed: int) -> Dif
         Normalizer.fit(episodes.actions, config.action_normalization)
     )
     return model
-
-
-def coupling_of(config: DenoisingConfig) -> Coupling:
-    """How training pairs noise with actions.
-
-    A streaming policy has no choice: it meets every noise with observations of many control steps.
-    """
-    return config.coupling if isinstance(config, DiffusionPolicyConfig) else "independent"
 
 
 def level_mixture(config: DenoisingConfig, model: DiffusionModel) -> LevelMixture:

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from ...decoding.placed import placed
 from ...decoding.rolling import LevelMixture
 from ...policies.diffusion.model import Batch, DiffusionModel, denoising_loss
-from ..config.policies import Coupling
-from .coupling import check_coupling, coupled
 from .objective import Drawn
 from .observed import Seen, see
 
@@ -42,11 +40,9 @@ class DenoisingObjective(nn.Module):
         observation_noise: Standard deviation of the noise on normalised observations.
         num_draws: Draws of level and noise for each window, n. Where pictures are encoded, further
             draws cost little.
-        coupling: How noise is paired with actions, see `coupled`.
-
-    Raises:
-        ValueError: If noise cannot be paired by what the model observes.
     """
+
+    draws_on_device = True
 
     def __init__(
         self,
@@ -54,16 +50,12 @@ class DenoisingObjective(nn.Module):
         mixture: LevelMixture,
         observation_noise: float = 0.0,
         num_draws: int = 1,
-        coupling: Coupling = "independent",
     ) -> None:
         super().__init__()
-        check_coupling(coupling, model)
         self.model = model
         self.mixture = mixture
         self.observation_noise = observation_noise
         self.num_draws = num_draws
-        self.coupling = coupling
-        self.draws_on_device = coupling == "independent"  # the host finds the pairs
 
     def prepare(self, step: int) -> None:
         """Nothing to prepare."""
@@ -82,8 +74,6 @@ class DenoisingObjective(nn.Module):
         level = self.mixture.draw(shape[0] * num, generator).unflatten(0, (-1, num))  # (b, n, h)
         size = (shape[0], num, *shape[1:])
         noise = torch.randn(size, generator=generator, device=generator.device)  # (b, n, h, d)
-        if self.coupling == "conditional":
-            noise = coupled(noise, clean, seen.vectors.flatten(1))
         return DenoisingDraw(seen, clean, level, placed(noise, clean.device))
 
     def forward(self, inputs: DenoisingDraw) -> Tensor:

@@ -22,8 +22,6 @@ from torch import Tensor, nn
 from ...decoding.placed import placed
 from ...decoding.schedules import NoiseSchedule
 from ...policies.diffusion.model import Batch, DiffusionModel
-from ..config.policies import Coupling
-from .coupling import check_coupling, coupled
 from .objective import Drawn
 from .observed import Seen, see
 
@@ -60,24 +58,14 @@ class MeanFlowObjective(nn.Module):
         model: Model with jump conditioning that predicts clean actions.
         jumping: Share of samples that jump; the others are denoised.
         observation_noise: Standard deviation of the noise on normalised observations.
-        coupling: How noise is paired with actions, see `coupled`.
-
-    Raises:
-        ValueError: If noise cannot be paired by what the model observes.
     """
 
     def __init__(
-        self,
-        model: DiffusionModel,
-        jumping: float = 0.5,
-        observation_noise: float = 0.0,
-        coupling: Coupling = "independent",
+        self, model: DiffusionModel, jumping: float = 0.5, observation_noise: float = 0.0
     ) -> None:
         super().__init__()
-        check_coupling(coupling, model)
         self.model = model
         self._jumping, self._observation_noise = jumping, observation_noise
-        self._coupling = coupling
 
     def prepare(self, step: int) -> None:
         """Nothing to prepare."""
@@ -93,10 +81,7 @@ class MeanFlowObjective(nn.Module):
         lower = (torch.rand(num, generator=generator) * (level - 1)).long()
         jumps = (torch.rand(num, generator=generator) < self._jumping) & (level > 1)
         next_level = torch.where(jumps, lower, level)
-        noise = torch.randn(clean.shape, generator=generator)
-        if self._coupling == "conditional":
-            noise = coupled(noise[:, None], clean, seen.vectors.flatten(1))[:, 0]
-        noise = placed(noise, clean.device)
+        noise = placed(torch.randn(clean.shape, generator=generator), clean.device)
         levels = (one[:, None].expand(-1, horizon) for one in (level, next_level))
         return MeanFlowDraw(seen, clean, noise, *levels)
 

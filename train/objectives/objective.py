@@ -78,8 +78,8 @@ class Objective(Protocol):
 def draw_device(objective: Objective, device: torch.device) -> torch.device:
     """Where the generator is that an objective draws from.
 
-    On the model's device if it says ``draws_on_device = True``: nothing it computes may then depend
-    on a number that the host would have to wait for. Else it is on the CPU, as it is for
+    On the model's device if the class says ``draws_on_device = True``: nothing it computes may then
+    depend on a number that the host would have to wait for. Else it is on the CPU, as it is for
     every run there, and the numbers are the same on every device.
     """
     return device if getattr(objective, "draws_on_device", False) else torch.device("cpu")

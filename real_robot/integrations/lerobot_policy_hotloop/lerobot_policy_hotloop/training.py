@@ -14,7 +14,7 @@ from hotloop.decoding.interface import is_picture
 from hotloop.policies import Checkpoint, DiffusionModel
 from hotloop.policies.diffusion.model import Batch
 from hotloop.train.data.episodes import Episodes
-from hotloop.train.families.diffusion import coupling_of, initial_model, level_mixture
+from hotloop.train.families.diffusion import initial_model, level_mixture
 from hotloop.train.objectives.denoising import DenoisingObjective
 from hotloop.train.training import RECORDED
 
@@ -118,8 +118,9 @@ def loss_of(
         key: picture_bytes(batch[key], key, check) if is_picture(shape) else batch[key]
         for key, shape in model.observation_shapes.items()
     }
-    mixture, noise = level_mixture(policy, model), policy.observation_noise
-    objective = DenoisingObjective(model, mixture, noise, policy.num_draws, coupling_of(policy))
+    objective = DenoisingObjective(
+        model, level_mixture(policy, model), policy.observation_noise, policy.num_draws
+    )
     # From PyTorch's own generator, whose state LeRobot saves and restores.
     generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
     return objective(objective.draw(Batch(observation, batch[ACTION]), generator))
