@@ -4,7 +4,8 @@
 
 A Diffusion Policy learns the motions of `toy_obstacle`, and every method makes a student of it,
 which is measured at each of its numbers of calls against the data. The short form has one seed and
-takes four minutes of one core; `--full` has three seeds and longer trainings.
+takes four minutes of one core; `--full` has three seeds and longer trainings, a quarter of an hour
+each.
 """
 
 from __future__ import annotations
