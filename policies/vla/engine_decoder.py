@@ -17,7 +17,7 @@ from .session import Prompt
 
 
 class EngineDecoder(EnginePasses):
-    """`DecodingPasses` by one engine's programs.
+    """`Passes` by one engine's programs.
 
     Args:
         programs: Programs of a prompt size.
@@ -27,10 +27,10 @@ class EngineDecoder(EnginePasses):
 
     def __init__(self, programs: EnginePrograms, rows: int, values: Tensor) -> None:
         super().__init__(programs, rows)
-        self._begin, self._values = programs.begin_token, values.numpy()
+        self._begin, self._values = len(values), values.numpy()
 
     def greedy(self) -> DecodedTokens:
-        """See `DecodingPasses`."""
+        """See `Passes`."""
         memory, size = self._behind("append"), self._size
         token, visible, past = (memory.inputs[name] for name in ("tokens", "visible", "past"))
         logits, new = memory.outputs["logits"], memory.outputs["new"]
@@ -54,7 +54,7 @@ class EngineDecoder(EnginePasses):
         num_confirming: int,
         prompt: Prompt | None,
     ) -> DecodedTokens:
-        """See `DecodingPasses`."""
+        """See `Passes`."""
         stop = Stop(*exit_rule.numbers(self._num_tokens), min_verified.numpy())
         measure = self._values.__getitem__ if exit_rule.max_move is not None else None
         progress = Progress.of(guess.numpy())

@@ -24,14 +24,11 @@ class EnginePrograms:
         engine: Name of an engine.
         needed: Those that are prepared at once.
         layout: Sizes.
-
-    Attributes:
-        begin_token: Local id of the one that opens a block.
     """
 
     def __init__(self, host: Host, engine: str, needed: Collection[str], layout: Layout) -> None:
         size, block = layout.size, layout.num_tokens
-        self.layout, self.begin_token, self._engine = layout, host.num_action_ids, engine
+        self.layout, self._engine = layout, engine
         self._programs: dict[str, Program] = {
             "read": prompt_program(host, layout, with_block=False),
             "read_block": prompt_program(host, layout, with_block=True),
@@ -58,7 +55,7 @@ class EnginePrograms:
 
 
 class EnginePasses:
-    """`Passes` by one engine's programs.
+    """The forwards of `Passes`, by one engine's programs.
 
     Args:
         programs: Programs of a prompt size.

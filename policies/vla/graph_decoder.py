@@ -22,7 +22,7 @@ from .session import Prompt, begin_tokens
 
 
 class GraphDecoder(GraphPasses):
-    """`DecodingPasses`: steps of decoders on memory of their own are recorded as well.
+    """`Passes`: steps of decoders on memory of their own are recorded as well.
 
     Args:
         host: Runs where its weights are, in their type.
@@ -50,7 +50,7 @@ class GraphDecoder(GraphPasses):
             self._heard = torch.zeros((), dtype=torch.bool, pin_memory=pinned)
 
     def greedy(self) -> DecodedTokens:
-        """See `DecodingPasses`."""
+        """See `Passes`."""
         self.prepare("next", self._next)
         num_rows, num_tokens = self._drafted.shape
         self._newest.copy_(self._begin)
@@ -68,7 +68,7 @@ class GraphDecoder(GraphPasses):
         num_confirming: int,
         prompt: Prompt | None,
     ) -> DecodedTokens:
-        """See `DecodingPasses`."""
+        """See `Passes`."""
         num_tokens = guess.shape[1]
         max_calls, max_move = exit_rule.numbers(num_tokens)
         most = num_tokens + 1 if bool(min_verified.any()) else max_calls

@@ -13,7 +13,7 @@ from .session import Prompt
 
 
 class GraphPasses:
-    """`Passes` on tensors that never move, for one number of rows and one prompt size.
+    """The forwards of `Passes` on tensors that never move, for a number of rows and a prompt size.
 
     Keys and values of prompt and block lie in one tensor that all passes share; a token's are
     written where it stands. Everything that changes from run to run is in a tensor.

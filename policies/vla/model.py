@@ -154,22 +154,19 @@ class VlaModel(nn.Module):
             shapes[self.config.state_key] = (self.state_size,)
         return shapes | {INSTRUCTION_KEY: (INSTRUCTION_BYTES,)}
 
-    def prompt(
-        self, frames: Mapping[str, np.ndarray], check: bool = True, multiple: int = 1
-    ) -> Prompt:
+    def prompt(self, frames: Mapping[str, np.ndarray], check: bool = True) -> Prompt:
         """Prompts of B rows from one frame each.
 
         Args:
             frames: Per key an array of shape (B, *shape).
             check: Verify that images hold whole numbers from 0 to 255.
-            multiple: The text is padded to a multiple of so many tokens.
 
         Raises:
             ValueError: If an image has another size or other values, or an instruction is empty
                 or too long.
         """
         told = np.ascontiguousarray(frames[INSTRUCTION_KEY])
-        ids, attended = self._told(told.tobytes(), told.dtype.str, told.shape, multiple)
+        ids, attended = self._told(told.tobytes(), told.dtype.str, told.shape)
         device = self.device
         if self.state_tokenizer is not None:
             tokens, _ = self.state_tokenizer.encode(frames[self.config.state_key][:, None])
@@ -180,9 +177,7 @@ class VlaModel(nn.Module):
         return Prompt(placed(ids, device), placed(attended, device), pixel_values)
 
     @torch.inference_mode(mode=False)  # what is remembered may be trained on later
-    def _told_ids(
-        self, told: bytes, dtype: str, shape: tuple[int, ...], multiple: int
-    ) -> tuple[Tensor, Tensor]:
+    def _told_ids(self, told: bytes, dtype: str, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Ids of instructions and pictures, (B, L - D), and what of the prompt is real, (B, L).
 
         Only the state differs from plan to plan of an episode, so this is remembered.
@@ -191,11 +186,10 @@ class VlaModel(nn.Module):
             told: Instructions (B, bytes) as memory.
             dtype: Its type.
             shape: Its shape.
-            multiple: See `prompt`.
         """
         rows = np.frombuffer(told, dtype).reshape(shape)
         text_ids = [torch.tensor(self._text_ids(decode_instruction(row))) for row in rows]
-        length = -(-max(len(ids) for ids in text_ids) // multiple) * multiple
+        length = max(len(ids) for ids in text_ids)
         padded = torch.full((len(rows), length), self.config.pad_id)
         attended = torch.zeros(len(rows), length, dtype=torch.bool)
         for row, ids in enumerate(text_ids):

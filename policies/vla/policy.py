@@ -16,8 +16,8 @@ from .decoding_config import TokenDecodingConfig
 from .model import VlaModel
 from .precision import TokenComparison, in_precision, split_engine
 from .session import CachedModel, Prompt
-from .static import DecodingModel
-from .token_engine import BUCKET, make_token_engine
+from .static import StaticModel
+from .token_engine import make_token_engine
 
 NOT_STARTED = -1
 
@@ -75,7 +75,6 @@ class VlaPolicy:
         self._engine = (
             None if runner == "eager" else make_token_engine(self.model, engine, decoding.passes)
         )
-        self._multiple = 1 if self._engine is None else BUCKET
         self._values = model.action_values.to(model.device)
         self._generators: list[np.random.Generator] = []
         self._chunks = np.zeros((0, model.action_tokenizer.num_tokens), np.int64)
@@ -151,17 +150,17 @@ class VlaPolicy:
             min_verified: Leading tokens that an exit has to wait for, shape (B,).
         """
         with arithmetic(self.model.device, self.precision == "tf32"):
-            token_model = self.token_model(self.model.prompt(frames, multiple=self._multiple))
-            if not self.decoding.fused and isinstance(token_model, CachedModel | DecodingModel):
+            token_model = self.token_model(self.model.prompt(frames))
+            if not self.decoding.fused and isinstance(token_model, CachedModel | StaticModel):
                 token_model.read_prompt()
             start, needed = torch.from_numpy(guess), torch.from_numpy(min_verified)
-            if isinstance(token_model, DecodingModel):
+            if isinstance(token_model, StaticModel):
                 return self._decode_by_itself(token_model, start, needed)
             device = self.model.device
             return self._decode_step_by_step(token_model, start.to(device), needed.to(device))
 
     def _decode_by_itself(
-        self, token_model: DecodingModel, guess: Tensor, min_verified: Tensor
+        self, token_model: StaticModel, guess: Tensor, min_verified: Tensor
     ) -> DecodedTokens:
         choices = self.decoding
         if choices.method == "greedy":

@@ -1,9 +1,9 @@
 """The token engine: a host behind prompts, on passes of fixed shapes instead of a growing cache.
 
-    CachedModel     grows and crops a cache of `transformers`; any shapes; the reference
-    StaticModel     the same tokens by one prepared pass per (rows, prompt size, window)
-    DecodingModel   the same, and whole decoders on the passes' own memory, which look at nothing
-                    but tokens: `engine_decoder` on a CPU, `graph_decoder` on a GPU
+    CachedModel   grows and crops a cache of `transformers`; any shapes; the reference
+    StaticModel   the same tokens by one prepared pass per (rows, prompt size, window), and whole
+                  decoders on the passes' own memory, which look at nothing but tokens:
+                  `engine_decoder` on a CPU, `graph_decoder` on a GPU
 
 Windows have two sizes: one token, for greedy decoding, and the whole block. A block is always read
 from its first token on, together with what was fed before, which costs what plain Jacobi decoding
@@ -22,7 +22,7 @@ from .session import Prompt
 
 
 class Passes(Protocol):
-    """What runs the passes for a number of rows and a prompt size, on memory of its own.
+    """What runs passes and decoders for a number of rows and a prompt size, on memory of its own.
 
     Logits are valid until the next pass.
 
@@ -53,10 +53,6 @@ class Passes(Protocol):
         """Logits (B, 1, V) of one token behind `num_fed` others, which were appended before."""
         ...
 
-
-class DecodingPasses(Passes, Protocol):
-    """`Passes` that decode by themselves, with what lies between two forwards on their memory."""
-
     def greedy(self) -> DecodedTokens:
         """One forward per token behind the prompt that was read, each fed by the one before."""
         ...
@@ -82,7 +78,9 @@ class DecodingPasses(Passes, Protocol):
 
 
 class StaticModel:
-    """A `TokenModel` of prompts and one block behind them, on prepared passes.
+    """A `TokenModel` of prompts and one block behind them, which also decodes by itself.
+
+    The tokens are those of `greedy_tokens` and `decoding.jacobi` on any other `TokenModel`.
 
     Args:
         passes: What runs; several models of a size may share them, the prompt is read again then.
@@ -140,27 +138,11 @@ class StaticModel:
         self._num_fed = min(self._num_fed, num_fed)
         self._num_appended = min(self._num_appended, num_fed)
 
-
-class DecodingModel(StaticModel):
-    """A `TokenModel` that also decodes by itself; it has to remember nothing for that.
-
-    The tokens are those of `greedy_tokens` and `decoding.jacobi` on any other `TokenModel`.
-
-    Args:
-        passes: What runs.
-        prompt: What is read first, of the prepared size.
-        num_tokens: Tokens of a block n.
-    """
-
-    def __init__(self, passes: DecodingPasses, prompt: Prompt, num_tokens: int) -> None:
-        super().__init__(passes, prompt, num_tokens)
-        self._decoder = passes
-
     def greedy(self) -> DecodedTokens:
         """What `greedy_tokens` decodes."""
         self.crop(0)
         self.read_prompt()
-        return self._decoder.greedy()
+        return self._passes.greedy()
 
     def jacobi(
         self, guess: Tensor, exit_rule: ExitRule, min_verified: Tensor, *, committed: bool
@@ -175,7 +157,7 @@ class DecodingModel(StaticModel):
                 but the last one agree.
         """
         self.crop(0)
-        prompt = None if self._decoder.reader is self else self._prompt
-        self._decoder.reader = self
+        prompt = None if self._passes.reader is self else self._prompt
+        self._passes.reader = self
         num_confirming = guess.shape[1] - committed
-        return self._decoder.jacobi(guess, exit_rule, min_verified, num_confirming, prompt)
+        return self._passes.jacobi(guess, exit_rule, min_verified, num_confirming, prompt)

@@ -17,7 +17,7 @@ from .llama import StaticLlama
 from .passes import Layout
 from .precision import split_engine
 from .session import Prompt
-from .static import DecodingModel, DecodingPasses
+from .static import Passes, StaticModel
 
 if TYPE_CHECKING:
     from .model import VlaModel
@@ -39,28 +39,26 @@ class TokenEngine:
         ValueError: If it has another.
     """
 
-    def __init__(
-        self, model: VlaModel, make_passes: Callable[[Layout, int], DecodingPasses]
-    ) -> None:
+    def __init__(self, model: VlaModel, make_passes: Callable[[Layout, int], Passes]) -> None:
         StaticLlama(model.host.model.get_decoder())  # refuses what it cannot compute
         self._model, self._make_passes = model, make_passes
         self._num_tokens = model.action_tokenizer.num_tokens
         self._start = model.text_start
         self._fixed = model.text_start + model.num_behind_text  # tokens of a prompt beside the text
-        self._passes: dict[tuple[int, int], DecodingPasses] = {}
+        self._passes: dict[tuple[int, int], Passes] = {}
 
     @property
     def parity(self) -> float:
         """Largest difference from eager PyTorch of what was prepared: logits, keys and values."""
         return max((one.parity for one in self._passes.values()), default=0.0)
 
-    def token_model(self, prompt: Prompt) -> DecodingModel:
+    def token_model(self, prompt: Prompt) -> StaticModel:
         """The host behind `prompt`, for decoders."""
         padded = self._padded(prompt)
         rows, size = padded.ids.shape
         if (rows, size) not in self._passes:
             self._passes[rows, size] = self._make_passes(self._layout(size), rows)
-        return DecodingModel(self._passes[rows, size], padded, self._num_tokens)
+        return StaticModel(self._passes[rows, size], padded, self._num_tokens)
 
     def _layout(self, size: int) -> Layout:
         model = self._model
