@@ -21,9 +21,10 @@ import torch
 import toy_obstacle
 import toy_runs
 from benchmark_menu_toy import NUM_DEMONSTRATIONS, SHORT
+from pair_tuning import Tuning
 from result_rows import Results
 from toy_coupling import coupled
-from toy_preference import Tuning, tuned
+from toy_preference import tuned
 
 from hotloop.decoding.samplers import spaced_levels
 from hotloop.policies.checkpoint import load_checkpoint

@@ -4,10 +4,11 @@
         --keys action=action 'observation.state=state[0:2]' observation.environment_state=keypoint
     python tests/benchmarks/train_lerobot.py pusht_lerobot FOLDER [--minutes 35]
 
-In an environment with LeRobot 0.6 and its extra ``diffusion``; hotloop is not imported. Policy,
-loss, statistics and files are LeRobot's. The loop is its `lerobot-train` in short, but for three
-things that make a quarter of an hour on one core enough: frames come from memory, the rate is
-three times the default, and the weights that are saved are an exponential average.
+In an environment with LeRobot 0.6 and its extras ``diffusion`` and ``dataset``; hotloop is not
+imported. Policy, loss, statistics and files are LeRobot's. The loop is its `lerobot-train` in
+short, but for three things that make a quarter of an hour on one core enough: frames come from
+memory, the rate is three times the default, and the weights that are saved are an exponential
+average.
 """
 
 from __future__ import annotations
