@@ -162,7 +162,7 @@ def run_summary(results: Results, args: argparse.Namespace) -> None:
         costs = [
             row["teacher_trainings"]
             for row in trained
-            if row["task"] == task and row["method"] == method and row["teacher_trainings"]
+            if row["task"] == task and row["method"] == method and row.get("teacher_trainings")
         ]
         values["teacher_trainings"] = float(np.mean(costs)) if costs else None
         key = {"part": "summary", **name}

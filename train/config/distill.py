@@ -158,14 +158,15 @@ class TrajectoryDistillConfig(DiffusionDistillConfig):
         num_trajectories: Trajectories of the teacher, from noise to actions. They begin in all
             windows of the demonstrations alike, and are computed once.
         num_points: Equal parts of a trajectory whose ends are kept.
-        solver_steps: Calls of the teacher per trajectory.
+        solver_steps: Calls of the teacher per trajectory; near those that it acts with, as more of
+            them make other plans, which are not always better.
         denoising: Share of samples that train ordinary denoising of demonstrations.
     """
 
     calls_per_step: tuple[int, ...] = (1, 2, 4)
     num_trajectories: int = 50_000
     num_points: int = 8
-    solver_steps: int = 32
+    solver_steps: int = 16
     denoising: float = 0.1
 
     def __post_init__(self) -> None:
