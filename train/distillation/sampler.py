@@ -38,7 +38,6 @@ def prepare(config: TrainConfig, teacher: Checkpoint, episodes: Episodes) -> Tra
     distill, model, sampling = config.distill, teacher.model, config.policy.sampling
     assert isinstance(distill, SamplerDistillConfig) and isinstance(model, DiffusionModel)
     levels, calls = teacher_levels(model, teacher.sampling, distill), distill.calls_per_step
-    check_fitted_calls("distill.calls_per_step", calls, model.config.num_levels)
     features = None
     if model.vision is not None:
         check_seen(model.vision, {k: a.shape[1:] for k, a in episodes.observations.items()})
@@ -56,6 +55,14 @@ def prepare(config: TrainConfig, teacher: Checkpoint, episodes: Episodes) -> Tra
     )
     objective = SamplerObjective(model, calls, teacher.sampling.spacing)
     return Training(objective, pairs, store, sampling=fitted)
+
+
+def _check_run(config: TrainConfig, teacher: Checkpoint) -> None:
+    """Raise ValueError for calls that are no fewer than the teacher's, or named twice."""
+    distill, model = config.distill, teacher.model
+    assert isinstance(distill, SamplerDistillConfig) and isinstance(model, DiffusionModel)
+    teacher_levels(model, teacher.sampling, distill)
+    check_fitted_calls("distill.calls_per_step", distill.calls_per_step, model.config.num_levels)
 
 
 def teacher_levels(
@@ -129,6 +136,7 @@ METHOD = Method(
     config=SamplerDistillConfig,
     prepare=prepare,
     data_free=True,
+    check_run=_check_run,
     unread=unread_of_student,
     settings={
         "steps": 300,
