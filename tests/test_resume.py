@@ -20,7 +20,7 @@ from hotloop.train.config.distill import JumpDistillConfig
 from hotloop.train.config.policies import DiffusionPolicyConfig, PolicyConfig
 from hotloop.train.config.training import OptimConfig, TrainConfig
 from hotloop.train.loop import Trainer
-from hotloop.train.resume import content_hash, settings_of
+from hotloop.train.resume import content_hash, run_folder, settings_of
 from hotloop.train.training import train_on
 
 MODEL = ModelConfig(9, 2, 24, ("4x2",), network=NetworkConfig("mlp", 16, 1))
@@ -138,6 +138,43 @@ def test_damaged_settings_are_one_sentence(run: Path) -> None:
     (run / "run.json").write_text("{")
     with pytest.raises(ValueError, match=r"run\.json is damaged .* begin a new one"):
         train_on(config(run, resume=True), demonstrations(), SPEC)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "training_state/state.json",
+        "training_state/weights.safetensors",
+        "training_state/optimizer.safetensors",
+        "model.safetensors",
+    ],
+)
+def test_a_damaged_state_is_one_sentence_and_an_earlier_one_goes_on(name: str, run: Path) -> None:
+    last = run / "checkpoints" / "last"
+    content = (last / name).read_bytes()
+    (last / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=rf"last/{name} is damaged .* an earlier checkpoint, or"):
+        train_on(config(run, resume=True, steps=6), demonstrations(), SPEC)
+    last.unlink()
+    last.symlink_to("000002")
+    train_on(config(run, resume=True), demonstrations(), SPEC)
+    assert (last / name).read_bytes() == content
+
+
+def test_what_is_no_settings_is_one_sentence(run: Path) -> None:
+    for content in (b"\xff\xfe", b'{"settings": [1]}'):
+        (run / "run.json").write_bytes(content)
+        with pytest.raises(ValueError, match=r"run\.json is damaged .* begin a new one"):
+            train_on(config(run, resume=True), demonstrations(), SPEC)
+
+
+def test_one_process_alone_trains_in_a_folder(run: Path, tmp_path: Path) -> None:
+    """Though both looked while there was nothing yet, and one of them prepared for longer."""
+    begun, late = config(tmp_path / "new"), config(run)
+    with run_folder(begun), pytest.raises(FileExistsError, match="another process is training in"):
+        train_on(begun, demonstrations(), SPEC)
+    with pytest.raises(FileExistsError, match="already holds a run"), run_folder(late):
+        pass
 
 
 def test_a_folder_that_is_no_run_is_not_written_over(tmp_path: Path) -> None:
