@@ -186,6 +186,15 @@ def test_a_folder_that_is_no_run_is_not_written_over(tmp_path: Path) -> None:
         train_on(config(tmp_path / "log.csv"), demonstrations(), SPEC)
 
 
+def test_a_run_does_not_hide_behind_a_checkpoint(done: Path, tmp_path: Path) -> None:
+    """A student in its teacher's own folder was there, but who named the folder got the teacher."""
+    shutil.copytree(done / "checkpoints/000002", tmp_path / "teacher")
+    before = contents(tmp_path)
+    with pytest.raises(FileExistsError, match=r"teacher is a checkpoint, .* choose another output"):
+        train_on(config(tmp_path / "teacher"), demonstrations(), SPEC)
+    assert contents(tmp_path) == before
+
+
 def test_the_content_of_a_dataset_decides_and_not_where_it_lies() -> None:
     episodes = demonstrations()
     assert content_hash(episodes) == content_hash(demonstrations())

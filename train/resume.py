@@ -62,6 +62,11 @@ def check_output(config: TrainConfig) -> None:
             f"{folder} already holds a run; continue it with resume=true, or choose another "
             "output_dir"
         )
+    if (folder / CONFIG_FILE).exists():
+        raise FileExistsError(
+            f"{folder} is a checkpoint, which everyone who names that folder would find instead of "
+            "the run's; choose another output_dir"
+        )
     if (folder / LOG_FILE).exists():
         raise FileExistsError(
             f"{folder / LOG_FILE} exists, but {folder} is no run, and training would overwrite "
