@@ -17,7 +17,7 @@ from ...policies.diffusion.config import DiffusionSampling, check_fitted_calls
 from ...policies.diffusion.model import DiffusionModel
 from ..config.distill import SamplerDistillConfig
 from ..data.episodes import Episodes
-from ..data.features import cached_features, check_seen
+from ..data.features import cached_features
 from ..data.windows import Windows, step_generator
 from ..families.diffusion import make_windows
 from ..families.family import Training
@@ -25,7 +25,7 @@ from ..objectives.fitted_sampler import Pairs, SamplerObjective, StepTable, with
 from ..objectives.observed import see
 from ..processes import is_main_process
 from .method import Method
-from .student import unread_of_student
+from .student import check_data, unread_of_student
 
 if TYPE_CHECKING:
     from ..config.training import TrainConfig
@@ -37,10 +37,10 @@ def prepare(config: TrainConfig, teacher: Checkpoint, episodes: Episodes) -> Tra
     """Few steps of a sampler that shall end where the teacher's own end, from the same noise."""
     distill, model, sampling = config.distill, teacher.model, config.policy.sampling
     assert isinstance(distill, SamplerDistillConfig) and isinstance(model, DiffusionModel)
+    check_data(distill.teacher, model, episodes)
     levels, calls = teacher_levels(model, teacher.sampling, distill), distill.calls_per_step
     features = None
     if model.vision is not None:
-        check_seen(model.vision, {k: a.shape[1:] for k, a in episodes.observations.items()})
         features = cached_features(model.vision, episodes, num_crops=1)
     windows = make_windows(model.config, episodes, features)
     pairs = sampled_pairs(model, windows, levels, distill.num_pairs, config.seed)
