@@ -159,6 +159,16 @@ def test_kind_sizes_sampling_and_task_are_the_teachers(folder: Path) -> None:
             ["pusht-sdp", "calls=1,9"],
             r"calls_per_step \[1, 9\] must be at most 8, the noise levels",
         ),
+        (["pusht-dp", "method=mean-flow", "calls=1,500", "task.dataset=x"], "at most 120, the noi"),
+        (["pusht-dp", "method=sampler", "distill.teacher_steps=0"], "must be at least 1, got 0"),
+        (
+            ["pusht-dp", "method=sampler", "distill.teacher_steps=121"],
+            "teacher_steps must be at most 120",
+        ),
+        (
+            ["pusht-sdp-latency", "distill.num_visits=1"],
+            r"num_visits must be at least \d+, the lat",
+        ),
         (["pusht-sdp", "save_every=7"], "save_every 7 must be a multiple of"),
     ],
 )

@@ -76,6 +76,7 @@ def compose_distillation(teacher: str, overrides: Sequence[str] = ()) -> Distill
     method = _method(teacher, checkpoint, options.method)
     calls = options.calls or _default_calls(method, checkpoint)
     method.check(checkpoint.kind, calls)
+    _check_levels(teacher, checkpoint, calls)
     beneath = merged(_told(teacher, checkpoint, method, calls), method.settings)
     task = str(checkpoint.provenance.get("task") or "")
     if not task and not any(one.startswith(("task=", "task.name=")) for one in others):
@@ -168,6 +169,15 @@ def _default_calls(method: Method, teacher: Checkpoint) -> tuple[int, ...]:
         return method.default_calls(teacher)
     learned = getattr(method.config(), "calls_per_step", None)
     return (method.calls or FEW) if learned is None else tuple(learned)
+
+
+def _check_levels(teacher: str, checkpoint: Checkpoint, calls: tuple[int, ...]) -> None:
+    """Raise ValueError for more calls than there are noise levels, which nobody could measure."""
+    num_levels = getattr(getattr(checkpoint.model, "config", None), "num_levels", None)
+    if num_levels is not None and max(calls, default=1) > num_levels:
+        raise ValueError(
+            f"calls must be at most {num_levels}, the noise levels of {teacher}, got {max(calls)}"
+        )
 
 
 def _told(

@@ -71,7 +71,8 @@ def teacher_levels(
     """Levels of the DDIM steps that are to be replaced, and 0.
 
     Raises:
-        ValueError: If they are no more than the steps that shall replace them, or fitted already.
+        ValueError: If they are no more than the steps that shall replace them, more than there are
+            levels, or fitted already.
     """
     if sampling.update == FITTED:
         raise ValueError(
@@ -80,6 +81,11 @@ def teacher_levels(
         )
     num_levels = model.config.num_levels
     steps = distill.teacher_steps or sampling.calls_per_step or num_levels
+    if steps > num_levels:
+        raise ValueError(
+            f"distill.teacher_steps must be at most {num_levels}, the noise levels of "
+            f"distill.teacher={distill.teacher}, got {steps}"
+        )
     if max(distill.calls_per_step) >= steps:
         raise ValueError(
             f"distill.calls_per_step {list(distill.calls_per_step)} must be fewer than the {steps} "

@@ -47,6 +47,12 @@ def _check_run(config: TrainConfig, teacher: Checkpoint) -> None:
             f"{distill.refresh_every}: buffers between refreshes are not saved"
         )
     check_ladders(model)
+    latencies = model.config.max_latency + 1
+    if distill.num_visits < latencies:
+        raise ValueError(
+            f"distill.num_visits must be at least {latencies}, the latencies that "
+            f"distill.teacher={distill.teacher} knows, got {distill.num_visits}"
+        )
     most = min(ladder.levels_per_step for ladder in model.ladders)
     if max(distill.calls_per_step) > most:
         raise ValueError(
