@@ -20,7 +20,7 @@ from .data.episodes import Episodes
 from .state import STATE_FOLDER
 
 RUN_FILE, LOG_FILE, CHECKPOINTS = "run.json", "log.csv", "checkpoints"
-_LOCK_FILE = ".lock"
+_LOCK_FILE = "run.lock"
 
 
 def is_run(folder: Path) -> bool:
