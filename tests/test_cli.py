@@ -113,6 +113,7 @@ def test_the_exit_code_of_a_command_is_passed_on(code: ExitCode) -> None:
             ImportError("zarr is missing: pip install 'hotloop[zarr]'"),
             "zarr is missing: pip install 'hotloop[zarr]'",
         ),
+        (FloatingPointError("loss is nan at step 3; lower"), "loss is nan at step 3; lower"),
     ],
 )
 def test_a_user_mistake_is_one_message_without_traceback(

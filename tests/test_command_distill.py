@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -145,6 +146,30 @@ def test_kind_sizes_sampling_and_task_are_the_teachers(folder: Path) -> None:
             ["pusht-dp", "policy.model.network.width=9", "task.dataset=x"],
             "takes over its teacher's network",
         ),
+        # What was once said only after hours of training, or of the teacher's episodes.
+        (["pusht-dp", "task.dataset=x", "report.engines=[onxx]"], "there is no engine 'onxx'"),
+        (["pusht-dp", "task.dataset=x", "report.engines=[auto-x]"], "engine 'auto-x' is chosen"),
+        (["pusht-dp", f"report.seed={10**23}"], r"report\.seed must be below 2\^62, got 1e"),
+        (["pusht-dp", f"seed={10**23}"], r"seed must be below 2\^62, got 1e"),
+        (["pusht-dp", "policy.sampling.num_execute=99"], "num_execute must be between 1 and 16"),
+        (["pusht-dp-fast"], "pusht-dp-fast is a student itself"),
+        (["pusht-dp", "calls=121"], "must be at most 120, the noise levels of"),
+        (["pusht-dp", "method=sampler", "calls=10"], "must be fewer than the 10 steps"),
+        (
+            ["pusht-sdp", "calls=1,9"],
+            r"calls_per_step \[1, 9\] must be at most 8, the noise levels",
+        ),
+        (["pusht-dp", "method=mean-flow", "calls=1,500", "task.dataset=x"], "at most 120, the noi"),
+        (["pusht-dp", "method=sampler", "distill.teacher_steps=0"], "must be at least 1, got 0"),
+        (
+            ["pusht-dp", "method=sampler", "distill.teacher_steps=121"],
+            "teacher_steps must be at most 120",
+        ),
+        (
+            ["pusht-sdp-latency", "distill.num_visits=1"],
+            r"num_visits must be at least \d+, the lat",
+        ),
+        (["pusht-sdp", "save_every=7"], "save_every 7 must be a multiple of"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_made(
@@ -160,6 +185,31 @@ def test_mistakes_are_told_before_anything_is_made(
     assert told.startswith("hotloop: error: ") and told.count("\n") == 1
     assert re.search(message, told), told
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_that_is_not_the_run_s_own_is_not_written_over(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    visits = ("distill.num_visits=8", "distill.refresh_every=2")
+    for name in ("report.html", "report.json"):
+        (folder / name).mkdir()
+        (folder / name / name).write_text("mine")
+        assert distill(folder, name, *visits) == ExitCode.USAGE
+        assert f"{name} exists, but" in capsys.readouterr().err
+        assert [path.name for path in (folder / name).iterdir()] == [name]
+        assert (folder / name / name).read_text() == "mine"
+
+
+def test_a_teacher_may_lie_where_a_sweep_left_it(folder: Path) -> None:
+    """And a student in a folder with blanks; the commands of its report can be pasted."""
+    teacher, student = folder / "lr=0.1", folder / "my student"
+    shutil.copytree(folder / "teacher", teacher, symlinks=True)
+    few = (f"task.dataset={folder / 'demos.npz'}", f"output_dir={student}", *BRIEFLY, *FEW)
+    few = (*few, "report.episodes=0", "distill.num_visits=8", "distill.refresh_every=2")
+    assert main(["distill", str(teacher), *few, "calls=1"]) == ExitCode.SUCCESS
+    page = Page((student / "report.html").read_text(encoding="utf-8"))
+    assert f"hotloop eval '{student}' compare={teacher} eval.n_episodes=200" in page.text
+    assert f"hotloop bench {teacher} '{student}' threads=[1,2]" in page.text
 
 
 def test_the_list_names_every_method_with_cost_and_source(

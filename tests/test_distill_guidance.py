@@ -150,6 +150,13 @@ def test_the_data_must_have_what_the_teacher_observes(stored: Path, tmp_path: Pa
         train_on(config(stored, tmp_path / "run"), episodes, SPEC)
 
 
+def test_returns_are_learned_from_data_that_has_some(stored: Path, tmp_path: Path) -> None:
+    """Without, every plan was labelled with a return of 0, and none with the one asked for."""
+    episodes = replace(walks(), rewards=None)
+    with pytest.raises(ValueError, match=r"conditioned on returns, but the dataset has no rewards"):
+        train_on(config(stored, tmp_path / "run"), episodes, SPEC)
+
+
 def test_a_distilled_weight_is_no_setting_of_ordinary_training(tmp_path: Path) -> None:
     chosen = config(Path(), tmp_path, "distill.teacher=", "policy.model.distilled_guidance=1.2")
     with pytest.raises(ValueError, match=r"distilled_guidance is set by distillation; name"):

@@ -203,6 +203,19 @@ def test_fitted_steps_are_no_teacher(teacher: Path, tmp_path: Path) -> None:
         train_on(run_of(tmp_path / "again", fitted), demonstrations(), SPEC)
 
 
+def test_the_data_must_be_of_the_teachers_shapes(teacher: Path, tmp_path: Path) -> None:
+    """It ended in a traceback, or learned from what its teacher has never seen."""
+    given = demonstrations()
+    (key, *_), seen = given.observations, given.observations
+    wider = replace(given, observations={**seen, key: np.repeat(seen[key], 2, axis=1)})
+    without = replace(given, observations={one: seen[one] for one in seen if one != key})
+    longer = replace(given, actions=np.repeat(given.actions, 2, axis=1))
+    messages = ("observes .* of shape", "the dataset has no such key", "has actions of size 2")
+    for episodes, message in zip((wider, without, longer), messages, strict=True):
+        with pytest.raises(ValueError, match=message):
+            train_on(run_of(tmp_path / "run", teacher), episodes, SPEC)
+
+
 def test_numbers_of_calls_that_are_none_are_refused() -> None:
     with pytest.raises(ValueError, match="must name at least one number of calls"):
         SamplerDistillConfig("teacher", calls_per_step=())

@@ -226,7 +226,7 @@ def test_a_mistake_is_told_before_any_work_is_done(
     narrow = replace(given, observations={**given.observations, "observation.goal": goal[:, :2]})
     longer = replace(given, actions=np.concatenate([given.actions] * 2, axis=1))
     only = {"observation.position": given.observations["observation.position"]}
-    ours = FlowMapConfig(str(teacher_path))
+    ours = FlowMapConfig(str(teacher_path), solver_steps=24)
     other = load_checkpoint(teacher_path)
     elsewhere = tmp_path / "elsewhere"
     save_checkpoint(

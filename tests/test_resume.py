@@ -20,7 +20,7 @@ from hotloop.train.config.distill import JumpDistillConfig
 from hotloop.train.config.policies import DiffusionPolicyConfig, PolicyConfig
 from hotloop.train.config.training import OptimConfig, TrainConfig
 from hotloop.train.loop import Trainer
-from hotloop.train.resume import content_hash, settings_of
+from hotloop.train.resume import content_hash, run_folder, settings_of
 from hotloop.train.training import train_on
 
 MODEL = ModelConfig(9, 2, 24, ("4x2",), network=NetworkConfig("mlp", 16, 1))
@@ -140,6 +140,43 @@ def test_damaged_settings_are_one_sentence(run: Path) -> None:
         train_on(config(run, resume=True), demonstrations(), SPEC)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "training_state/state.json",
+        "training_state/weights.safetensors",
+        "training_state/optimizer.safetensors",
+        "model.safetensors",
+    ],
+)
+def test_a_damaged_state_is_one_sentence_and_an_earlier_one_goes_on(name: str, run: Path) -> None:
+    last = run / "checkpoints" / "last"
+    content = (last / name).read_bytes()
+    (last / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=rf"last/{name} is damaged .* an earlier checkpoint, or"):
+        train_on(config(run, resume=True, steps=6), demonstrations(), SPEC)
+    last.unlink()
+    last.symlink_to("000002")
+    train_on(config(run, resume=True), demonstrations(), SPEC)
+    assert (last / name).read_bytes() == content
+
+
+def test_what_is_no_settings_is_one_sentence(run: Path) -> None:
+    for content in (b"\xff\xfe", b'{"settings": [1]}'):
+        (run / "run.json").write_bytes(content)
+        with pytest.raises(ValueError, match=r"run\.json is damaged .* begin a new one"):
+            train_on(config(run, resume=True), demonstrations(), SPEC)
+
+
+def test_one_process_alone_trains_in_a_folder(run: Path, tmp_path: Path) -> None:
+    """Though both looked while there was nothing yet, and one of them prepared for longer."""
+    begun, late = config(tmp_path / "new"), config(run)
+    with run_folder(begun), pytest.raises(FileExistsError, match="another process is training in"):
+        train_on(begun, demonstrations(), SPEC)
+    with pytest.raises(FileExistsError, match="already holds a run"), run_folder(late):
+        pass
+
+
 def test_a_folder_that_is_no_run_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("mine")
     with pytest.raises(FileExistsError, match=r"is no run, and training would overwrite it"):
@@ -147,6 +184,15 @@ def test_a_folder_that_is_no_run_is_not_written_over(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
     with pytest.raises(FileExistsError, match=r"log\.csv is a file; choose another output_dir"):
         train_on(config(tmp_path / "log.csv"), demonstrations(), SPEC)
+
+
+def test_a_run_does_not_hide_behind_a_checkpoint(done: Path, tmp_path: Path) -> None:
+    """A student in its teacher's own folder was there, but who named the folder got the teacher."""
+    shutil.copytree(done / "checkpoints/000002", tmp_path / "teacher")
+    before = contents(tmp_path)
+    with pytest.raises(FileExistsError, match=r"teacher is a checkpoint, .* choose another output"):
+        train_on(config(tmp_path / "teacher"), demonstrations(), SPEC)
+    assert contents(tmp_path) == before
 
 
 def test_the_content_of_a_dataset_decides_and_not_where_it_lies() -> None:

@@ -122,7 +122,8 @@ def execute(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
     """Run a command and turn its exceptions into an exit code.
 
     The library raises ValueError for wrong arguments and data, OSError for files, ImportError
-    for a missing extra: these become one message on stderr. Every other exception is a defect
+    for a missing extra, FloatingPointError for a training that diverged: these become one message
+    on stderr. Every other exception is a defect
     of the program and keeps its traceback; KeyError is one of them, as its text says nothing.
     """
     try:
@@ -137,7 +138,7 @@ def execute(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
         if sys.stdout is not None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.BROKEN_PIPE
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
         if os.environ.get("HOTLOOP_DEBUG"):
             raise
         from .processes import says_first

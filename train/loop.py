@@ -22,7 +22,7 @@ from .config.training import OptimConfig, TrainConfig
 from .data.prefetch import Prefetched
 from .data.windows import EpochSampler, step_generator
 from .objectives.objective import Objective, TrainingWindows, batch_device, draw_device
-from .resume import CHECKPOINTS, write_settings
+from .resume import CHECKPOINTS, run_folder, write_settings
 from .running_loss import RunningLoss
 from .state import load_average, load_state, save_state
 from .training_log import TrainingLog
@@ -96,12 +96,20 @@ class Trainer:
 
         Args:
             settings: What the run is begun or goes on with, to be kept beside it.
+
+        Raises:
+            FileExistsError: If another process trains there.
         """
-        config, main = self.config, self.accelerator.is_main_process
         # All processes have looked at the folder before the first one changes it.
         self.accelerator.wait_for_everyone()
-        if main:
-            write_settings(self.run_dir, settings)
+        if not self.accelerator.is_main_process:
+            return self._run()
+        with run_folder(self.config) as folder:
+            write_settings(folder, settings)
+            return self._run()
+
+    def _run(self) -> Path:
+        config, main = self.config, self.accelerator.is_main_process
         progress = tqdm(
             total=config.steps, initial=self.step, desc="train", unit="step", disable=not main
         )

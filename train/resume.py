@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +20,7 @@ from .data.episodes import Episodes
 from .state import STATE_FOLDER
 
 RUN_FILE, LOG_FILE, CHECKPOINTS = "run.json", "log.csv", "checkpoints"
+_LOCK_FILE = "run.lock"
 
 
 def is_run(folder: Path) -> bool:
@@ -60,11 +62,41 @@ def check_output(config: TrainConfig) -> None:
             f"{folder} already holds a run; continue it with resume=true, or choose another "
             "output_dir"
         )
+    if (folder / CONFIG_FILE).exists():
+        raise FileExistsError(
+            f"{folder} is a checkpoint, which everyone who names that folder would find instead of "
+            "the run's; choose another output_dir"
+        )
     if (folder / LOG_FILE).exists():
         raise FileExistsError(
             f"{folder / LOG_FILE} exists, but {folder} is no run, and training would overwrite "
             "it; choose another output_dir"
         )
+
+
+@contextmanager
+def run_folder(config: TrainConfig) -> Generator[Path, None, None]:
+    """Context in which one process alone writes into the run folder, which is made.
+
+    Between `check_output` and the first line that a run writes there may be hours of preparation,
+    in which another run may have begun there.
+
+    Raises:
+        FileExistsError: If another process trains there, or as `check_output`.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = Path(config.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / _LOCK_FILE, timeout=0):
+            check_output(config)
+            yield folder
+    except Timeout:
+        raise FileExistsError(
+            f"another process is training in {folder}; wait for its end, or choose another "
+            "output_dir"
+        ) from None
 
 
 def settings_of(config: TrainConfig, episodes: Episodes) -> dict[str, Any]:
@@ -134,8 +166,8 @@ def _stored(folder: Path) -> dict[str, Any]:
     path = folder / RUN_FILE
     if path.is_file():
         try:
-            return json.loads(path.read_text())["settings"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            return dict(json.loads(path.read_text())["settings"])
+        except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{path} is damaged ({type(error).__name__}: {error}), so nobody can tell what the "
                 "run was begun with; begin a new one in another output_dir"

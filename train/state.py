@@ -7,6 +7,7 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ..policies.checkpoint import WEIGHTS_FILE
@@ -52,14 +53,14 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
 
     Raises:
         FileNotFoundError: If there is no training state.
-        ValueError: If it belongs to another model.
+        ValueError: If it belongs to another model, or is damaged.
     """
     folder = folder / STATE_FOLDER
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder.parent} holds no training state, so it cannot be resumed")
     _load_weights(model, folder / "weights.safetensors")
     state: dict[int, dict[str, Tensor]] = {}
-    for key, value in safetensors.torch.load_file(folder / "optimizer.safetensors").items():
+    for key, value in _load_file(folder / "optimizer.safetensors").items():
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = value
     groups = optimizer.state_dict()["param_groups"]
@@ -68,8 +69,16 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
 
 
 def steps_done(folder: Path) -> int:
-    """Steps after which a checkpoint was saved."""
-    return int(json.loads((folder / STATE_FOLDER / "state.json").read_text())["step"])
+    """Steps after which a checkpoint was saved.
+
+    Raises:
+        ValueError: If the file that says so is damaged.
+    """
+    path = folder / STATE_FOLDER / "state.json"
+    try:
+        return int(json.loads(path.read_text())["step"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, error) from None
 
 
 def load_average(folder: Path, averaged: nn.Module) -> None:
@@ -79,7 +88,7 @@ def load_average(folder: Path, averaged: nn.Module) -> None:
 
 
 def _load_weights(model: nn.Module, path: Path) -> None:
-    weights, expected = safetensors.torch.load_file(path), model.state_dict()
+    weights, expected = _load_file(path), model.state_dict()
     shapes = {key: tuple(value.shape) for key, value in weights.items()}
     differing = sorted(
         {key for key, value in expected.items() if shapes.get(key) != tuple(value.shape)}
@@ -91,3 +100,18 @@ def _load_weights(model: nn.Module, path: Path) -> None:
             f"{differing[0]!r}; resume a run with the policy that began it"
         )
     model.load_state_dict(weights)
+
+
+def _load_file(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except SafetensorError as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"{path} is damaged ({type(error).__name__}: {error}), so the run cannot go on from there; "
+        "let the link checkpoints/last point to an earlier checkpoint, or begin a new run in "
+        "another output_dir"
+    )

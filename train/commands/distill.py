@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from . import ExitCode
 
@@ -51,7 +52,8 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"--list takes no other arguments, got {args.teacher}")
         print_methods()
         return ExitCode.SUCCESS
-    if not args.teacher or "=" in args.teacher:
+    # Sweeps name their folders key=value.
+    if not args.teacher or ("=" in args.teacher and not Path(args.teacher).exists()):
         raise ValueError(
             "distill needs the teacher first, by name or path, e.g. hotloop distill pusht-dp "
             "task.dataset=PATH"

@@ -248,7 +248,8 @@ class SamplerDistillConfig(RolloutDistillConfig):
         if not self.calls_per_step:
             raise ValueError("distill.calls_per_step must name at least one number of calls")
         at_least(1, distill__calls_per_step=min(self.calls_per_step))
-        at_least(1, distill__teacher_steps=self.teacher_steps or 1)
+        if self.teacher_steps is not None:
+            at_least(1, distill__teacher_steps=self.teacher_steps)
         at_least(1, distill__num_pairs=self.num_pairs)
 
 

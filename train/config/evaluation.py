@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from ...decoding.plumbing.devices import CPU, check_device
-from .checks import at_least
+from .checks import at_least, seeds
 from .lerobot import LeRobotConfig
 
 
@@ -36,7 +36,8 @@ class EvalOptions:
         at_least(1, eval__n_episodes=self.n_episodes)
         if self.batch_size is not None:
             at_least(1, eval__batch_size=self.batch_size)
-        at_least(0, eval__seed=self.seed, eval__latency=self.latency, eval__videos=self.videos)
+        at_least(0, eval__latency=self.latency, eval__videos=self.videos)
+        seeds(eval__seed=self.seed)
         at_least(0, eval__num_workers=self.num_workers)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .checks import at_least
+from .checks import at_least, seeds
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class ReportConfig:
 
     def __post_init__(self) -> None:
         """Reject numbers that are none."""
-        at_least(0, report__episodes=self.episodes, report__seed=self.seed)
+        at_least(0, report__episodes=self.episodes)
+        seeds(report__seed=self.seed)
         at_least(1, report__steps=self.steps, report__states=self.states)
         at_least(2, report__samples=self.samples)
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 from ...decoding.plumbing.devices import check_device
 from ..data.source import ReadOptions
-from .checks import above_zero, at_least, shares
+from .checks import above_zero, at_least, seeds, shares
 from .distill import DistillConfig
 from .policies import PolicyConfig
 
@@ -125,7 +125,8 @@ class TrainConfig:
         if self.device:
             check_device(self.device)
         at_least(1, steps=self.steps, batch_size=self.batch_size, num_threads=self.num_threads)
-        at_least(0, log_every=self.log_every, save_every=self.save_every, seed=self.seed)
+        at_least(0, log_every=self.log_every, save_every=self.save_every)
+        seeds(seed=self.seed)
 
     def logs_at(self, step: int) -> bool:
         """Whether a log line is written after `step` steps, saving or not."""

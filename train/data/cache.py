@@ -45,7 +45,7 @@ class EpisodeCache:
         """Map the arrays; None if there is no folder, or one of another source or version."""
         try:
             index = json.loads((self.folder / "index.json").read_text())
-            if index["version"] != VERSION or index["source"] != self._fingerprint():
+            if index["version"] != VERSION or index["source"] != self.fingerprint():
                 return None
             # Copy on write: the files stay as they are, and torch gets the memory it asks for.
             arrays = {
@@ -69,7 +69,7 @@ class EpisodeCache:
         with FileLock(f"{self.folder}.lock"):
             if (episodes := self.load()) is not None:
                 return episodes
-            fingerprint = self._fingerprint()
+            fingerprint = self.fingerprint()
             with replacing(self.folder) as folder:
                 folder.mkdir()
                 _write(folder, decode, fingerprint)
@@ -78,7 +78,7 @@ class EpisodeCache:
             raise ValueError(f"{self._source} changed while it was read; read it again")
         return episodes
 
-    def _fingerprint(self) -> str:
+    def fingerprint(self) -> str:
         """Digest of the names, sizes and modification times of the source's files."""
         paths = [self._source]
         if self._source.is_dir():

@@ -15,7 +15,7 @@ import copy
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -25,6 +25,7 @@ import safetensors
 import safetensors.torch
 import torch
 from accelerate import PartialState
+from safetensors import SafetensorError
 from torch import Tensor
 from tqdm import tqdm
 
@@ -95,20 +96,21 @@ def make_bank(
     name = hashlib.sha256(json.dumps([identity, levels.tolist()]).encode()).hexdigest()[:32]
     folder = cache_root() / "trajectories" / name
     folder.parent.mkdir(parents=True, exist_ok=True)
+    sizes, done = _sizes(teacher, levels), folder.with_suffix(".blocks")
     with FileLock(f"{folder}.lock"):
-        if (found := _load(folder, levels, config.num_trajectories)) is not None:
-            return found
-        done = folder.with_suffix(".blocks")
-        done.mkdir(exist_ok=True)
-        blocks = _blocks(teacher, windows, config.num_trajectories, noise, seed)
-        fine = spaced_levels(num_levels, 0, config.solver_steps)
-        files = _integrated(done, teacher, blocks, (levels, fine), config.num_trajectories)
-        with replacing(folder) as partial:
-            partial.mkdir()
-            _join(partial, files, config.num_trajectories)
-        shutil.rmtree(done)
-        found = _load(folder, levels, config.num_trajectories)
-        assert found is not None
+        found = _load(folder, levels, sizes, config.num_trajectories, len(windows))
+        if found is None:
+            done.mkdir(exist_ok=True)
+            blocks = _blocks(teacher, windows, config.num_trajectories, noise, seed)
+            fine = spaced_levels(num_levels, 0, config.solver_steps)
+            files = _integrated(done, teacher, blocks, (levels, fine), config.num_trajectories)
+            with replacing(folder) as partial:
+                partial.mkdir()
+                _join(partial, files, config.num_trajectories)
+            found = _load(folder, levels, sizes, config.num_trajectories, len(windows))
+            assert found is not None
+        # Also those of a process that was killed when it had just joined them.
+        shutil.rmtree(done, ignore_errors=True)
         return found
 
 
@@ -192,10 +194,11 @@ def _integrated(
     """Integrate block by block, at levels to keep and to call at; a file of each, in order."""
     device = PartialState().device
     model, files = copy.deepcopy(teacher).to(device).eval(), []
+    sizes = _sizes(teacher, levels[0])
     with tqdm(total=num, desc="teacher trajectories", unit="trajectory") as progress:
         for number, block in enumerate(blocks):
             files.append(folder / f"{number:05d}.safetensors")
-            if not files[-1].exists():
+            if not _is_block(files[-1], sizes, len(block.current)):
                 context = block.seen.context(model).to(device)
                 states = integrate(model, context, block.noise.to(device), *levels).cpu()
                 arrays = (block.current, block.crop, block.seen.vectors, states)
@@ -225,7 +228,34 @@ def _join(folder: Path, files: Sequence[Path], num: int) -> None:
                 stream.write(array.tobytes())
 
 
-def _load(folder: Path, levels: np.ndarray, num: int) -> Bank | None:
+def _sizes(teacher: DiffusionModel, levels: np.ndarray) -> dict[str, tuple[int, ...]]:
+    """Shape of one trajectory's part of each array."""
+    vectors = teacher.observation_normalizer.scale.numel() if teacher.vector_keys else 0
+    return {
+        "current": (),
+        "crop": (),
+        "vectors": (teacher.config.num_obs_steps, vectors),
+        "states": (len(levels), *teacher.window_shape),
+    }
+
+
+def _is_block(path: Path, sizes: Mapping[str, tuple[int, ...]], num: int) -> bool:
+    """Whether a file holds so many trajectories; not if it is damaged."""
+    try:
+        with safetensors.safe_open(path, "numpy") as block:
+            found = {name: tuple(block.get_slice(name).get_shape()) for name in block.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return False
+    return found == {name: (num, *size) for name, size in sizes.items()}
+
+
+def _load(
+    folder: Path,
+    levels: np.ndarray,
+    sizes: Mapping[str, tuple[int, ...]],
+    num: int,
+    num_windows: int,
+) -> Bank | None:
     """Map a folder; None if there is none, or it was tampered with."""
     try:
         # Copy on write: the files stay as they are, and torch gets the memory it asks for.
@@ -235,9 +265,12 @@ def _load(folder: Path, levels: np.ndarray, num: int) -> Bank | None:
         }
     except (OSError, EOFError, ValueError):
         return None
-    bank = Bank(levels, **arrays)
-    fits = all(len(array) == num for array in arrays.values())
-    return bank if fits and bank.states.shape[1] == len(levels) else None
+    for name, array in arrays.items():
+        dtype = np.int64 if name in ("current", "crop") else np.float32
+        if array.dtype != dtype or array.shape != (num, *sizes[name]):
+            return None
+    current = arrays["current"]
+    return Bank(levels, **arrays) if 0 <= current.min() <= current.max() < num_windows else None
 
 
 def _identity(

@@ -9,7 +9,12 @@ from ..config.distill import ConsistencyConfig
 from ..data.episodes import Episodes
 from ..families.family import Training
 from ..objectives.consistency import ConsistencyObjective
-from .flow_map import learned_sampling, student_and_trajectories, unread_along_trajectories
+from .flow_map import (
+    check_along_trajectories,
+    learned_sampling,
+    student_and_trajectories,
+    unread_along_trajectories,
+)
 from .method import Method
 
 if TYPE_CHECKING:
@@ -36,5 +41,6 @@ METHOD = Method(
     config=ConsistencyConfig,
     prepare=prepare,
     data_free=True,
+    check_run=check_along_trajectories,
     unread=unread_along_trajectories,
 )

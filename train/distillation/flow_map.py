@@ -29,14 +29,21 @@ def prepare(config: TrainConfig, teacher: Checkpoint, episodes: Episodes) -> Tra
     """Jumps along stored trajectories."""
     distill = config.distill
     assert isinstance(distill, FlowMapConfig)
+    student, windows = student_and_trajectories(config, teacher, episodes)
+    objective = FlowMapObjective(student, teacher.model, windows, distill, config.seed)
+    return Training(objective, windows, sampling=learned_sampling(config))
+
+
+def _check_run(config: TrainConfig, teacher: Checkpoint) -> None:
+    """Besides what `check_along_trajectories` asks: nothing is lost where a run goes on."""
+    distill = config.distill
+    assert isinstance(distill, FlowMapConfig)
     if distill.visited and config.save_every % distill.refresh_every:
         raise ValueError(
             f"save_every {config.save_every} must be a multiple of distill.refresh_every "
             f"{distill.refresh_every}: the student's points between refreshes are not saved"
         )
-    student, windows = student_and_trajectories(config, teacher, episodes)
-    objective = FlowMapObjective(student, teacher.model, windows, distill, config.seed)
-    return Training(objective, windows, sampling=learned_sampling(config))
+    check_along_trajectories(config, teacher)
 
 
 def learned_sampling(config: TrainConfig) -> DiffusionSampling:
@@ -54,18 +61,12 @@ def student_and_trajectories(
     """A student and the trajectories of its teacher that it learns from.
 
     Raises:
-        ValueError: If the demonstrations are not what the teacher observes, or there are more
-            calls or points than noise levels.
+        ValueError: If the demonstrations are not what the teacher observes.
     """
     policy, distill, model = config.policy, config.distill, teacher.model
     assert isinstance(policy, DenoisingConfig) and isinstance(distill, TrajectoryDistillConfig)
     assert isinstance(model, DiffusionModel)
-    if model.config.jump:
-        raise ValueError(
-            f"distill.teacher={distill.teacher} is a student itself; distil its teacher"
-        )
     check_data(distill.teacher, model, episodes)
-    _check_levels(distill, model.config.num_levels)
     student, features = student_of(model, config.seed), None
     if student.vision is not None:
         student.vision.requires_grad_(False)
@@ -75,8 +76,15 @@ def student_and_trajectories(
     return student, TrajectoryWindows(bank, windows)
 
 
-def _check_levels(distill: TrajectoryDistillConfig, num_levels: int) -> None:
-    """Raise ValueError for more calls or points than a teacher has noise levels."""
+def check_along_trajectories(config: TrainConfig, teacher: Checkpoint) -> None:
+    """Raise ValueError for a student as teacher, or more calls or points than noise levels."""
+    distill, model = config.distill, teacher.model
+    assert isinstance(distill, TrajectoryDistillConfig) and isinstance(model, DiffusionModel)
+    if model.config.jump:
+        raise ValueError(
+            f"distill.teacher={distill.teacher} is a student itself; distil its teacher"
+        )
+    num_levels = model.config.num_levels
     numbers = {
         "calls_per_step": max(distill.calls_per_step),
         "num_points": distill.num_points,
@@ -108,5 +116,6 @@ METHOD = Method(
     config=FlowMapConfig,
     prepare=prepare,
     data_free=True,
+    check_run=_check_run,
     unread=unread_along_trajectories,
 )

@@ -36,8 +36,8 @@ def prepare(config: TrainConfig, teacher: Checkpoint, episodes: Episodes) -> Tra
     guidance = learned_guidance(model, sampling, distill)
     if not jump and guidance is None:
         raise ValueError(
-            f"{name} plans to goals: it has no guidance to distil; set distill.calls_per_step to "
-            "distil its calls"
+            f"{name} plans to goals: it has no guidance to distil; name numbers of calls to distil "
+            "those, in `hotloop distill` with calls=…, else with distill.calls_per_step"
         )
     check_teacher(model, name, episodes)
     windows = PlanWindows(episodes, model.state_keys, model.config)
@@ -52,6 +52,11 @@ def check_teacher(model: PlannerModel, name: str, episodes: Episodes) -> None:
     """Raise ValueError if a planner cannot teach, or not on these demonstrations."""
     if model.config.distilled_guidance is not None or model.config.jump:
         raise ValueError(f"{name} is a student itself; distil its teacher")
+    if not model.goal_dim and episodes.rewards is None:
+        raise ValueError(
+            f"{name} is conditioned on returns, but the dataset has no rewards; distil on the "
+            "demonstrations that it was trained on"
+        )
     for key in model.observation_shapes if model.goal_dim else model.state_keys:
         found = episodes.observations[key].shape[1:] if key in episodes.observations else None
         if found != model.observation_shapes[key]:

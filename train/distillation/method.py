@@ -21,6 +21,11 @@ def reads_everything(config: TrainConfig) -> Iterable[tuple[str, str]]:
     return ()
 
 
+def accepts_any(config: TrainConfig, teacher: Checkpoint) -> None:
+    """No run and no teacher is refused."""
+    del config, teacher
+
+
 @dataclass(frozen=True)
 class Method:
     """One way of making a trained policy faster.
@@ -38,6 +43,8 @@ class Method:
             has them as `calls_per_step`.
         prepare: Builds what the student's run optimises from run, teacher and demonstrations;
             ValueError if they do not fit each other.
+        check_run: Raises ValueError for a run that cannot be, whatever the demonstrations are,
+            because of the teacher or the settings; asked before anything is computed.
         unread: Dotted settings, or groups of them, that a run does not read, and why.
         data_free: Whether the teacher alone will do: episodes that it acts in are as good as
             demonstrations, since its observations are what the student learns from. `config` is
@@ -58,11 +65,27 @@ class Method:
     calls: tuple[int, ...]
     config: type[DistillConfig]
     prepare: Callable[[TrainConfig, Checkpoint, Episodes], Training]
+    check_run: Callable[[TrainConfig, Checkpoint], None] = accepts_any
     unread: Callable[[TrainConfig], Iterable[tuple[str, str]]] = reads_everything
     data_free: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     sampling: Mapping[str, Any] = field(default_factory=dict)
     default_calls: Callable[[Checkpoint], tuple[int, ...]] | None = None
+
+    def check_student(self, config: TrainConfig, teacher: Checkpoint) -> None:
+        """Raise ValueError if no such student can be, whatever demonstrations it learns from.
+
+        Args:
+            config: Its run.
+            teacher: Whom it learns from.
+        """
+        own, executed = (
+            getattr(one, "num_execute", None) for one in (teacher.sampling, config.policy.sampling)
+        )
+        if executed != own:
+            # How much of a plan can be executed depends on the network, which is its teacher's.
+            teacher.policy({"num_execute": executed})
+        self.check_run(config, teacher)
 
     def check(self, kind: str, calls: Sequence[int] = ()) -> None:
         """Raise ValueError unless it distils such a policy to such numbers of network calls."""

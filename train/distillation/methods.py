@@ -111,4 +111,5 @@ def prepare_student(config: TrainConfig, teacher: Checkpoint, episodes: Episodes
     method = method_of(kind, distill.method)
     assert method is not None, "families without a method prepare students themselves"
     method.check(kind, getattr(distill, "calls_per_step", ()))
+    method.check_student(config, teacher)
     return method.prepare(config, teacher, episodes)

@@ -216,13 +216,13 @@ def _training(config: TrainConfig, teacher: Checkpoint) -> dict[str, Any]:
 
 def _next_commands(config: TrainConfig) -> dict[str, str]:
     """What a user may type next."""
-    folder = config.output_dir
+    folder, teacher = config.output_dir, config.distill.teacher
     if config.task.name == RECORDED:
-        return {f"hotloop control robot=MY_ROBOT.yaml checkpoint={folder}": "Run it on the robot"}
+        driven = shlex.join(["robot=MY_ROBOT.yaml", f"checkpoint={folder}"])
+        return {f"hotloop control {driven}": "Run it on the robot"}
+    compared = shlex.join([folder, f"compare={teacher}", "eval.n_episodes=200"])
     return {
-        f"hotloop eval {folder} compare={config.distill.teacher} eval.n_episodes=200": (
-            "Compare both on more episodes"
-        ),
-        f"hotloop bench {config.distill.teacher} {folder} threads=[1,2]": "Time both",
-        f"hotloop export {folder} OUT": "Make it a graph that needs no PyTorch",
+        f"hotloop eval {compared}": "Compare both on more episodes",
+        f"hotloop bench {shlex.join([teacher, folder])} threads=[1,2]": "Time both",
+        f"hotloop export {shlex.quote(folder)} OUT": "Make it a graph that needs no PyTorch",
     }

@@ -8,12 +8,14 @@ are there, ``*.blocks`` beside them holds those that are, so that who was killed
 
 from __future__ import annotations
 
+import glob
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
+from safetensors import SafetensorError
 
 from ...decoding import Policy
 from ...decoding.plumbing.files import replacing
@@ -36,13 +38,14 @@ _BLOCK = 50  # episodes that are simulated and kept together
 
 
 def check_source(config: TrainConfig, teacher: Checkpoint, method: Method) -> None:
-    """Raise ValueError if there is nothing that a student could learn from.
+    """Raise ValueError if a student cannot be, or there is nothing that it could learn from.
 
     Args:
         config: Its run.
         teacher: Whom it learns from.
         method: How.
     """
+    method.check_student(config, teacher)
     if config.task.dataset:
         return
     name, told = config.distill.teacher, teacher.provenance.get("dataset")
@@ -77,10 +80,14 @@ def rollouts(config: TrainConfig) -> Episodes:
     weights = find_folder(Path(distill.teacher)) or find_checkpoint(distill.teacher)
     numbers = [VERSION, distill.num_rollouts, distill.rollout_noise, config.seed]
     cache = EpisodeCache(weights, {"rollouts": numbers, "task": task.name})
-    if (found := cache.load()) is not None:
-        return found
-    policy = load_for_task(distill.teacher, LeRobotConfig(), task.action_spec).policy()
-    return cache.build(lambda allocate: _collect(allocate, cache.folder, policy, task, config))
+    if (found := cache.load()) is None:
+        policy = load_for_task(distill.teacher, LeRobotConfig(), task.action_spec).policy()
+        # A teacher that was trained anew since goes on with no episode of its predecessor.
+        blocks = cache.folder.with_name(f"{cache.folder.name}-{cache.fingerprint()[:16]}.blocks")
+        found = cache.build(lambda allocate: _collect(allocate, blocks, policy, task, config))
+    for done in cache.folder.parent.glob(f"{glob.escape(cache.folder.name)}-*.blocks"):
+        shutil.rmtree(done, ignore_errors=True)
+    return found
 
 
 def first_seed(seed: int) -> int:
@@ -90,32 +97,44 @@ def first_seed(seed: int) -> int:
 
 
 def _collect(
-    allocate: Allocate, folder: Path, policy: Policy, task: Task, config: TrainConfig
+    allocate: Allocate, blocks: Path, policy: Policy, task: Task, config: TrainConfig
 ) -> Episodes:
     """Simulate block by block what is not there yet, and join all."""
     distill = config.distill
     assert isinstance(distill, RolloutDistillConfig)
-    first, blocks = first_seed(config.seed), folder.with_suffix(".blocks")
-    seeds, files = range(first, first + distill.num_rollouts), []
+    first, parts = first_seed(config.seed), []
+    seeds, keys = range(first, first + distill.num_rollouts), tuple(policy.observation_spec.shapes)
     blocks.mkdir(parents=True, exist_ok=True)
     for begin in range(0, len(seeds), _BLOCK):
-        files.append(blocks / f"{begin:06d}.safetensors")
-        if not files[-1].exists():
-            chosen = seeds[begin : begin + _BLOCK]
+        file, chosen = blocks / f"{begin:06d}.safetensors", seeds[begin : begin + _BLOCK]
+        if (arrays := _load_block(file, keys, len(chosen))) is None:
             label = f"rollouts {begin + 1} to {begin + len(chosen)} of {len(seeds)}"
             arrays = roll_out(policy, task, chosen, distill.rollout_noise, label)
-            with replacing(files[-1]) as partial:
+            with replacing(file) as partial:
                 safetensors.numpy.save_file(arrays, partial)
-    parts = [safetensors.numpy.load_file(file) for file in files]
+        parts.append(arrays)
     lengths = np.concatenate([part.pop("lengths") for part in parts])
     joined: dict[str, np.ndarray] = {}
-    for key in ("action", *policy.observation_spec.shapes):
+    for key in ("action", *keys):
         shape, dtype = parts[0][key].shape[1:], parts[0][key].dtype
         joined[key] = allocate(key, (int(lengths.sum()), *shape), dtype)
         np.concatenate([part[key] for part in parts], out=joined[key])
-    shutil.rmtree(blocks)
     facts = {"rollouts_of": Path(distill.teacher).name, "first_seed": first}
     return Episodes(joined, joined.pop("action"), lengths.cumsum(), metadata=facts)
+
+
+def _load_block(path: Path, keys: tuple[str, ...], num: int) -> dict[str, np.ndarray] | None:
+    """Episodes that are kept already; None if there are none, or the file is damaged."""
+    try:
+        arrays = safetensors.numpy.load_file(path)
+    except (OSError, SafetensorError):
+        return None
+    lengths = arrays.get("lengths", np.zeros(0))
+    complete = arrays.keys() == {"lengths", "action", *keys} and len(lengths) == num
+    whole = complete and all(
+        len(array) == lengths.sum() for key, array in arrays.items() if key != "lengths"
+    )
+    return arrays if whole else None
 
 
 def roll_out(

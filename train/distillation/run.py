@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...policies.checkpoint import Checkpoint
+from ...policies.programs.engines.engine import PRECISIONS, find_obstacle, is_auto
 from ..config.compose import compose
 from ..config.groups import merged
 from ..config.parity import DistillOptions, ReportConfig
@@ -26,6 +27,7 @@ from .student import load_teacher
 
 FEW = (1, 2, 4)  # calls that students are measured with who learn jumps of any length
 OWN = ("method", "calls", "report")
+REPORT_FILE = "report.html"
 # What is said in another way here than to `hotloop train`.
 _ELSEWHERE = {
     "policy": "a student is of its teacher's kind; leave it out",
@@ -74,6 +76,7 @@ def compose_distillation(teacher: str, overrides: Sequence[str] = ()) -> Distill
     method = _method(teacher, checkpoint, options.method)
     calls = options.calls or _default_calls(method, checkpoint)
     method.check(checkpoint.kind, calls)
+    _check_levels(teacher, checkpoint, calls)
     beneath = merged(_told(teacher, checkpoint, method, calls), method.settings)
     task = str(checkpoint.provenance.get("task") or "")
     if not task and not any(one.startswith(("task=", "task.name=")) for one in others):
@@ -98,16 +101,38 @@ def run_distillation(work: Distillation) -> tuple[Path, ParityReport | None]:
 
     Raises:
         ValueError: As `train`, or if an engine cannot run here.
-        FileExistsError: As `train`.
+        FileExistsError: As `train`, or if the report would overwrite another file.
     """
     check_output(work.config)
+    if work.report is not None:
+        _check_engines(work.report.engines)
+        _check_room(work.config)
     episodes, spec = demonstrations(work.config)
     folder = train_on(work.config, episodes, spec)
     if work.report is None or not is_main_process():
         return folder, None
     report = measure_parity(work.config, work.method, work.calls, work.report, folder, episodes)
-    write_report(Path(work.config.output_dir) / "report.html", report)
+    write_report(Path(work.config.output_dir) / REPORT_FILE, report)
     return folder, report
+
+
+def _check_engines(engines: Sequence[str]) -> None:
+    """Raise what an engine lacks that the report is to time, before hours of training."""
+    for engine in engines:
+        chosen_here = is_auto(engine) and (engine.partition("-")[2] or PRECISIONS[0]) in PRECISIONS
+        if not chosen_here and (obstacle := find_obstacle(engine)):
+            raise obstacle
+
+
+def _check_room(config: TrainConfig) -> None:
+    """Raise FileExistsError if a new run's report would overwrite what is none of its own."""
+    page = Path(config.output_dir) / REPORT_FILE
+    for path in () if config.resume else (page, page.with_suffix(".json")):
+        if path.exists():
+            raise FileExistsError(
+                f"{path} exists, but {page.parent} is no run, and the report would overwrite it; "
+                "choose another output_dir, or report=false"
+            )
 
 
 def _sorted_out(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -144,6 +169,15 @@ def _default_calls(method: Method, teacher: Checkpoint) -> tuple[int, ...]:
         return method.default_calls(teacher)
     learned = getattr(method.config(), "calls_per_step", None)
     return (method.calls or FEW) if learned is None else tuple(learned)
+
+
+def _check_levels(teacher: str, checkpoint: Checkpoint, calls: tuple[int, ...]) -> None:
+    """Raise ValueError for more calls than there are noise levels, which nobody could measure."""
+    num_levels = getattr(getattr(checkpoint.model, "config", None), "num_levels", None)
+    if num_levels is not None and max(calls, default=1) > num_levels:
+        raise ValueError(
+            f"calls must be at most {num_levels}, the noise levels of {teacher}, got {max(calls)}"
+        )
 
 
 def _told(

@@ -17,7 +17,7 @@ from ...policies.diffusion.config import DiffusionSampling, check_fitted_calls
 from ...policies.diffusion.model import DiffusionModel
 from ..config.distill import SamplerDistillConfig
 from ..data.episodes import Episodes
-from ..data.features import cached_features, check_seen
+from ..data.features import cached_features
 from ..data.windows import Windows, step_generator
 from ..families.diffusion import make_windows
 from ..families.family import Training
@@ -25,7 +25,7 @@ from ..objectives.fitted_sampler import Pairs, SamplerObjective, StepTable, with
 from ..objectives.observed import see
 from ..processes import is_main_process
 from .method import Method
-from .student import unread_of_student
+from .student import check_data, unread_of_student
 
 if TYPE_CHECKING:
     from ..config.training import TrainConfig
@@ -37,11 +37,10 @@ def prepare(config: TrainConfig, teacher: Checkpoint, episodes: Episodes) -> Tra
     """Few steps of a sampler that shall end where the teacher's own end, from the same noise."""
     distill, model, sampling = config.distill, teacher.model, config.policy.sampling
     assert isinstance(distill, SamplerDistillConfig) and isinstance(model, DiffusionModel)
+    check_data(distill.teacher, model, episodes)
     levels, calls = teacher_levels(model, teacher.sampling, distill), distill.calls_per_step
-    check_fitted_calls("distill.calls_per_step", calls, model.config.num_levels)
     features = None
     if model.vision is not None:
-        check_seen(model.vision, {k: a.shape[1:] for k, a in episodes.observations.items()})
         features = cached_features(model.vision, episodes, num_crops=1)
     windows = make_windows(model.config, episodes, features)
     pairs = sampled_pairs(model, windows, levels, distill.num_pairs, config.seed)
@@ -58,13 +57,22 @@ def prepare(config: TrainConfig, teacher: Checkpoint, episodes: Episodes) -> Tra
     return Training(objective, pairs, store, sampling=fitted)
 
 
+def _check_run(config: TrainConfig, teacher: Checkpoint) -> None:
+    """Raise ValueError for calls that are no fewer than the teacher's, or named twice."""
+    distill, model = config.distill, teacher.model
+    assert isinstance(distill, SamplerDistillConfig) and isinstance(model, DiffusionModel)
+    teacher_levels(model, teacher.sampling, distill)
+    check_fitted_calls("distill.calls_per_step", distill.calls_per_step, model.config.num_levels)
+
+
 def teacher_levels(
     model: DiffusionModel, sampling: DiffusionSampling, distill: SamplerDistillConfig
 ) -> np.ndarray:
     """Levels of the DDIM steps that are to be replaced, and 0.
 
     Raises:
-        ValueError: If they are no more than the steps that shall replace them, or fitted already.
+        ValueError: If they are no more than the steps that shall replace them, more than there are
+            levels, or fitted already.
     """
     if sampling.update == FITTED:
         raise ValueError(
@@ -73,6 +81,11 @@ def teacher_levels(
         )
     num_levels = model.config.num_levels
     steps = distill.teacher_steps or sampling.calls_per_step or num_levels
+    if steps > num_levels:
+        raise ValueError(
+            f"distill.teacher_steps must be at most {num_levels}, the noise levels of "
+            f"distill.teacher={distill.teacher}, got {steps}"
+        )
     if max(distill.calls_per_step) >= steps:
         raise ValueError(
             f"distill.calls_per_step {list(distill.calls_per_step)} must be fewer than the {steps} "
@@ -129,6 +142,7 @@ METHOD = Method(
     config=SamplerDistillConfig,
     prepare=prepare,
     data_free=True,
+    check_run=_check_run,
     unread=unread_of_student,
     settings={
         "steps": 300,

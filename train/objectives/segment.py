@@ -72,7 +72,8 @@ class JumpObjective(nn.Module):
         seed: int,
     ) -> None:
         super().__init__()
-        check_student(student)
+        assert student.config.prediction == "sample", "jumps aim at clean actions"
+        check_ladders(student)
         self.model = student
         # In a list, so that neither the optimiser nor a device wrapper sees the teacher.
         self._teacher = [teacher]
@@ -147,10 +148,9 @@ class JumpObjective(nn.Module):
         )
 
 
-def check_student(student: DiffusionModel) -> None:
-    """Raise ValueError if a model cannot learn jumps."""
-    assert student.config.prediction == "sample", "jumps aim at clean actions"
-    if not student.ladders:
+def check_ladders(model: DiffusionModel) -> None:
+    """Raise ValueError if a model has no rolling buffer to learn jumps of."""
+    if not model.ladders:
         raise ValueError("distillation needs a teacher with at least one ladder (policy=sdp)")
 
 
