@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import pytest
 from tiny import SPEC, demonstrations
@@ -175,6 +176,17 @@ def test_one_process_alone_trains_in_a_folder(run: Path, tmp_path: Path) -> None
         train_on(begun, demonstrations(), SPEC)
     with pytest.raises(FileExistsError, match="already holds a run"), run_folder(late):
         pass
+
+
+def test_a_file_system_without_locks_is_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_lock: filelock.FileLock) -> None:
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr(filelock.FileLock, "_acquire", refuse)
+    with run_folder(config(tmp_path / "new")) as folder:
+        assert folder == tmp_path / "new"
 
 
 def test_a_folder_that_is_no_run_is_not_written_over(tmp_path: Path) -> None:

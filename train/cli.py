@@ -123,8 +123,8 @@ def execute(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
 
     The library raises ValueError for wrong arguments and data, OSError for files, ImportError
     for a missing extra, FloatingPointError for a training that diverged: these become one message
-    on stderr. Every other exception is a defect
-    of the program and keeps its traceback; KeyError is one of them, as its text says nothing.
+    on stderr. Every other exception is a defect of the program and keeps its traceback; KeyError
+    is one of them, as its text says nothing.
     """
     try:
         code = run(args)

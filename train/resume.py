@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -88,15 +88,18 @@ def run_folder(config: TrainConfig) -> Generator[Path, None, None]:
 
     folder = Path(config.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / _LOCK_FILE, timeout=0):
-            check_output(config)
-            yield folder
-    except Timeout:
-        raise FileExistsError(
-            f"another process is training in {folder}; wait for its end, or choose another "
-            "output_dir"
-        ) from None
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(FileLock(folder / _LOCK_FILE, timeout=0))
+        except Timeout:
+            raise FileExistsError(
+                f"another process is training in {folder}; wait for its end, or choose another "
+                "output_dir"
+            ) from None
+        except NotImplementedError:
+            pass  # the file systems of some clusters have no locks
+        check_output(config)
+        yield folder
 
 
 def settings_of(config: TrainConfig, episodes: Episodes) -> dict[str, Any]:
