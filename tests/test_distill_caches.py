@@ -59,7 +59,9 @@ def test_trajectories_that_are_none_are_made_anew(
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"xx", safetensors.numpy.save({"states": np.zeros((3, 2))})]
+    "content",
+    [b"", b"xx", safetensors.numpy.save({"states": np.zeros((3, 2))})],
+    ids=["empty", "no safetensors", "other arrays"],
 )
 def test_a_damaged_block_is_integrated_again(content: bytes, cache: Path) -> None:
     expected = np.array(bank_of_teacher().states)
@@ -134,7 +136,9 @@ def test_a_new_teacher_goes_on_with_no_episode_of_the_one_before(
 
 
 @pytest.mark.parametrize(
-    "content", [b"xx", safetensors.numpy.save({"lengths": np.ones(1, np.int64)})]
+    "content",
+    [b"xx", safetensors.numpy.save({"lengths": np.ones(1, np.int64)})],
+    ids=["no safetensors", "incomplete"],
 )
 def test_a_damaged_episode_is_simulated_again(
     content: bytes, teacher: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
