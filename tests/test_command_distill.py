@@ -276,6 +276,12 @@ def test_the_sentence_hides_no_loss(scores: list[float], ratio: float, said: str
     assert told.sentence.startswith("1 network call per plan instead of 10, 10 times as fast")
 
 
+def test_few_episodes_show_nothing() -> None:
+    teacher, student = (row(role, 1, [0.9], 1.0, 0.1) for role in ("teacher", "student"))
+    told = replace(report(), rows=[teacher, student])
+    assert told.sentence.endswith("interval +0.000 to +0.000): not shown to be on a par.")
+
+
 def test_a_collapsed_student_is_marked_whatever_its_score() -> None:
     told = report(row("student", 1, EQUAL, 0.5, 0.1), row("student", 4, WORSE, 1.0, 0.4))
     assert told.best.num_calls == 1, "no student is good, so the best score is told"

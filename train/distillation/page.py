@@ -14,16 +14,17 @@ from ..measure.diversity import MIN_RATIO
 from ..measure.latency_plot import latency_plot
 from ..measure.page import Column, TableRow, command_list, facts_list, page, table
 from ..measure.pareto_plot import ParetoPoint, pareto_plot
-from .report import MAX_LOSS, MAX_LOSS_BOUND, ParityReport, Row
+from .report import MAX_LOSS, MAX_LOSS_BOUND, MIN_EPISODES, ParityReport, Row
 
 _EXPLAINED = (
     f"On a par means: at most {MAX_LOSS:g} of the score lost on average, and a 95 % interval that "
-    f"excludes a loss of {MAX_LOSS_BOUND:g}; all rows run the same episodes. Diversity is the mean "
-    "distance of two sampled plans at one state over the teacher's: 1 is as varied, and below "
-    f"{MIN_RATIO:g}, which is marked, ways of doing the task are lost. The energy distance is 0 "
-    "where both plan from the same distribution. Jerk is the third derivative of the executed "
-    "actions, in half ranges per cubic second. Latency is the time from an observation to the next "
-    "action in a control step that plans, one robot, the median."
+    f"excludes a loss of {MAX_LOSS_BOUND:g}, over at least {MIN_EPISODES} episodes; all rows run "
+    "the same ones. Diversity is the mean distance of two sampled plans at one state over the "
+    f"teacher's: 1 is as varied, and below {MIN_RATIO:g}, which is marked, ways of doing the task "
+    "are lost. The energy distance is 0 where both plan from the same distribution. Jerk is the "
+    "third derivative of the executed actions, in half ranges per cubic second. Latency is the "
+    "time from an observation to the next action in a control step that plans, one robot, the "
+    "median."
 )
 
 

@@ -17,6 +17,8 @@ from ..measure.diversity import MIN_RATIO, Diversity
 # A student is on a par with its teacher if it loses at most so much on average, and its interval
 # excludes a loss of more than that, of a score from 0 to 1.
 MAX_LOSS, MAX_LOSS_BOUND = 0.03, 0.07
+# Of fewer pairs the interval is too narrow; of one it has no width at all.
+MIN_EPISODES = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +102,8 @@ class ParityReport:
         change = self.difference(row)
         if change is None:
             return None
-        return change.mean_difference >= -MAX_LOSS and change.ci95.low > -MAX_LOSS_BOUND
+        enough = change.num_episodes >= MIN_EPISODES
+        return enough and change.mean_difference >= -MAX_LOSS and change.ci95.low > -MAX_LOSS_BOUND
 
     @property
     def best(self) -> Row:
