@@ -87,6 +87,7 @@ class Contender:
 CONTENDERS = {
     "sampler": Contender("sampler", (4, 6), {"calls_per_step": (4, 6)}, 0.1, along=False),
     "flow-map": Contender("flow-map", FEW),
+    "flow-map, longer": Contender("flow-map", FEW, share=1.25),
     "flow-map, visited": Contender("flow-map", FEW, {"visited": 0.2}),
     "consistency": Contender("consistency", FEW),
     "consistency, any jump": Contender("consistency", FEW, {"target": "any"}),
