@@ -61,6 +61,12 @@ PUSHT = {STATE: (2,), ENVIRONMENT: (16,)}
 CASES = {
     "unet-64-128-256-ddpm-100": Case("diffusion", SMALL, PUSHT, share=0.5),
     "unet-64-128-256-ddim-10": Case("diffusion", {**SMALL, **DDIM}, PUSHT),
+    "unet-64-128-256-distilled-1-to-ddim-10": Case(
+        "diffusion", {**SMALL, **DDIM}, PUSHT, engines=("openvino",), distilled=True
+    ),
+    "unet-64-128-256-distilled-1-to-ddpm-100": Case(
+        "diffusion", SMALL, PUSHT, engines=("openvino",), share=0.5, distilled=True
+    ),
     "unet-512-1024-2048-ddim-10": Case(
         "diffusion", {**LARGE, **DDIM}, PUSHT, engines=LARGE_ENGINES, share=0.5
     ),
