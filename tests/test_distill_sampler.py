@@ -187,7 +187,7 @@ def test_a_teacher_that_sees_is_asked_with_its_features(
     [
         ({"calls_per_step": (2, 10)}, r"calls_per_step \[2, 10\] must be fewer than the 10 steps"),
         ({"calls_per_step": (2, 2)}, r"distill.calls_per_step must be different numbers from 1 to"),
-        ({"teacher_steps": 25}, r"number of calls must be between 1 and 24"),
+        ({"teacher_steps": 25}, r"distill\.teacher_steps must be at most 24, the noise levels"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused(
