@@ -40,7 +40,6 @@ MARGIN = 0.02  # a smaller difference of scores says nothing
 TUNINGS = {
     "pairs": Tuning(),
     "pairs, freer": Tuning(held=2.0, lr=3e-4),
-    "good plans alone": Tuning(only_good=True, held=2.0),
 }
 
 
