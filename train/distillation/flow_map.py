@@ -109,7 +109,7 @@ METHOD = Method(
     name="flow-map",
     summary="jumps between points of the teacher's trajectories, computed once",
     source="AccVideo (arXiv 2503.19462), 2-RF++ (arXiv 2405.20320), Flow Map Matching (2406.07507)",
-    cost="minutes for the trajectories, then at most 1 x its teacher's training",
+    cost="as 5000 steps of its teacher's training, a fifth of it for the trajectories",
     teachers=("dp",),
     calls=(),
     sampling={"update": "ddim", "spacing": "even"},
@@ -118,4 +118,5 @@ METHOD = Method(
     data_free=True,
     check_run=_check_run,
     unread=unread_along_trajectories,
+    settings={"steps": 4000},
 )
