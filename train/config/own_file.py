@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 BASE = "base"
 LARGEST = 1 << 20  # bytes of a file
 MOST_VALUES = 100_000  # in a file, with every alias written out
-DEEPEST = 32  # mappings and lists in each other
+DEEPEST = 32  # mappings and lists in each other, and references to other keys
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,6 @@ def read_own_file(path: Path, group: str) -> tuple[OwnFile, str | None]:
     except (YAMLError, ValueError) as error:
         where = " ".join(str(error).split())
         raise ValueError(f"{path} is not valid YAML: {where}") from None
-    except RecursionError:
-        raise ValueError(f"{path} is not valid YAML: a ${{...}} holds too many others") from None
     if not (values and isinstance(values, dict) and all(isinstance(key, str) for key in values)):
         raise ValueError(f"{path}: expected names and values (key: value), got {values!r:.60}")
     named = BASE in values
@@ -99,6 +98,8 @@ def _text(path: Path, group: str) -> str:
 def _check_form(text: str) -> None:
     """Refuse what would never end when it is written out: anchors in themselves, and their powers.
 
+    And what is in each other too deep to be read.
+
     Raises:
         ValueError: The message names the line.
         yaml.YAMLError: If it is no YAML.
@@ -125,7 +126,18 @@ def _check_form(text: str) -> None:
             size = sizes.get(event.anchor, 1)
         elif not isinstance(event, yaml.ScalarEvent):
             continue
+        elif _num_nested(event.value) > DEEPEST:
+            raise ValueError(f"line {line}: references ${{...}} more than {DEEPEST} deep")
         anchor, total = around[-1]
         around[-1] = anchor, total + size
         if total + size > MOST_VALUES:
             raise ValueError(f"line {line}: more than {MOST_VALUES} values with all aliases")
+
+
+def _num_nested(text: str) -> int:
+    """How deep references ``${...}`` are in each other; OmegaConf reads them by recursion."""
+    deepest = depth = 0
+    for mark in re.findall(r"\$\{|\}", text):
+        depth = depth + 1 if mark == "${" else max(depth - 1, 0)
+        deepest = max(deepest, depth)
+    return deepest
