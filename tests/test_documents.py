@@ -66,7 +66,18 @@ def test_the_first_example_that_a_reader_meets_runs_in_a_fresh_process(tmp_path:
     run(["-c", blocks(ROOT / "README.md", "python")[0]], tmp_path)
 
 
-@pytest.mark.parametrize("script", EXAMPLES, ids=named)
+# One of them asks whether this machine can keep a robot's time.
+SCRIPTS = [
+    pytest.param(
+        script,
+        id=named(script),
+        marks=[pytest.mark.realtime] if script.stem == "own_robot" else [],
+    )
+    for script in EXAMPLES
+]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_an_example_script_runs_in_an_empty_folder(script: Path, tmp_path: Path) -> None:
     run([str(script)], tmp_path)
 
