@@ -93,7 +93,9 @@ def _of_the_teacher(config: TrainConfig) -> tuple[Episodes, ActionSpec]:
     )
     if method is None:
         raise ValueError("task.dataset is not set; name the demonstrations with task.dataset=PATH")
-    check_source(config, load_teacher(config.distill.teacher), method)
+    teacher = load_teacher(config.distill.teacher)
+    method.check_student(config, teacher)
+    check_source(config, teacher, method)
     return rollouts(config), make_task(config.task.name).action_spec
 
 

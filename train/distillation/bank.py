@@ -103,7 +103,9 @@ def make_bank(
             done.mkdir(exist_ok=True)
             blocks = _blocks(teacher, windows, config.num_trajectories, noise, seed)
             fine = spaced_levels(num_levels, 0, config.solver_steps)
-            files = _integrated(done, teacher, blocks, (levels, fine), config.num_trajectories)
+            files = _integrated(
+                done, teacher, blocks, (levels, fine), sizes, config.num_trajectories
+            )
             with replacing(folder) as partial:
                 partial.mkdir()
                 _join(partial, files, config.num_trajectories)
@@ -189,12 +191,12 @@ def _integrated(
     teacher: DiffusionModel,
     blocks: Iterator[_Block],
     levels: tuple[np.ndarray, np.ndarray],
+    sizes: Mapping[str, tuple[int, ...]],
     num: int,
 ) -> list[Path]:
     """Integrate block by block, at levels to keep and to call at; a file of each, in order."""
     device = PartialState().device
     model, files = copy.deepcopy(teacher).to(device).eval(), []
-    sizes = _sizes(teacher, levels[0])
     with tqdm(total=num, desc="teacher trajectories", unit="trajectory") as progress:
         for number, block in enumerate(blocks):
             files.append(folder / f"{number:05d}.safetensors")

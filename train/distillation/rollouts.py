@@ -38,14 +38,13 @@ _BLOCK = 50  # episodes that are simulated and kept together
 
 
 def check_source(config: TrainConfig, teacher: Checkpoint, method: Method) -> None:
-    """Raise ValueError if a student cannot be, or there is nothing that it could learn from.
+    """Raise ValueError if there is nothing that a student could learn from.
 
     Args:
         config: Its run.
         teacher: Whom it learns from.
         method: How.
     """
-    method.check_student(config, teacher)
     if config.task.dataset:
         return
     name, told = config.distill.teacher, teacher.provenance.get("dataset")

@@ -85,7 +85,9 @@ def compose_distillation(teacher: str, overrides: Sequence[str] = ()) -> Distill
         )
     chosen = [f"policy={checkpoint.kind}", *([f"task={task}"] if task else [])]
     config = compose("train", [*chosen, *others], TrainConfig, beneath=beneath)
-    _check_task(teacher, checkpoint, config, method)
+    _check_task(teacher, checkpoint, config)
+    method.check_student(config, checkpoint)
+    check_source(config, checkpoint, method)
     report = ReportConfig() if options.report is True else options.report
     return Distillation(config, method, calls, report or None)
 
@@ -204,12 +206,11 @@ def student_sampling(sampling: Any, method: Method, calls: tuple[int, ...]) -> d
     return {**stored, **{name: value for name, value in changed.items() if name in stored}}
 
 
-def _check_task(teacher: str, checkpoint: Checkpoint, config: TrainConfig, method: Method) -> None:
-    """Raise ValueError unless the run is of the teacher's task, and can learn from something."""
+def _check_task(teacher: str, checkpoint: Checkpoint, config: TrainConfig) -> None:
+    """Raise ValueError unless the run is of the teacher's task."""
     task = str(checkpoint.provenance.get("task") or config.task.name)
     if config.task.check and config.task.name != task:
         raise ValueError(
             f"{teacher} was trained for {task!r}, and its student is to be for "
             f"{config.task.name!r}; leave task out, or insist with task.check=false"
         )
-    check_source(config, checkpoint, method)
